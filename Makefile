@@ -1,0 +1,78 @@
+# make without a target lists the targets. Tools are installed into bin/tools, at the versions pinned here.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOTESTSUM_VERSION := v1.13.0
+
+BIN := bin/forgepipe
+TOOLS := $(CURDIR)/bin/tools
+# The version is part of the name, so that a new pin installs anew.
+GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
+
+# How long `make fuzz` runs each fuzz target.
+FUZZTIME ?= 60s
+
+.PHONY: help build demo test check soak bench-engine fuzz platform
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+build: platform ## build the command into bin/forgepipe
+	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-X main.version=$$version" -o $(BIN) ./cmd/forgepipe
+
+# -buildvcs=false: in a checkout that belongs to another user (a container running as root) git refuses to answer, and
+# Go would then fail the build instead of leaving its stamp out. The version comes from git describe, or is "dev".
+platform:
+	@command -v go >/dev/null || { echo "forgepipe is built with Go 1.26 or newer, and there is no go in PATH." >&2; exit 1; }
+	@os=$$(go env GOOS) arch=$$(go env GOARCH); \
+	if [ "$$os/$$arch" != linux/amd64 ]; then \
+		echo "forgepipe supports only linux/amd64 so far; this is $$os/$$arch." >&2; exit 1; \
+	fi
+
+demo: export INPUT := $(or $(INPUT),testdata/photos)
+demo: export OUT := $(or $(OUT),out/demo)
+demo: build ## run pipelines/quickstart.yaml on the photographs in testdata/photos (or INPUT=..., OUT=...)
+	@$(BIN) run pipelines/quickstart.yaml || { rc=$$?; [ $$rc -eq 4 ] || exit $$rc; }
+	@echo; \
+	echo "$$(wc -l < "$$OUT/manifest.jsonl") tiles under $$OUT, one line each in $$OUT/manifest.jsonl; what happened to every photograph"; \
+	echo "and why is in the run store $$(find "$$OUT" -path '*/.forgepipe/run.db' -print -quit)."; \
+	echo "With your own: $(BIN) run pipelines/quickstart.yaml --set INPUT=DIR --set OUT=out/mine"
+
+test: check build $(GOTESTSUM) ## run the checks and all tests under the race detector (what CI runs)
+	@CGO_ENABLED=1 $(GOTESTSUM) --format pkgname -- -race -timeout 20m ./...
+
+check: $(GOLANGCI_LINT) ## gofmt, go vet, golangci-lint, and that go.mod and go.sum are tidy and true
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { printf 'gofmt would change:\n%s\n' "$$files" >&2; exit 1; }
+	go mod tidy -diff
+	go mod verify
+	go vet ./...
+	$(GOLANGCI_LINT) run
+
+soak: build ## run the long tests (build tag soak), then make fuzz
+	go test -tags soak -timeout 60m -run Soak ./...
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: ## run every fuzz target for FUZZTIME (default 60s), one after another
+	@pkgs=$$(go list ./...); \
+	for pkg in $$pkgs; do \
+		names=$$(go test -list '^Fuzz' $$pkg); \
+		for name in $$(grep '^Fuzz' <<<"$$names" || true); do \
+			echo "$$pkg $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+bench-engine: ## measure the engine against its peers and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/engine -record benchmarks/RESULTS.md
+
+$(GOLANGCI_LINT):
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(TOOLS)/golangci-lint $@
+
+$(GOTESTSUM):
+	GOBIN=$(TOOLS) go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
+	@mv $(TOOLS)/gotestsum $@

@@ -1,0 +1,180 @@
+package imageio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+)
+
+// Header is what a file says of itself before its pixels are decoded.
+type Header struct {
+	Format Format
+	// Width and Height are those of the upright image.
+	Width, Height int
+	// Orientation is EXIF's, from 1 (upright as stored) to 8. From 5 on, width
+	// and height are exchanged in the file.
+	Orientation int
+	// Bytes is what the pixels that Decode returns occupy.
+	Bytes int64
+	// DecodePeak is the most that decoding occupies at once, the result
+	// included and data not. It supposes that nothing is collected meanwhile.
+	DecodePeak int64
+}
+
+// errShort is for our own walks, which end where the data end: the decoder says
+// it better.
+var errShort = io.ErrUnexpectedEOF
+
+// raw is what a format's header tells of the image as it is stored.
+type raw struct {
+	width, height int64
+	orientation   int
+	bytes         int64 // the decoder's result
+	scratch       int64 // what decoding needs besides
+
+	// A result in planes (image.YCbCr) has a ratio, another has bytes per pixel.
+	planes bool
+	alpha  bool // image.NYCbCrA
+	ratio  image.YCbCrSubsampleRatio
+	pixel  int64
+}
+
+// ReadHeader reads the header of an image file and checks it against the limits
+// first of all. It takes the whole file's data; where only a beginning is given
+// it still succeeds if the header lies within, but an orientation further back
+// is missed. It allocates next to nothing and never panics.
+func ReadHeader(data []byte, lim Limits) (h Header, err error) {
+	lim = lim.applyDefaults()
+	if len(data) == 0 {
+		return Header{}, errors.New("reading image header: the file is empty")
+	}
+	format, ok := Sniff(data)
+	if !ok {
+		return Header{}, errors.New("reading image header: this is not an image of a known format (jpeg, png, gif, webp, bmp, tiff)")
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			h, err = Header{}, fmt.Errorf("reading %s header: the decoder panicked: %v", format, p)
+		}
+	}()
+	if int64(len(data)) > lim.MaxFileBytes {
+		return Header{}, fmt.Errorf("reading %s header: the file has %d bytes, the limit is %d: raise limits.file_bytes",
+			format, len(data), lim.MaxFileBytes)
+	}
+	var r raw
+	switch format {
+	case JPEG:
+		r, err = jpegHeader(data, lim)
+	case PNG:
+		r, err = pngHeader(data, lim)
+	case GIF:
+		r, err = gifHeader(data, lim)
+	case WebP:
+		r, err = webpHeader(data, lim)
+	case BMP:
+		r, err = bmpHeader(data, lim)
+	case TIFF:
+		r, err = tiffHeader(data, lim)
+	default:
+		err = fmt.Errorf("%s is %w", format, ErrUnsupported)
+	}
+	if err != nil {
+		return Header{}, fmt.Errorf("reading %s header: %w", format, explain(err))
+	}
+
+	h = Header{
+		Format: format, Width: int(r.width), Height: int(r.height), Orientation: max(r.orientation, 1),
+		Bytes: r.bytes, DecodePeak: r.bytes + r.scratch,
+	}
+	if h.Orientation != 1 {
+		if h.Orientation >= 5 {
+			h.Width, h.Height = h.Height, h.Width
+		}
+		h.Bytes = r.turnedBytes(h)
+		h.DecodePeak += h.Bytes
+	}
+	return h, nil
+}
+
+// turnedBytes is the size of what turn makes: without padding, and in packed
+// pixels where the planes cannot be turned.
+func (r raw) turnedBytes(h Header) int64 {
+	pixels := r.width * r.height
+	if !r.planes {
+		return pixels * r.pixel
+	}
+	ratio, ok := turnedRatio(r.ratio, int(r.width), int(r.height), h.Orientation)
+	if !ok {
+		return 4 * pixels
+	}
+	n := pixels + 2*chromaBytes(int64(h.Width), int64(h.Height), ratio)
+	if r.alpha {
+		n += pixels
+	}
+	return n
+}
+
+func chromaBytes(w, h int64, ratio image.YCbCrSubsampleRatio) int64 {
+	sx, sy := subsampling(ratio)
+	return ((w + int64(sx) - 1) / int64(sx)) * ((h + int64(sy) - 1) / int64(sy))
+}
+
+// explain turns the decoders' own words into ours.
+func explain(err error) error {
+	var (
+		jpegErr jpeg.UnsupportedError
+		pngErr  png.UnsupportedError
+		tiffErr tiff.UnsupportedError
+	)
+	switch {
+	case errors.Is(err, ErrUnsupported):
+		return err
+	case errors.As(err, &jpegErr), errors.As(err, &pngErr), errors.As(err, &tiffErr), errors.Is(err, bmp.ErrUnsupported):
+		return unsupported(err.Error())
+	case err == io.EOF:
+		return fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the file is truncated: %w", err)
+	}
+	return err
+}
+
+func unsupported(what string) error { return fmt.Errorf("%s: %w", what, ErrUnsupported) }
+
+// config checks the size that a decoder's DecodeConfig tells.
+func (r *raw) config(c image.Config, err error, lim Limits) error {
+	if err != nil {
+		return err
+	}
+	r.width, r.height = int64(c.Width), int64(c.Height)
+	return lim.check("header", r.width, r.height)
+}
+
+// flat is for a result in one buffer without padding.
+func (r *raw) flat(pixel int64) {
+	r.pixel = pixel
+	r.bytes = r.width * r.height * pixel
+}
+
+func bmpHeader(data []byte, lim Limits) (raw, error) {
+	var r raw
+	c, err := bmp.DecodeConfig(bytes.NewReader(data))
+	if err := r.config(c, err, lim); err != nil {
+		return raw{}, err
+	}
+	// Bits per pixel, which DecodeConfig has found to be there and to be valid.
+	if data[28] <= 8 {
+		r.flat(1)
+	} else {
+		r.flat(4)
+	}
+	r.scratch = 4 * r.width
+	return r, nil
+}

@@ -1,0 +1,28 @@
+package pipeline
+
+import "time"
+
+// EventKind tells what an event reports.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventIgnored   EventKind = "ignored"   // the source passed something over
+	EventRejected  EventKind = "rejected"  // a stage rejected an item
+	EventFailed    EventKind = "failed"    // an item was quarantined
+	EventReplaced  EventKind = "replaced"  // an output had been changed since it was written: moved to the trash and made again
+	EventRetracted EventKind = "retracted" // an output that is no longer wanted was moved to the trash
+	EventPhase     EventKind = "phase"     // a phase begins
+	EventParked    EventKind = "parked"    // a waiting picture was dropped from memory, to be decoded again
+	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
+)
+
+// Event is something that happened in a run. Events come from several
+// goroutines at once; the function that gets them must not block.
+type Event struct {
+	Time    time.Time
+	Kind    EventKind
+	Stage   string // the stage's ID, or "source"
+	Item    string // the item's ID, when it is about one
+	Message string
+}

@@ -1,0 +1,374 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"strings"
+)
+
+// Item is one image on its way: identity, pixels, attributes, vectors and
+// lineage. A stage may read it and call its methods during the Process or
+// Flush call that it was given to, from one goroutine at a time, and must not
+// keep it afterwards (see Hold).
+//
+// A call of Process is an attempt: what SetAttr, SetVector, SetImage, Derive,
+// Reject and Fail say is taken over when Process returns nil, and forgotten
+// when it returns an error or panics.
+type Item struct {
+	id      string
+	fam     *family
+	origin  origin
+	pic     picture
+	grid    Grid
+	pair    *pairing
+	attrs   []Attribute
+	vectors []Vector
+	outputs []string // absolute paths of the files written from it
+	weight  int64    // bytes it counts for in queues
+	maybe   bool     // in a dry run: what happens from here on is not known
+
+	call *call  // the attempt it is in
+	next change // what this attempt has said so far
+}
+
+// pairing is the low-quality companion of an item.
+type pairing struct {
+	pic   picture
+	scale int
+}
+
+// change is what an attempt wants to do to an item.
+type change struct {
+	attrs    []Attribute
+	vectors  []Vector
+	outputs  []string
+	img      image.Image
+	rejected bool
+	reason   string
+	values   []Attribute
+	err      error
+	stack    []byte
+	derived  []*Item
+	held     bool
+	returned bool
+	known    bool  // replayed from the cache
+	wrote    bool  // at least one file
+	parent   *Item // set on derived items
+}
+
+func (c *change) terminal() bool { return c.rejected || c.err != nil || c.held }
+
+// ID is the item's stable name: the source's path relative to the source's
+// root, then one "@key" for each derivation ("a/b.jpg@tile=512,1024,0").
+func (it *Item) ID() string { return it.id }
+
+// Lineage is the part of the ID after the source: the derivation keys, joined
+// by '@'. It is empty for the source's own item.
+func (it *Item) Lineage() string {
+	_, l := splitID(it.id)
+	return l
+}
+
+// Source describes the file the item comes from.
+func (it *Item) Source() SourceInfo {
+	f := it.fam
+	return SourceInfo{
+		Name: f.name, Path: f.path, Size: f.size, Format: string(f.header.Format),
+		Width: f.header.Width, Height: f.header.Height,
+		Sidecars: f.sidecars, KeepExtension: f.keepExt,
+	}
+}
+
+// Size is the item's width and height in pixels, upright.
+func (it *Item) Size() image.Point {
+	if it.next.img != nil {
+		return it.next.img.Bounds().Size()
+	}
+	return it.pic.rect.Size()
+}
+
+// Grid tells where the item lies on the source's 8x8 block lattice.
+func (it *Item) Grid() Grid {
+	if it.next.img != nil && it.next.img.Bounds().Size() != it.pic.rect.Size() {
+		return Grid{}
+	}
+	return it.grid
+}
+
+// Unchanged reports whether the item still is the source file's picture, whole
+// and with the samples it was decoded with, so that copying the file keeps it.
+func (it *Item) Unchanged() bool {
+	return it.next.img == nil && it.fam.path != "" && it.pic.buf == it.fam.buf && it.Lineage() == ""
+}
+
+// Frame decodes the picture, once for all items that share it, and returns the
+// item's part of it. The pixels are shared: a stage that wants to change them
+// makes a copy and calls SetImage. Errors are the item's: pass them to Fail.
+func (it *Item) Frame(ctx context.Context) (*Frame, error) {
+	if it.next.img != nil {
+		return &Frame{Image: it.next.img}, nil
+	}
+	return it.pic.frame(ctx, it.fam.check())
+}
+
+// Pair reports the integer scale of the item's low-quality companion, and
+// whether it has one.
+func (it *Item) Pair() (scale int, ok bool) {
+	if it.pair == nil {
+		return 0, false
+	}
+	return it.pair.scale, true
+}
+
+// PairFrame decodes the low-quality companion's picture.
+func (it *Item) PairFrame(ctx context.Context) (*Frame, error) {
+	if it.pair == nil {
+		return nil, errors.New("the item has no low-quality companion")
+	}
+	return it.pair.pic.frame(ctx, it.fam.check())
+}
+
+// Attr returns an attribute: one a stage has set, or one that every item has:
+// width, height and pixels of the item, source.path (relative to the source's
+// root), source.format, source.width, source.height and source.bytes.
+func (it *Item) Attr(name string) (Value, bool) {
+	for i := len(it.next.attrs) - 1; i >= 0; i-- {
+		if it.next.attrs[i].Name == name {
+			return it.next.attrs[i].Value, true
+		}
+	}
+	return it.settled(name, it.Size())
+}
+
+// settled is Attr without what this attempt has said.
+func (it *Item) settled(name string, size image.Point) (Value, bool) {
+	for i := range it.attrs {
+		if it.attrs[i].Name == name {
+			return it.attrs[i].Value, true
+		}
+	}
+	return it.builtin(name, size)
+}
+
+// Builtins are the attributes that every item has without any stage.
+func Builtins() map[string]Type {
+	return map[string]Type{
+		"width": TypeInt, "height": TypeInt, "pixels": TypeInt,
+		"source.path": TypeString, "source.format": TypeString,
+		"source.width": TypeInt, "source.height": TypeInt, "source.bytes": TypeInt,
+	}
+}
+
+func (it *Item) builtin(name string, size image.Point) (Value, bool) {
+	switch name {
+	case "width":
+		return Int(int64(size.X)), true
+	case "height":
+		return Int(int64(size.Y)), true
+	case "pixels":
+		return Int(int64(size.X) * int64(size.Y)), true
+	}
+	if !strings.HasPrefix(name, "source.") {
+		return Value{}, false
+	}
+	h := it.fam.header
+	switch name {
+	case "source.path":
+		return String(EscapeID(it.fam.name)), true
+	case "source.format":
+		return String(string(h.Format)), true
+	case "source.width":
+		return Int(int64(h.Width)), true
+	case "source.height":
+		return Int(int64(h.Height)), true
+	case "source.bytes":
+		return Int(it.fam.size), true
+	}
+	return Value{}, false
+}
+
+// Attributes returns the attributes that stages have set, in the order in
+// which they were first set. The caller must not change the slice.
+func (it *Item) Attributes() []Attribute {
+	if len(it.next.attrs) == 0 {
+		return it.attrs
+	}
+	return mergeAttributes(append([]Attribute(nil), it.attrs...), it.next.attrs)
+}
+
+// SetAttr gives the item an attribute, replacing one of the same name.
+func (it *Item) SetAttr(name string, v Value) {
+	it.next.attrs = append(it.next.attrs, Attribute{Name: name, Value: v})
+}
+
+// Vector returns the vector of that name.
+func (it *Item) Vector(name string) (Vector, bool) {
+	for _, vs := range [][]Vector{it.next.vectors, it.vectors} {
+		for i := range vs {
+			if vs[i].Name == name {
+				return vs[i], true
+			}
+		}
+	}
+	return Vector{}, false
+}
+
+// Vectors returns the vectors that stages have set.
+func (it *Item) Vectors() []Vector {
+	if len(it.next.vectors) == 0 {
+		return it.vectors
+	}
+	return mergeVectors(append([]Vector(nil), it.vectors...), it.next.vectors)
+}
+
+// SetVector gives the item a vector, replacing one of the same name. The
+// engine keeps v.Data; the caller must not change it afterwards.
+func (it *Item) SetVector(v Vector) { it.next.vectors = append(it.next.vectors, v) }
+
+// SetImage replaces the picture. The image belongs to the engine from then on.
+// Attributes and vectors describe pixels, so those set before are gone; of the
+// block lattice nothing is left unless the size stays the same.
+func (it *Item) SetImage(img image.Image) { it.next.img = img }
+
+// Derive makes a new item from this one, to be returned from Process beside or
+// instead of it. The key names the derivation within this item and becomes
+// part of the new ID; it must be unique among the item's derivations. A crop of
+// an item with a low-quality companion crops the companion at the same place:
+// its edges must be multiples of the pair's scale.
+//
+// The new item has none of its parent's attributes and vectors, since they
+// described other pixels, but its source, its sidecars and its source.*
+// attributes.
+func (it *Item) Derive(key string, px Pixels) *Item {
+	d := &Item{id: it.id + "@" + EscapeID(key), fam: it.fam, call: it.call, maybe: it.maybe}
+	d.next.parent = it
+	it.next.derived = append(it.next.derived, d)
+	if px.img != nil {
+		d.pic = picture{rect: image.Rectangle{Max: px.img.Bounds().Size()}}
+		d.next.img = px.img
+		return d
+	}
+	if whole := (image.Rectangle{Max: it.Size()}); !px.rect.In(whole) || px.rect.Empty() {
+		d.next.err = fmt.Errorf("the crop %v does not lie inside the picture %v", px.rect, whole)
+		return d
+	}
+	if it.next.img != nil {
+		d.next.err = errors.New("a crop of a picture that this call replaced is not possible: derive with FromImage")
+		return d
+	}
+	d.pic = it.pic.crop(px.rect)
+	d.origin = it.origin.crop(px.rect)
+	d.grid = it.grid.shift(px.rect.Min.X, px.rect.Min.Y)
+	d.weight = it.weight * int64(px.rect.Dx()) * int64(px.rect.Dy()) / max(1, int64(it.pic.rect.Dx())*int64(it.pic.rect.Dy()))
+	if p := it.pair; p != nil {
+		s := p.scale
+		if r := px.rect; r.Min.X%s != 0 || r.Min.Y%s != 0 || r.Dx()%s != 0 || r.Dy()%s != 0 {
+			d.next.err = fmt.Errorf("the crop %v is not aligned to the pair's scale %d: use sizes and positions that are multiples of it", px.rect, s)
+			return d
+		}
+		r := image.Rect(px.rect.Min.X/s, px.rect.Min.Y/s, px.rect.Max.X/s, px.rect.Max.Y/s)
+		d.pair = &pairing{pic: p.pic.crop(r), scale: s}
+	}
+	return d
+}
+
+// Reject ends the item's way on purpose: it does not meet what the pipeline
+// asks. The reason groups rejections in the summary and should be one of a few
+// fixed phrases; the values say why for this item.
+func (it *Item) Reject(reason string, values ...Attribute) {
+	it.next.rejected, it.next.reason, it.next.values = true, reason, values
+}
+
+// Fail ends the item's way because something is wrong with it. It is
+// quarantined with the stage, the cause and its source; the run goes on.
+func (it *Item) Fail(err error) {
+	if err == nil {
+		err = errors.New("failed without a cause")
+	}
+	it.next.err = err
+}
+
+// Hold keeps the item back until the barrier's Flush, where it comes again
+// with the others, in ID order. Only a Barrier may hold, and it must not return
+// what it holds.
+func (it *Item) Hold() { it.next.held = true }
+
+// Outputs returns the absolute paths of the files written from this item so
+// far.
+func (it *Item) Outputs() []string {
+	if len(it.next.outputs) == 0 {
+		return it.outputs
+	}
+	return append(it.outputs[:len(it.outputs):len(it.outputs)], it.next.outputs...)
+}
+
+// Sidecar is a file that travels with an image: same stem, a listed extension.
+type Sidecar struct {
+	Ext  string // with its dot, as spelled in the file's name
+	Path string // absolute path of the file
+	Size int64
+	Time int64 // modification time, ns
+}
+
+// SourceInfo describes the file that an item comes from.
+type SourceInfo struct {
+	Name          string // path relative to the source's root, slash-separated, raw bytes
+	Path          string // absolute path, empty for an item that is not from a file
+	Size          int64  // bytes
+	Format        string // jpeg, png, ...
+	Width, Height int    // pixels, upright
+	Sidecars      []Sidecar
+	// KeepExtension says that another source has the same stem, so that both
+	// keep their extension in the names of what is made of them.
+	KeepExtension bool
+}
+
+func mergeAttributes(dst, set []Attribute) []Attribute {
+next:
+	for _, a := range set {
+		for i := range dst {
+			if dst[i].Name == a.Name {
+				dst[i].Value = a.Value
+				continue next
+			}
+		}
+		dst = append(dst, a)
+	}
+	return dst
+}
+
+func mergeVectors(dst, set []Vector) []Vector {
+next:
+	for _, v := range set {
+		for i := range dst {
+			if dst[i].Name == v.Name {
+				dst[i] = v
+				continue next
+			}
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
+// retain counts the item as a user of the pictures it shares, release takes it
+// off again.
+func (it *Item) retain() {
+	if it.pic.buf != nil {
+		it.pic.buf.retain()
+	}
+	if it.pair != nil {
+		it.pair.pic.buf.retain()
+	}
+}
+
+func (it *Item) release() {
+	if it.pic.buf != nil {
+		it.pic.buf.release()
+	}
+	if it.pair != nil {
+		it.pair.pic.buf.release()
+	}
+}

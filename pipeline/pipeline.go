@@ -1,0 +1,325 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/imageio"
+)
+
+// Pipeline is a source and a chain of stages, built and checked, ready to be
+// planned and run.
+type Pipeline struct {
+	Name        string
+	HostLimit   Amount // of host memory; the zero value is 60%
+	GPUHeadroom int64
+	OnError     OnError
+	MaxFailed   MaxFailed
+	Limits      imageio.Limits
+
+	name   string // of the file it was loaded from
+	log    *slog.Logger
+	fs     fsys.FS
+	seat   *seat
+	source Source
+	origin Info // the source's declaration
+	oconf  Config
+	steps  []*Step
+	attrs  map[string]Type // known to exist after the last step
+	open   bool            // a step without declaration may have made others
+	lin    bool            // items may have a lineage
+}
+
+// seat is where a stage's Env finds the run that it works in.
+type seat struct {
+	run   *run
+	share shares
+}
+
+// Step is one stage in the chain.
+type Step struct {
+	ID      string
+	Stage   Stage
+	Info    Info // its declaration; the zero Info declares nothing
+	Config  Config
+	Workers int // 0: the engine decides
+	Batch   int // 0: the stage decides
+	Device  Device
+	OnError OnError // empty: the pipeline's
+}
+
+// Options for building pipelines. The zero value is ready.
+type Options struct {
+	Registry Registry
+	Vars     Vars
+	Logger   *slog.Logger // nil: discarded
+	FS       fsys.FS      // nil: the operating system's
+}
+
+// New makes an empty pipeline, to be filled with SetSource, Use and Add.
+func New(name string, o Options) *Pipeline {
+	p := &Pipeline{
+		Name: name, Limits: imageio.DefaultLimits(),
+		log: o.Logger, fs: o.FS, attrs: Builtins(),
+		seat: &seat{share: shares{m: map[string]*shared{}}},
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.fs == nil {
+		p.fs = fsys.OS
+	}
+	return p
+}
+
+// SetSource sets where the items come from.
+func (p *Pipeline) SetSource(s Source) { p.source = s }
+
+// UseSource makes a source of the registry the pipeline's.
+func (p *Pipeline) UseSource(ctx context.Context, in Info, c Config) error {
+	s, err := in.NewSource(ctx, c, p.env("source"))
+	if err != nil {
+		return fmt.Errorf("source %s: %w", in.Name, err)
+	}
+	p.source, p.origin, p.oconf = s, in, c
+	return nil
+}
+
+// env is what the next step's constructor gets.
+func (p *Pipeline) env(id string) Env {
+	return Env{
+		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits,
+		Attributes: maps.Clone(p.attrs), Open: p.open, Lineage: p.lin, seat: p.seat,
+	}
+}
+
+// Use appends a stage of the registry, made with the values that YAML would
+// have ("512", "60%", []string).
+func (p *Pipeline) Use(ctx context.Context, r Registry, name, id string, values map[string]any) error {
+	in, ok := r.Stage(name)
+	if !ok {
+		return fmt.Errorf("there is no stage %q in the registry", name)
+	}
+	c, err := NewConfig(in, values)
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	if err := p.checkNeeds(in, c); err != nil {
+		return err
+	}
+	s, err := in.New(ctx, c, p.env(id))
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	return p.Add(Step{ID: id, Stage: s, Info: in, Config: c})
+}
+
+// Add appends a stage to the chain.
+func (p *Pipeline) Add(s Step) error {
+	if s.Stage == nil || s.ID == "" {
+		return errors.New("a step needs an ID and a stage")
+	}
+	for _, o := range p.steps {
+		if o.ID == s.ID {
+			return fmt.Errorf("two stages have the id %q", s.ID)
+		}
+	}
+	p.steps = append(p.steps, &s)
+	if s.Info.Name == "" { // declares nothing, so may do anything
+		p.open, p.lin = true, true
+		return nil
+	}
+	if s.Info.Derives {
+		p.attrs, p.open, p.lin = Builtins(), false, true
+	}
+	for _, m := range s.Info.makes(s.Config) {
+		if !m.Vector {
+			p.attrs[m.Name] = m.Type
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) checkNeeds(in Info, c Config) error {
+	for _, name := range in.needs(c) {
+		if _, ok := p.attrs[name]; ok || p.open {
+			continue
+		}
+		known := slices.Sorted(maps.Keys(p.attrs))
+		return fmt.Errorf("%s needs the attribute %q, which no stage before it makes%s (there are %s)",
+			in.Name, name, didYouMean(name, known), strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// Load reads a pipeline file's bytes and builds the pipeline. Everything that
+// can be told to be wrong before a run is; the error is then a *SpecError.
+func Load(ctx context.Context, file string, data []byte, o Options) (*Pipeline, error) {
+	spec, err := ParseSpec(file, data, o.Vars)
+	if err != nil {
+		return nil, err
+	}
+	p := New(spec.Name, o)
+	p.name = file
+	p.HostLimit, p.GPUHeadroom = spec.HostLimit, spec.GPUHeadroom
+	p.OnError, p.MaxFailed, p.Limits = spec.OnError, spec.MaxFailed, spec.Limits
+	b := parser{file: file}
+	p.loadSource(ctx, &b, spec.Source, o.Registry)
+	trees := map[string]string{}
+	for _, e := range spec.Stages {
+		p.loadStage(ctx, &b, e, o.Registry, trees)
+	}
+	if len(b.problems) > 0 {
+		return nil, &SpecError{b.problems}
+	}
+	return p, nil
+}
+
+func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Registry) {
+	in, ok := r.Source(e.Name)
+	if !ok {
+		b.problem(e.at, "there is no source %q%s (there are %s)", e.Name, didYouMean(e.Name, names(r.Sources())), strings.Join(names(r.Sources()), ", "))
+		return
+	}
+	c, ok := b.configure(in, e)
+	if !ok {
+		return
+	}
+	if err := p.UseSource(ctx, in, c); err != nil {
+		b.problem(b.place(e, err), "%v", err)
+	}
+}
+
+func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Registry, trees map[string]string) {
+	in, ok := r.Stage(e.Name)
+	if !ok {
+		b.problem(e.at, "there is no stage %q%s", e.Name, didYouMean(e.Name, names(r.Stages())))
+		p.open = true // what it would have made is not known: no second fault for it
+		return
+	}
+	c, ok := b.configure(in, e)
+	if !ok {
+		p.open = true
+		return
+	}
+	if err := p.checkNeeds(in, c); err != nil {
+		b.problem(b.place(e, err), "%v", err)
+		return
+	}
+	s, err := in.New(ctx, c, p.env(e.ID))
+	if err != nil {
+		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
+		p.open = true
+		return
+	}
+	if w, ok := s.(Writer); ok {
+		for _, t := range w.Writes() {
+			key := t.Root + "\x00" + t.Template
+			if first, dup := trees[key]; dup {
+				b.problem(e.at, "%s writes to %s, as %s does: give one of them another path", e.ID, filepath.Join(t.Root, t.Template), first)
+			}
+			trees[key] = e.ID
+			if root, inside := p.insideInput(t.Root); inside {
+				b.problem(e.at, "%s writes into %s, which lies inside the input folder %s: write outside of it, or the next run would read its own output", e.ID, t.Root, root)
+			}
+		}
+	}
+	if err := p.Add(Step{ID: e.ID, Stage: s, Info: in, Config: c, Workers: e.Workers, Batch: e.BatchSize, Device: e.Device, OnError: e.OnError}); err != nil {
+		b.problem(e.at, "%v", err)
+	}
+}
+
+func names(infos []Info) []string {
+	out := make([]string, len(infos))
+	for i, in := range infos {
+		out[i] = in.Name
+	}
+	return out
+}
+
+// insideInput reports whether a folder is the input or lies in it, links
+// followed.
+func (p *Pipeline) insideInput(folder string) (string, bool) {
+	r, ok := p.source.(Rooted)
+	if !ok {
+		return "", false
+	}
+	f := realPath(folder)
+	for _, root := range r.Roots() {
+		rel, err := filepath.Rel(realPath(root), f)
+		if err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return root, true
+		}
+	}
+	return "", false
+}
+
+// realPath follows links in the part of a path that exists.
+func realPath(name string) string {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return name
+	}
+	rest := ""
+	for dir := abs; ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		} else if !os.IsNotExist(err) || dir == filepath.Dir(dir) {
+			return abs
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
+}
+
+// StateDir is where the pipeline's run store lies unless told otherwise: the
+// folder .forgepipe in the first tree that a stage writes, otherwise beside the
+// first file. It is empty when nothing is written.
+func (p *Pipeline) StateDir() string {
+	var beside string
+	for _, s := range p.steps {
+		w, ok := s.Stage.(Writer)
+		if !ok {
+			continue
+		}
+		for _, t := range w.Writes() {
+			if !t.File {
+				return filepath.Join(t.Root, stateDirName)
+			}
+			if beside == "" {
+				beside = filepath.Join(t.Root, stateDirName)
+			}
+		}
+	}
+	return beside
+}
+
+const stateDirName = ".forgepipe"
+
+// Fingerprint identifies what the pipeline makes of an input: source and stage
+// configurations, decoder and encoder versions.
+func (p *Pipeline) Fingerprint() string {
+	h := sha256.New()
+	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key())
+	for _, s := range p.steps {
+		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key())
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// file names the pipeline for messages about it as a whole.
+func (p *Pipeline) file() string {
+	if p.name != "" {
+		return p.name
+	}
+	return "pipeline " + p.Name
+}

@@ -1,0 +1,223 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"image"
+	"image/draw"
+	"sync"
+	"sync/atomic"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// Frame is an item's decoded picture. Its pixels are shared with other items
+// cut from the same source and must not be changed.
+type Frame struct {
+	// Image holds the samples as decoded: YCbCr stays YCbCr, 16 bits stay 16
+	// bits, gray stays gray. Bounds().Min is not (0, 0) in general, because a
+	// crop is a view of its source and not a copy.
+	Image image.Image
+}
+
+// Grid is the place of an item's pixel (0, 0) on the 8x8 block lattice of the
+// decoded source: block edges lie at columns x with (x + X) % 8 == 0, rows
+// likewise. Known is false once the samples were resampled, when no lattice is
+// left.
+type Grid struct {
+	X, Y  int
+	Known bool
+}
+
+func (g Grid) shift(x, y int) Grid {
+	return Grid{X: (g.X + x) % 8, Y: (g.Y + y) % 8, Known: g.Known}
+}
+
+// gridOf is the lattice of an upright frame: a picture that EXIF turned or
+// mirrored has its blocks counted from the other edge.
+func gridOf(h imageio.Header) Grid {
+	g := Grid{Known: true}
+	flipX, flipY := false, false
+	switch h.Orientation {
+	case 2, 3:
+		flipX = true
+	case 6, 7:
+		flipX = true
+	}
+	switch h.Orientation {
+	case 3, 4:
+		flipY = true
+	case 7, 8:
+		flipY = true
+	}
+	if flipX {
+		g.X = (8 - h.Width%8) % 8
+	}
+	if flipY {
+		g.Y = (8 - h.Height%8) % 8
+	}
+	return g
+}
+
+// Pixels says where a derived item's picture comes from: Crop or FromImage.
+type Pixels struct {
+	rect image.Rectangle
+	img  image.Image
+}
+
+// Crop is a rectangle of the parent, in pixels from the parent's upper left
+// corner (0, 0). It copies nothing.
+func Crop(r image.Rectangle) Pixels { return Pixels{rect: r} }
+
+// FromImage is a new picture, which from then on belongs to the engine.
+func FromImage(img image.Image) Pixels { return Pixels{img: img} }
+
+// A buffer is one decoded picture, shared by all items that are crops of it.
+// The engine counts the items; with the last one the memory and its lease go.
+type buffer struct {
+	load  func(ctx context.Context) (image.Image, error) // nil: img is all there is
+	bytes int64                                          // decoded size, from the header
+	area  int64                                          // pixels
+	refs  atomic.Int32
+
+	mu    sync.Mutex
+	img   image.Image
+	raw   []byte // the file's bytes, kept from hashing until decoding
+	fault error  // a decoding error: the file will not get better
+	lease *memory.Lease
+	sum   uint64 // of the samples, when Options.Check is on
+}
+
+func (b *buffer) retain() { b.refs.Add(1) }
+
+func (b *buffer) release() {
+	n := b.refs.Add(-1)
+	if n > 0 {
+		return
+	}
+	if n < 0 {
+		panic("BUG: a picture was released more often than it was shared")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.img, b.raw = nil, nil
+	if b.lease != nil {
+		b.lease.Release()
+		b.lease = nil
+	}
+}
+
+// frame returns the decoded picture, decoding it if nobody has. Others who
+// want the same picture wait here for the one who decodes.
+func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.img != nil {
+		return b.img, nil
+	}
+	if b.fault != nil {
+		return nil, b.fault
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	img, err := b.load(ctx)
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, errDryRun) {
+			b.fault = err
+		}
+		return nil, err
+	}
+	b.img, b.raw = img, nil
+	b.bytes = imageio.Bytes(img)
+	if b.lease != nil {
+		b.lease.Resize(b.bytes)
+	}
+	if check {
+		b.sum = pixelSum(img)
+	}
+	return img, nil
+}
+
+// park drops the decoded picture where it can be had again from its source,
+// and gives its lease back. It reports the bytes freed.
+func (b *buffer) park() int64 {
+	if !b.mu.TryLock() { // somebody is decoding or reading: not idle
+		return 0
+	}
+	defer b.mu.Unlock()
+	if b.load == nil || b.img == nil {
+		return 0
+	}
+	b.img = nil
+	if b.lease != nil {
+		b.lease.Resize(0)
+	}
+	return b.bytes
+}
+
+// intact reports whether the samples are still those that were decoded.
+func (b *buffer) intact() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.img == nil || b.sum == 0 || pixelSum(b.img) == b.sum
+}
+
+var pixelSeed = maphash.MakeSeed()
+
+func pixelSum(img image.Image) uint64 {
+	var h maphash.Hash
+	h.SetSeed(pixelSeed)
+	switch m := img.(type) {
+	case *image.YCbCr:
+		h.Write(m.Y)
+		h.Write(m.Cb)
+		h.Write(m.Cr)
+	case *image.RGBA:
+		h.Write(m.Pix)
+	case *image.NRGBA:
+		h.Write(m.Pix)
+	case *image.Gray:
+		h.Write(m.Pix)
+	default:
+		c := image.NewRGBA64(img.Bounds())
+		draw.Draw(c, c.Rect, img, c.Rect.Min, draw.Src)
+		h.Write(c.Pix)
+	}
+	return h.Sum64() | 1
+}
+
+// A picture is a view of a buffer: a rectangle in the buffer's own
+// coordinates, counted from its upper left corner.
+type picture struct {
+	buf  *buffer
+	rect image.Rectangle
+}
+
+func (p picture) crop(r image.Rectangle) picture {
+	return picture{buf: p.buf, rect: r.Add(p.rect.Min)}
+}
+
+type subImager interface {
+	SubImage(r image.Rectangle) image.Image
+}
+
+func (p picture) frame(ctx context.Context, check bool) (*Frame, error) {
+	img, err := p.buf.frame(ctx, check)
+	if err != nil {
+		return nil, err
+	}
+	b := img.Bounds()
+	r := p.rect.Add(b.Min)
+	if r == b {
+		return &Frame{Image: img}, nil
+	}
+	s, ok := img.(subImager)
+	if !ok {
+		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
+	}
+	return &Frame{Image: s.SubImage(r)}, nil
+}

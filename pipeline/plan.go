@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// Plan is how a pipeline will run on this machine: its memory budget, and its
+// stages in phases.
+type Plan struct {
+	HostTotal  int64  // bytes that this process may use at most: of the machine or the cgroup
+	HostSource string // where that was read
+	HostLimit  int64  // bytes that the run may use
+	HostBudget int64  // of it, what is leased to pictures and calls; the rest is the program's own
+	Phases     [][]PlannedStage
+	StateDir   string // where the run store is; empty: none
+
+	reserve int64
+}
+
+// PlannedStage is one stage of a plan.
+type PlannedStage struct {
+	ID       string
+	Stage    string
+	Workers  int
+	Batch    int
+	Resident int64 // bytes from Open to Close
+	Work     int64 // bytes of one call
+}
+
+const (
+	defaultHostShare = 0.6
+	// programBytes is what the program itself takes: code, runtime, store, the
+	// garbage that is not collected yet.
+	programBytes = 64 << 20
+	// leastBudget is what one call on one small picture needs.
+	leastBudget = 16 << 20
+)
+
+// Plan works out how the pipeline would run. It refuses what can never fit.
+func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
+	mem, err := o.Host.Memory()
+	if err != nil {
+		return nil, fmt.Errorf("reading how much memory there is: %w", err)
+	}
+	plan := &Plan{HostTotal: mem.Total, HostSource: mem.Source, StateDir: p.stateDir(o)}
+	limit := p.HostLimit
+	if limit == (Amount{}) {
+		limit.Share = defaultHostShare
+	}
+	plan.HostLimit = min(limit.Of(mem.Total), mem.Total)
+	plan.HostBudget = plan.HostLimit - programBytes
+	if plan.HostBudget < leastBudget {
+		return nil, &SpecError{[]Problem{{File: p.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
+			"memory.host.limit is %s of %s; at least %s are needed", memory.FormatBytes(plan.HostLimit), memory.FormatBytes(mem.Total), memory.FormatBytes(programBytes+leastBudget))}}}
+	}
+	var phase []PlannedStage
+	var resident int64
+	for _, s := range p.steps {
+		n := newNode(&run{pipe: p}, s, 0)
+		c := n.cost(nil)
+		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work}
+		if c.Resident+c.Work > plan.HostBudget {
+			return nil, &memory.OversizeError{Device: string(Host), Need: c.Resident + c.Work, Have: plan.HostBudget, Holder: "stage " + s.ID}
+		}
+		plan.reserve = max(plan.reserve, c.Work)
+		if len(phase) > 0 && resident+c.Resident+plan.reserve > plan.HostBudget {
+			plan.Phases = append(plan.Phases, phase)
+			phase, resident = nil, 0
+		}
+		phase = append(phase, e)
+		resident += c.Resident
+	}
+	if len(phase) > 0 {
+		plan.Phases = append(plan.Phases, phase)
+	}
+	// The source reads whole files, one per reader.
+	plan.reserve = min(max(plan.reserve, int64(runtime.GOMAXPROCS(0))*smallFile), plan.HostBudget/4)
+	return plan, nil
+}
+
+func (p *Pipeline) stateDir(o RunOptions) string {
+	switch {
+	case o.NoStore:
+		return ""
+	case o.StateDir != "":
+		return absolute(o.StateDir)
+	}
+	if d := p.StateDir(); d != "" {
+		return absolute(d)
+	}
+	return ""
+}

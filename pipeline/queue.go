@@ -1,0 +1,179 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A queue is the bounded way between two stages. It holds at most maxItems
+// items and maxBytes bytes of pixels; an empty queue takes one item of any size,
+// or the largest picture could never pass.
+//
+// A channel cannot be bounded by bytes and hands items over one by one; this is
+// a ring under a mutex, with two one-slot channels on which the waiting side
+// selects together with its context.
+type queue struct {
+	maxItems int
+	maxBytes int64
+
+	mu     sync.Mutex
+	ring   []*Item
+	head   int
+	n      int
+	bytes  int64
+	closed bool
+
+	notEmpty chan struct{}
+	notFull  chan struct{}
+}
+
+func newQueue(maxItems int, maxBytes int64) *queue {
+	return &queue{
+		maxItems: maxItems, maxBytes: maxBytes, ring: make([]*Item, min(maxItems, 64)),
+		notEmpty: make(chan struct{}, 1), notFull: make(chan struct{}, 1),
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// put appends the items, waiting for room. When it returns an error, those not
+// yet appended are the caller's still; their number is returned.
+func (q *queue) put(ctx context.Context, items []*Item) (left int, err error) {
+	for {
+		q.mu.Lock()
+		for len(items) > 0 && q.fits(items[0]) {
+			q.push(items[0])
+			items = items[1:]
+		}
+		more := q.n > 0
+		room := q.n < q.maxItems && q.bytes < q.maxBytes
+		q.mu.Unlock()
+		if more {
+			signal(q.notEmpty)
+		}
+		if len(items) == 0 {
+			if room {
+				signal(q.notFull) // for another sender that waits
+			}
+			return 0, nil
+		}
+		select {
+		case <-q.notFull:
+		case <-ctx.Done():
+			return len(items), ctx.Err()
+		}
+	}
+}
+
+func (q *queue) fits(it *Item) bool {
+	return q.n == 0 || q.n < q.maxItems && q.bytes+it.weight <= q.maxBytes
+}
+
+func (q *queue) push(it *Item) {
+	if q.n == len(q.ring) {
+		bigger := make([]*Item, min(2*len(q.ring), q.maxItems))
+		for i := range q.n {
+			bigger[i] = q.ring[(q.head+i)%len(q.ring)]
+		}
+		q.ring, q.head = bigger, 0
+	}
+	q.ring[(q.head+q.n)%len(q.ring)] = it
+	q.n++
+	q.bytes += it.weight
+}
+
+// take appends a batch to dst: up to size items and about maxBytes bytes (0: no
+// bound). It waits for the first item, and then up to linger for the batch to
+// fill. An empty result means that the queue is closed and drained.
+func (q *queue) take(ctx context.Context, dst []*Item, size int, maxBytes int64, linger time.Duration) ([]*Item, error) {
+	var bytes int64
+	var timeout <-chan time.Time
+	for {
+		q.mu.Lock()
+		full := false
+		for q.n > 0 && len(dst) < size {
+			it := q.ring[q.head]
+			if maxBytes > 0 && len(dst) > 0 && bytes+it.weight > maxBytes {
+				full = true
+				break
+			}
+			q.ring[q.head] = nil
+			q.head = (q.head + 1) % len(q.ring)
+			q.n--
+			q.bytes -= it.weight
+			bytes += it.weight
+			dst = append(dst, it)
+		}
+		more, closed := q.n > 0, q.closed
+		q.mu.Unlock()
+
+		if len(dst) > 0 {
+			signal(q.notFull)
+		}
+		if more || closed {
+			signal(q.notEmpty) // for the other workers
+		}
+		if full || len(dst) >= size || closed && !more || len(dst) > 0 && linger <= 0 {
+			return dst, nil
+		}
+		if len(dst) > 0 && timeout == nil {
+			t := time.NewTimer(linger)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-q.notEmpty:
+		case <-timeout:
+			return dst, nil
+		case <-ctx.Done():
+			return dst, ctx.Err()
+		}
+	}
+}
+
+// close says that no item will come any more.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	signal(q.notEmpty)
+}
+
+func (q *queue) len() (items int, bytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n, q.bytes
+}
+
+// parkOne drops the decoded picture of the first waiting item that has one
+// which can be decoded again, and reports the bytes freed.
+func (q *queue) parkOne() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.n {
+		if freed := q.ring[(q.head+i)%len(q.ring)].pic.buf.park(); freed > 0 {
+			return freed
+		}
+	}
+	return 0
+}
+
+// drain empties the queue for good and returns what was in it.
+func (q *queue) drain() []*Item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []*Item
+	for ; q.n > 0; q.n-- {
+		out = append(out, q.ring[q.head])
+		q.ring[q.head] = nil
+		q.head = (q.head + 1) % len(q.ring)
+	}
+	q.bytes = 0
+	return out
+}

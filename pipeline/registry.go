@@ -1,0 +1,292 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// FieldType is the type of a configuration field.
+type FieldType int
+
+// The types a field can have, and how they are written in YAML.
+const (
+	FieldString   FieldType = iota // text
+	FieldPath                      // text: a file or folder, relative to the working directory
+	FieldInt                       // whole number
+	FieldFloat                     // number
+	FieldBool                      // true, false
+	FieldSize                      // bytes with a unit: 512MiB
+	FieldShare                     // 60%
+	FieldDuration                  // 30s
+	FieldEnum                      // one of Enum
+	FieldExpr                      // a condition over attributes
+	FieldStrings                   // list of text, or one text
+)
+
+var fieldTypeNames = [...]string{"text", "path", "whole number", "number", "true or false", "size (512MiB)", "share (60%)", "duration (30s)", "one of", "condition", "list of text"}
+
+// String names the type for messages and documentation.
+func (t FieldType) String() string { return fieldTypeNames[t] }
+
+// Field declares one configuration field of a stage. The declaration is the
+// only description there is: parsing, lint and documentation use it.
+type Field struct {
+	Name     string
+	Type     FieldType
+	Doc      string // a sentence
+	Unit     string // px, bytes, ... or empty
+	Required bool
+	Default  string   // as it would be written in YAML; empty is the zero value
+	Min, Max float64  // range of numbers and sizes, both 0: unbounded
+	Enum     []string // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
+	Examples []string
+	Cosmetic bool // does not change what the stage makes of an item (a cached result stays valid)
+}
+
+// Made declares an attribute or vector that a stage sets.
+type Made struct {
+	Name   string
+	Type   Type // TypeNone for a vector
+	Vector bool
+	Doc    string
+}
+
+// Info declares a stage or source: what it is called, what it is configured
+// with, what it makes and needs.
+type Info struct {
+	Name   string // the key in YAML
+	Short  string // one line
+	Long   string // paragraphs
+	Fields []Field
+
+	// Makes and Needs tell which attributes and vectors a stage with this
+	// configuration sets and reads; both may be nil. Needs may name attributes
+	// that every item has.
+	Makes func(Config) []Made
+	Needs func(Config) []string
+
+	// Pure says that what the stage does to an item depends on nothing but the
+	// item's pixels, the needed attributes and the configuration. Its results
+	// are then cached by content, and for an item with a cached result Process
+	// is not called. Version is raised when the algorithm changes.
+	Pure    bool
+	Version int
+
+	// Derives says that the stage returns items with a longer lineage. Step is
+	// the text that a file name gets for one such step, "_x{x}_y{y}".
+	Derives bool
+
+	// New makes the stage, NewSource the source; one of them is set. They
+	// validate and read headers, and allocate nothing that needs Close.
+	New       func(context.Context, Config, Env) (Stage, error)
+	NewSource func(context.Context, Config, Env) (Source, error)
+}
+
+// Registry is a set of stages and sources by name. It is a value: clone it,
+// add to it, take away from it; the zero Registry is empty and ready. The
+// default one that the command uses is made by package stages/standard.
+type Registry struct {
+	stages, sources map[string]Info
+}
+
+// NewRegistry makes a registry of the given stages and sources. It panics when
+// a declaration is wrong, as that is a bug of the program.
+func NewRegistry(infos ...Info) Registry {
+	return Registry{}.With(infos...)
+}
+
+// With returns a registry that also has the given stages and sources, which
+// replace those of the same name.
+func (r Registry) With(infos ...Info) Registry {
+	out := Registry{stages: maps.Clone(r.stages), sources: maps.Clone(r.sources)}
+	if out.stages == nil {
+		out.stages, out.sources = map[string]Info{}, map[string]Info{}
+	}
+	for _, in := range infos {
+		if err := in.check(); err != nil {
+			panic("BUG: " + err.Error())
+		}
+		if in.NewSource != nil {
+			out.sources[in.Name] = in
+		} else {
+			out.stages[in.Name] = in
+		}
+	}
+	return out
+}
+
+// Without returns a registry that lacks the named stages and sources.
+func (r Registry) Without(names ...string) Registry {
+	out := r.With()
+	for _, n := range names {
+		delete(out.stages, n)
+		delete(out.sources, n)
+	}
+	return out
+}
+
+// Stage looks a stage up.
+func (r Registry) Stage(name string) (Info, bool) { in, ok := r.stages[name]; return in, ok }
+
+// Source looks a source up.
+func (r Registry) Source(name string) (Info, bool) { in, ok := r.sources[name]; return in, ok }
+
+// Stages returns the declarations of all stages, by name.
+func (r Registry) Stages() []Info { return sorted(r.stages) }
+
+// Sources returns the declarations of all sources, by name.
+func (r Registry) Sources() []Info { return sorted(r.sources) }
+
+func sorted(m map[string]Info) []Info {
+	out := make([]Info, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[name])
+	}
+	return out
+}
+
+var reserved = []string{"id", "workers", "batch", "device", "on_error"}
+
+func (in Info) check() error {
+	switch {
+	case in.Name == "" || in.Short == "":
+		return fmt.Errorf("a stage needs a name and a one-line description (%q)", in.Name)
+	case (in.New == nil) == (in.NewSource == nil):
+		return fmt.Errorf("%s needs New or NewSource, and not both", in.Name)
+	case slices.Contains(reserved, in.Name):
+		return fmt.Errorf("%s is a reserved key and cannot name a stage", in.Name)
+	}
+	for i, f := range in.Fields {
+		if f.Name == "" || f.Doc == "" {
+			return fmt.Errorf("%s: field %d needs a name and a description", in.Name, i)
+		}
+		if f.Type == FieldEnum && len(f.Enum) == 0 {
+			return fmt.Errorf("%s.%s is an enum without values", in.Name, f.Name)
+		}
+		if f.Default != "" {
+			if _, err := f.parse(f.Default); err != nil {
+				return fmt.Errorf("%s.%s has a wrong default: %w", in.Name, f.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (in Info) field(name string) (Field, bool) {
+	for _, f := range in.Fields {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
+func (in Info) makes(c Config) []Made {
+	if in.Makes == nil {
+		return nil
+	}
+	return in.Makes(c)
+}
+
+func (in Info) needs(c Config) []string {
+	if in.Needs == nil {
+		return nil
+	}
+	return in.Needs(c)
+}
+
+// shares is the seat for what several stages of a run use together, such as a
+// model session: opened by the first, closed by the last.
+type shares struct {
+	mu sync.Mutex
+	m  map[string]*shared
+}
+
+type shared struct {
+	once  sync.Once
+	value any
+	err   error
+	refs  int
+	close func() error
+}
+
+// Share returns the run's one value for key, which open makes for the first
+// who asks. The caller calls release once; with the last release the value's
+// close runs. Two callers with one key must mean the same thing.
+func (e Env) Share(key string, open func() (value any, close func() error, err error)) (value any, release func() error, err error) {
+	all := &e.seat.share
+	all.mu.Lock()
+	s := all.m[key]
+	if s == nil {
+		s = &shared{}
+		all.m[key] = s
+	}
+	s.refs++
+	all.mu.Unlock()
+
+	s.once.Do(func() { s.value, s.close, s.err = open() })
+	var released sync.Once
+	release = func() (err error) {
+		released.Do(func() {
+			all.mu.Lock()
+			s.refs--
+			last := s.refs == 0
+			if last {
+				delete(all.m, key)
+			}
+			all.mu.Unlock()
+			if last && s.close != nil {
+				err = s.close()
+			}
+		})
+		return err
+	}
+	if s.err != nil {
+		_ = release()
+		return nil, nil, s.err
+	}
+	return s.value, release, nil
+}
+
+// nearest returns the candidate most like name, or "" when none is close.
+func nearest(name string, candidates []string) string {
+	best, bestD := "", max(2, len(name)/3)+1
+	for _, c := range candidates {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(c)); d < bestD {
+			best, bestD = c, d
+		}
+	}
+	return best
+}
+
+// editDistance counts insertions, deletions, replacements and swaps of
+// neighbours (optimal string alignment) between a and b.
+func editDistance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	var d [65][65]int
+	for i := range len(a) + 1 {
+		d[i][0] = i
+	}
+	for j := range len(b) + 1 {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			c := 1
+			if a[i-1] == b[j-1] {
+				c = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+c)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}

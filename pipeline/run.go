@@ -1,0 +1,552 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// RunOptions say how to run a pipeline. The zero value is a run with a store at
+// the pipeline's own place and no shared cache.
+type RunOptions struct {
+	StateDir   string      // where the run store lies; empty: Pipeline.StateDir
+	NoStore    bool        // no run store: nothing is resumed, nothing retracted
+	CacheDir   string      // results shared between pipelines; empty: none
+	CacheLimit int64       // bytes; 0 is 2 GiB
+	Fresh      bool        // forget earlier runs, and remove the files that they wrote and nobody changed
+	DryRun     bool        // say what would be done, and do nothing
+	Sample     int         // run this many inputs, chosen at random, into a folder of the state directory
+	Check      bool        // verify that stages leave shared pixels alone; costs time
+	OnEvent    func(Event) // called from several goroutines; must not block
+	Version    string      // of the program, for the store
+	Host       memory.Host // where memory figures are read; the zero value is this machine
+	// Checkpoint is how often outputs are made durable; 0 is 5 s.
+	Checkpoint time.Duration
+
+	beforeSQL func(op string) error // test seam
+	bootID    string                // test seam
+}
+
+const defaultCacheLimit = 2 << 30
+
+// Run is a run under way.
+type Run struct {
+	r    *run
+	done chan struct{}
+	sum  *Summary
+	err  error
+}
+
+// run is the state of a run.
+type run struct {
+	pipe *Pipeline
+	opts RunOptions
+	plan *Plan
+	ctx  context.Context // for telling an item's failure from the run's end
+
+	host      *memory.Ledger
+	store     *runstore.Store
+	outcomes  *runstore.Attributes
+	stateDir  string
+	rebooted  bool
+	tempID    string
+	old       *oldFiles
+	dry       *dryRun
+	sample    *sampler
+	sampleDir string
+
+	nodes  []*node
+	src    counters
+	listed atomic.Bool // the source has offered everything
+	drain  chan struct{}
+	began  time.Time
+
+	out, quarantined, ignored, renamed, decoded        atomic.Int64
+	written, reused, replaced, retracted, bytes, temps atomic.Int64
+	placing, dirs                                      sync.Map
+	sources                                            idSet
+	mu                                                 sync.Mutex
+	rejected                                           map[string]map[string]int64
+	failed                                             []FailedItem
+	warned                                             map[string]bool
+	whole                                              *family
+	rootsMu                                            sync.Mutex
+	roots                                              map[string]fsys.Root
+	drained                                            sync.Once
+	scratchDir                                         fsys.Root
+	scratchPath                                        string
+}
+
+// idSet is a set of dense numbers.
+type idSet struct {
+	mu   sync.Mutex
+	bits []uint64
+}
+
+// add reports whether n was not there yet.
+func (s *idSet) add(n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for int(n/64) >= len(s.bits) {
+		s.bits = append(s.bits, 0)
+	}
+	m := uint64(1) << (n % 64)
+	was := s.bits[n/64]&m != 0
+	s.bits[n/64] |= m
+	return !was
+}
+
+// Start begins a run. When ctx ends, the run stops at once: what is not
+// finished then is done by the next run.
+func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
+	if p.source == nil || len(p.steps) == 0 {
+		return nil, errors.New("the pipeline needs a source and at least one stage")
+	}
+	plan, err := p.Plan(o)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir,
+		host:  memory.NewLedger(string(Host), plan.HostBudget),
+		drain: make(chan struct{}), began: time.Now(),
+		rejected: map[string]map[string]int64{}, warned: map[string]bool{}, roots: map[string]fsys.Root{},
+	}
+	r.host.SetReserve(plan.reserve)
+	r.old = &oldFiles{run: r, gone: map[int64]bool{}}
+	if o.DryRun {
+		r.dry = &dryRun{}
+	}
+	if o.Sample > 0 {
+		if err := r.prepareSample(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.openState(); err != nil {
+		return nil, errors.Join(err, r.closeState())
+	}
+	p.seat.run = r
+	for i, s := range p.steps {
+		n := newNode(r, s, i+1)
+		n.in = newQueue(queueItems, max(plan.HostBudget/4, 1))
+		if i > 0 {
+			r.nodes[i-1].next = n
+		}
+		r.nodes = append(r.nodes, n)
+	}
+	run := &Run{r: r, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		run.sum, run.err = r.main(ctx)
+	}()
+	return run, nil
+}
+
+// Run starts a run and waits for its end.
+func (p *Pipeline) Run(ctx context.Context, o RunOptions) (*Summary, error) {
+	run, err := p.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return run.Wait()
+}
+
+// Wait waits for the end. The summary is there also when the run failed.
+func (r *Run) Wait() (*Summary, error) {
+	<-r.done
+	return r.sum, r.err
+}
+
+// Done is closed when the run has ended.
+func (r *Run) Done() <-chan struct{} { return r.done }
+
+// Drain asks the run to end soon: no new input is begun, what is in flight is
+// finished and recorded. Barriers are not completed. The summary's state is
+// "interrupted".
+func (r *Run) Drain() { r.r.drained.Do(func() { close(r.r.drain) }) }
+
+// Progress is the summary so far.
+func (r *Run) Progress() *Summary { return r.r.summary("running") }
+
+// Forecast is what a dry run found; it is nil for other runs.
+func (r *Run) Forecast() *Forecast {
+	d := r.r.dry
+	if d == nil {
+		return nil
+	}
+	return &Forecast{Compute: d.compute.Load(), Reuse: r.r.reused.Load(), Write: d.write.Load(), Maybe: d.maybe.Load(), Retract: d.retract.Load()}
+}
+
+// Plan is the plan that the run follows.
+func (r *Run) Plan() *Plan { return r.r.plan }
+
+func (r *run) draining() bool {
+	select {
+	case <-r.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *run) source() Source {
+	if r.sample != nil {
+		return r.sample
+	}
+	return r.pipe.source
+}
+
+func (r *run) event(kind EventKind, stage, item, message string) {
+	if r.opts.OnEvent != nil {
+		r.opts.OnEvent(Event{Time: time.Now(), Kind: kind, Stage: stage, Item: item, Message: message})
+	}
+}
+
+// warnOnce logs a warning the first time that something goes wrong in a way
+// that costs time but loses nothing.
+func (r *run) warnOnce(key, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.warned[key] {
+		r.warned[key] = true
+		r.pipe.log.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// main runs the phases and what comes after them.
+func (r *run) main(ctx context.Context) (*Summary, error) {
+	err := r.phases(ctx)
+	if err == nil && !r.draining() && r.src.in.Load() == 0 && r.dry == nil {
+		err = &StageError{Stage: "source", Err: errors.New("it has no images: nothing was done, and nothing that earlier runs made was touched")}
+	}
+	complete := err == nil && r.listed.Load() && !r.draining()
+	if complete {
+		err = r.retract(ctx)
+	}
+	state := runstore.Done
+	switch {
+	case err != nil && ctx.Err() != nil:
+		state, err = runstore.Interrupted, ctx.Err()
+	case err != nil:
+		state = runstore.Broken
+	case !complete:
+		state = runstore.Interrupted
+	}
+	sum := r.summary(state)
+	if err == nil {
+		err = sum.Check()
+	}
+	if ferr := r.finishState(state, sum); err == nil {
+		err = ferr
+	}
+	if cerr := r.closeState(); err == nil {
+		err = cerr
+	}
+	if err != nil && state == runstore.Done {
+		sum.State = runstore.Broken
+	}
+	return sum, err
+}
+
+// phases runs one phase after the other. Between two, items wait on disk.
+func (r *run) phases(ctx context.Context) error {
+	feed := func(p *pool.ContextPool, q *queue) { r.intake(p, q) }
+	first := 0
+	var waiting *parking
+	defer func() {
+		if waiting != nil {
+			waiting.close()
+		}
+	}()
+	for i, phase := range r.plan.Phases {
+		nodes := r.nodes[first : first+len(phase)]
+		first += len(phase)
+		last := nodes[len(nodes)-1]
+		if first < len(r.nodes) {
+			var err error
+			if last.parked, err = r.newParking("phase-" + strconv.Itoa(i)); err != nil {
+				return err
+			}
+		}
+		if len(r.plan.Phases) > 1 {
+			r.event(EventPhase, nodes[0].ID, "", fmt.Sprintf("phase %d of %d", i+1, len(r.plan.Phases)))
+		}
+		err := r.phase(ctx, nodes, feed)
+		if waiting != nil {
+			waiting.close()
+			waiting = nil
+		}
+		waiting = last.parked
+		if err != nil {
+			return err
+		}
+		if r.draining() {
+			return nil
+		}
+		debug.FreeOSMemory()
+		from := waiting
+		feed = func(p *pool.ContextPool, q *queue) {
+			p.Go(func(ctx context.Context) error {
+				for it, err := range from.items(ctx) {
+					if err != nil {
+						return err
+					}
+					if _, err := q.put(ctx, []*Item{it}); err != nil {
+						it.release()
+						return err
+					}
+				}
+				q.close()
+				return nil
+			})
+		}
+	}
+	return nil
+}
+
+// phase opens its stages, lets items flow, and closes the stages.
+func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextPool, *queue)) (err error) {
+	var leases []*memory.Lease
+	defer func() {
+		for _, n := range nodes {
+			if c, ok := n.Stage.(Closer); ok && n.opened {
+				if cerr := c.Close(); err == nil && cerr != nil {
+					err = &StageError{Stage: n.ID, Err: fmt.Errorf("closing: %w", cerr)}
+				}
+			}
+			if n.held != nil {
+				n.held.close()
+			}
+			for _, it := range n.in.drain() {
+				it.release()
+			}
+		}
+		for _, l := range leases {
+			l.Release()
+		}
+	}()
+	for _, n := range nodes {
+		n.opened = true // Close follows, whatever happens
+		if n.barrier != nil {
+			if n.held, err = r.newParking(n.ID); err != nil {
+				return err
+			}
+		}
+		l, err := r.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: n.cost(nil).Resident, Holder: n.ID})
+		if err != nil {
+			return &StageError{Stage: n.ID, Err: err}
+		}
+		leases = append(leases, l)
+		if o, ok := n.Stage.(Opener); ok && r.dry == nil {
+			if err := o.Open(ctx, n.Device); err != nil {
+				return &StageError{Stage: n.ID, Err: fmt.Errorf("opening: %w", err)}
+			}
+		}
+	}
+	p := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	stop := make(chan struct{})
+	var helpers sync.WaitGroup
+	helpers.Go(func() { r.unstick(nodes, stop) })
+	helpers.Go(func() { r.checkpoints(ctx, stop) })
+	feed(p, nodes[0].in)
+	for _, n := range nodes {
+		n.start(p)
+	}
+	err = p.Wait()
+	close(stop)
+	helpers.Wait()
+	return err
+}
+
+// unstick watches for a run in which somebody waits for room and nothing moves:
+// then waiting pictures are dropped from memory, the most upstream first, to be
+// decoded again when their turn comes.
+func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	last, since := int64(-1), time.Now()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		moved := r.src.out.Load()
+		for _, n := range nodes {
+			moved += n.counters.in.Load() + n.calls.Load()
+		}
+		if moved != last || r.host.Usage().Waiting == 0 {
+			last, since = moved, time.Now()
+			continue
+		}
+		if time.Since(since) < time.Second {
+			continue
+		}
+		for _, n := range nodes {
+			if freed := n.in.parkOne(); freed > 0 {
+				r.event(EventParked, n.ID, "", memory.FormatBytes(freed)+" of a waiting picture were given back")
+				break
+			}
+		}
+	}
+}
+
+// checkpoints makes what was written durable every few seconds, so that after a
+// power loss only a few seconds' outputs have to be looked at.
+func (r *run) checkpoints(ctx context.Context, stop <-chan struct{}) {
+	if r.store == nil || r.dry != nil {
+		return
+	}
+	every := r.opts.Checkpoint
+	if every <= 0 {
+		every = 5 * time.Second
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			if err := r.checkpoint(ctx); err != nil && ctx.Err() == nil {
+				r.warnOnce("checkpoint", "making outputs durable: %v", err)
+			}
+		}
+	}
+}
+
+func (r *run) checkpoint(ctx context.Context) error {
+	if r.outcomes != nil {
+		if err := r.outcomes.Flush(); err != nil {
+			return err
+		}
+	}
+	return r.store.Checkpoint(ctx, func() error {
+		r.rootsMu.Lock()
+		roots := make([]fsys.Root, 0, len(r.roots))
+		for _, root := range r.roots {
+			roots = append(roots, root)
+		}
+		r.rootsMu.Unlock()
+		for _, root := range roots {
+			if err := root.SyncFS(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (r *run) summary(state string) *Summary {
+	s := &Summary{
+		State: state, In: r.src.in.Load(), Out: r.out.Load(), Quarantined: r.quarantined.Load(), Ignored: r.ignored.Load(),
+		Written: r.written.Load(), Reused: r.reused.Load(), Replaced: r.replaced.Load(), Retracted: r.retracted.Load(),
+		Renamed: r.renamed.Load(), Bytes: r.bytes.Load(), Decoded: r.decoded.Load(),
+		Seconds: time.Since(r.began).Seconds(), Rejected: map[string]map[string]int64{}, StateDir: r.stateDir,
+		Failed: []FailedItem{}, OutputDirs: []string{},
+	}
+	for _, n := range r.nodes {
+		c := n.counters.summary()
+		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.workers
+		c.Queued, _ = n.in.len()
+		s.Derived += c.Derived
+		s.Consumed += c.Consumed
+		s.Cached += c.Cached
+		s.Stages = append(s.Stages, c)
+		if w, ok := n.Stage.(Writer); ok {
+			for _, t := range w.Writes() {
+				s.OutputDirs = append(s.OutputDirs, filepath.Join(t.Root, fileOf(t)))
+			}
+		}
+	}
+	r.mu.Lock()
+	for stage, reasons := range r.rejected {
+		m := map[string]int64{}
+		for k, v := range reasons {
+			m[k] = v
+		}
+		s.Rejected[stage] = m
+	}
+	s.Failed = append(s.Failed, r.failed...)
+	r.mu.Unlock()
+	u := r.host.Usage()
+	s.Devices = []DeviceUsage{{Device: string(Host), Limit: u.Limit, Peak: u.Peak}}
+	if state != runstore.Done {
+		s.Unfinished = s.In + s.Derived - s.Out - s.Consumed - s.RejectedTotal() - s.Quarantined
+	}
+	return s
+}
+
+func fileOf(t OutputTree) string {
+	if t.File {
+		return t.Template
+	}
+	return ""
+}
+
+// scratch is the run's folder for what lives as long as the run.
+func (r *run) scratch() (fsys.Root, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.scratchDir != nil {
+		return r.scratchDir, nil
+	}
+	if r.stateDir != "" && r.dry == nil {
+		r.scratchPath = filepath.Join(r.stateDir, "scratch")
+		if err := os.RemoveAll(r.scratchPath); err != nil { // left by a run that was killed
+			return nil, fmt.Errorf("clearing the scratch folder: %w", err)
+		}
+	} else {
+		dir, err := os.MkdirTemp("", "forgepipe-")
+		if err != nil {
+			return nil, fmt.Errorf("making a scratch folder: %w", err)
+		}
+		r.scratchPath = dir
+	}
+	root, err := r.pipe.fs.OpenRoot(r.scratchPath)
+	if err != nil {
+		return nil, fmt.Errorf("making the scratch folder: %w", err)
+	}
+	r.scratchDir = root
+	return root, nil
+}
+
+// Scratch is a folder for files of this run alone; it goes with the run.
+func (e Env) Scratch() (fsys.Root, error) { return e.seat.run.scratch() }
+
+// wholeRun is the family that files of the whole run belong to.
+func (r *run) wholeRun() *family {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.whole
+}
+
+// isTemp recognises a temporary file of this store.
+func (r *run) isTemp(name string) bool {
+	base := path.Base(name)
+	return strings.HasPrefix(base, tempPrefix+r.tempID+"-") && strings.HasSuffix(base, ".tmp")
+}
+
+func marshalSummary(s *Summary) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("BUG: a summary cannot be written as JSON: " + err.Error())
+	}
+	return b
+}

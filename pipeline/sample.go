@@ -1,0 +1,125 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// sampler offers a random choice of another source's inputs: those whose names
+// hash lowest, so that the choice is the same each time and does not depend on
+// the order.
+type sampler struct {
+	source Source
+	n      int
+	total  atomic.Int64 // candidates there are
+}
+
+type sampled struct {
+	rank uint64
+	in   Input
+}
+
+// Emit lists everything, then offers the chosen ones in the source's order.
+func (s *sampler) Emit(ctx context.Context, emit func(Input) error) error {
+	var chosen []sampled // a max-heap would do for huge samples; n is small
+	worst := func() int {
+		w := 0
+		for i := range chosen {
+			if chosen[i].rank > chosen[w].rank {
+				w = i
+			}
+		}
+		return w
+	}
+	at := -1
+	err := s.source.Emit(ctx, func(in Input) error {
+		if in.Ignored != "" {
+			return nil
+		}
+		s.total.Add(1)
+		h := fnv.New64a()
+		h.Write([]byte(in.Name))
+		c := sampled{h.Sum64(), in}
+		if len(chosen) < s.n {
+			chosen = append(chosen, c)
+			at = worst()
+			return nil
+		}
+		if c.rank < chosen[at].rank {
+			chosen[at] = c
+			at = worst()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(chosen, func(a, b sampled) int {
+		switch {
+		case a.in.Name < b.in.Name:
+			return -1
+		case a.in.Name > b.in.Name:
+			return 1
+		}
+		return 0
+	})
+	for _, c := range chosen {
+		if err := emit(c.in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareSample sends the run's outputs and its store into a folder of the
+// state directory, where they disturb nothing and can be looked at.
+func (r *run) prepareSample() error {
+	if r.stateDir == "" {
+		return fmt.Errorf("a sample run writes into the state directory: give one")
+	}
+	dir := filepath.Join(r.stateDir, "sample")
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("clearing the last sample: %w", err)
+	}
+	r.sample = &sampler{source: r.pipe.source, n: r.opts.Sample}
+	r.stateDir = filepath.Join(dir, stateDirName)
+	r.sampleDir = dir
+	return nil
+}
+
+// SampleOf is the number of inputs that a sample run chose from, and the folder
+// with what it made; 0 for other runs.
+func (r *Run) SampleOf() (total int64, dir string) {
+	if r.r.sample == nil {
+		return 0, ""
+	}
+	return r.r.sample.total.Load(), r.r.sampleDir
+}
+
+// redirect is where an output folder's files go: in a sample run, into a folder
+// of the same name in the sample's.
+func (r *run) redirect(root string) string {
+	if r.sample == nil {
+		return root
+	}
+	root = absolute(root)
+	name := filepath.Base(root)
+	for _, s := range r.pipe.steps {
+		w, ok := s.Stage.(Writer)
+		if !ok {
+			continue
+		}
+		for _, t := range w.Writes() {
+			if o := absolute(t.Root); o != root && filepath.Base(o) == name {
+				name = strings.ReplaceAll(strings.Trim(root, "/"), "/", "_")
+			}
+		}
+	}
+	return filepath.Join(r.sampleDir, name)
+}

@@ -1,0 +1,537 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// Input is what a source offers: a file, or a picture made in Go.
+type Input struct {
+	// Name becomes the item's ID: a path relative to the source's root,
+	// slash-separated, raw bytes, unique within the run.
+	Name string
+	// Path is the file to read. It is empty when Image is set.
+	Path string
+	// Image is the picture of an input that is not a file. Content identifies
+	// its pixels, so that results can be cached; empty, nothing is.
+	Image   image.Image
+	Content []byte
+	// Sidecars travel with the image.
+	Sidecars []Sidecar
+	// KeepExtension says that another input has the same folder and stem.
+	KeepExtension bool
+	// LQ is the low-quality companion, Scale times smaller.
+	LQ    *Input
+	Scale int
+	// Ignored, if not empty, says why this is passed over: it is counted and
+	// reported, and nothing else.
+	Ignored string
+	// Err is the cause for which this candidate cannot be an image: it is
+	// quarantined.
+	Err error
+}
+
+// family is one source file and what its items share.
+type family struct {
+	run      *run
+	name     string // relative, raw
+	path     string // absolute, empty for an Image
+	size     int64
+	mtime    int64 // ns
+	hash     [32]byte
+	header   imageio.Header
+	sidecars []Sidecar
+	keepExt  bool
+	buf      *buffer
+	pair     *family // of the low-quality companion
+
+	isLQ     bool
+	row      int64 // in the run store
+	recorded bool  // the store has it as it is
+	mu       sync.Mutex
+	looked   bool                // earlier is filled
+	earlier  []runstore.Decision // what earlier runs recorded
+}
+
+func (f *family) check() bool { return f.run.opts.Check }
+
+func (f *family) pairBuffer() *buffer {
+	if f.pair == nil {
+		return nil
+	}
+	return f.pair.buf
+}
+
+// keep and let hold the pictures while nobody else may.
+func (f *family) keep() {
+	f.buf.retain()
+	if f.pair != nil {
+		f.pair.buf.retain()
+	}
+}
+
+func (f *family) let() {
+	f.buf.release()
+	if f.pair != nil {
+		f.pair.buf.release()
+	}
+}
+
+// intake reads the source: one goroutine lists, several open and hash the files
+// and wait until their pictures will have room.
+func (r *run) intake(p *pool.ContextPool, q *queue) {
+	inputs := make(chan Input, 64)
+	p.Go(func(ctx context.Context) error {
+		defer close(inputs)
+		err := r.source().Emit(ctx, func(in Input) error {
+			select {
+			case inputs <- in:
+				return nil
+			case <-r.drain:
+				return errDraining
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		if errors.Is(err, errDraining) || err != nil && r.draining() {
+			return nil
+		}
+		if err != nil {
+			return &StageError{Stage: "source", Err: err}
+		}
+		r.listed.Store(true)
+		return nil
+	})
+	readers := min(runtime.GOMAXPROCS(0), 8)
+	var active atomic.Int32
+	active.Store(int32(readers))
+	for range readers {
+		p.Go(func(ctx context.Context) error {
+			for in := range inputs {
+				if r.draining() {
+					r.listed.Store(false)
+					continue
+				}
+				it, err := r.open(ctx, in)
+				if err != nil {
+					return err
+				}
+				if it == nil {
+					continue
+				}
+				r.src.out.Add(1)
+				if _, err := q.put(ctx, []*Item{it}); err != nil {
+					it.release()
+					return err
+				}
+			}
+			if active.Add(-1) == 0 {
+				q.close()
+			}
+			return nil
+		})
+	}
+}
+
+var errDraining = errors.New("draining")
+
+// open turns an input into an item, or records why it cannot be one.
+func (r *run) open(ctx context.Context, in Input) (*Item, error) {
+	if in.Ignored != "" {
+		r.ignored.Add(1)
+		r.event(EventIgnored, "source", EscapeID(in.Name), in.Ignored)
+		return nil, nil
+	}
+	r.src.in.Add(1)
+	if in.KeepExtension {
+		r.renamed.Add(1)
+	}
+	f := &family{
+		run: r, name: in.Name, path: in.Path, sidecars: in.Sidecars, keepExt: in.KeepExtension,
+		buf: &buffer{},
+	}
+	it := &Item{id: EscapeID(in.Name), fam: f, pic: picture{buf: f.buf}}
+	it.retain()
+	err := f.prepare(ctx, in)
+	if err == nil && in.LQ != nil {
+		it.pair, err = f.preparePair(ctx, in)
+	}
+	if ctx.Err() != nil {
+		it.release()
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		f.hash = [32]byte{} // looked at again next time
+	}
+	if rerr := f.register(); rerr != nil {
+		err = rerr
+	}
+	var se *StageError
+	switch {
+	case errors.As(err, &se):
+		it.release()
+		return nil, err
+	case err != nil:
+		it.next.err = err
+		return nil, r.finish(it, end{kind: endFailed})
+	}
+	f.describe(it)
+	return it, nil
+}
+
+// describe gives the item what its header tells.
+func (f *family) describe(it *Item) {
+	it.pic = picture{buf: f.buf, rect: image.Rect(0, 0, f.header.Width, f.header.Height)}
+	it.grid = gridOf(f.header)
+	it.weight = it.pic.weight()
+	if it.pair != nil {
+		it.weight += it.pair.pic.weight()
+	}
+	if f.hash != ([32]byte{}) {
+		it.origin = sum([]byte("source"), f.hash[:], []byte(imageio.Decoder()))
+		if f.pair != nil {
+			it.origin = sum([]byte("pair"), it.origin[:], f.pair.hash[:])
+		}
+	}
+}
+
+// weight is what a picture counts for in queues: its share of the frame.
+func (p picture) weight() int64 {
+	if p.buf == nil || p.buf.area == 0 {
+		return 0
+	}
+	return int64(float64(p.buf.bytes) * float64(p.rect.Dx()) * float64(p.rect.Dy()) / float64(p.buf.area))
+}
+
+// prepare identifies an input: reads and hashes its file unless the store knows
+// it unchanged, reads its header, and waits for room for its picture.
+func (f *family) prepare(ctx context.Context, in Input) error {
+	if in.Err != nil {
+		return in.Err
+	}
+	if in.Image != nil {
+		return f.prepareImage(ctx, in)
+	}
+	info, err := os.Stat(in.Path)
+	if err != nil {
+		return fmt.Errorf("looking at the file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("it is %s, not a regular file", modeName(info.Mode()))
+	}
+	f.size, f.mtime = info.Size(), info.ModTime().UnixNano()
+	if f.known() {
+		return f.admit(ctx)
+	}
+	if f.size == 0 {
+		return errors.New("the file is empty")
+	}
+	if max := f.run.pipe.Limits.MaxFileBytes; f.size > max {
+		return fmt.Errorf("the file has %s, the limit is %s: raise limits.file_bytes", memory.FormatBytes(f.size), memory.FormatBytes(max))
+	}
+	read, err := f.run.host.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: f.size, Holder: "source"})
+	if err != nil {
+		return err
+	}
+	defer read.Release()
+	data, err := f.readFile(true)
+	if err != nil {
+		return err
+	}
+	if f.header, err = imageio.ReadHeader(data, f.run.pipe.Limits); err != nil {
+		return fmt.Errorf("reading the header: %w", err)
+	}
+	if f.size > smallFile {
+		// A large file is read again when it is decoded, rather than kept while
+		// waiting for room.
+		data = nil
+		read.Release()
+	}
+	f.buf.raw = data
+	return f.admit(ctx)
+}
+
+// smallFile is the size up to which a file's bytes are kept between hashing and
+// decoding.
+const smallFile = 16 << 20
+
+func modeName(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&os.ModeNamedPipe != 0:
+		return "a named pipe"
+	case m&os.ModeSocket != 0:
+		return "a socket"
+	case m&os.ModeDevice != 0:
+		return "a device"
+	}
+	return "something special"
+}
+
+func (f *family) prepareImage(ctx context.Context, in Input) error {
+	b := in.Image.Bounds()
+	f.header = imageio.Header{Width: b.Dx(), Height: b.Dy(), Orientation: 1, Bytes: imageio.Bytes(in.Image)}
+	if len(in.Content) > 0 {
+		f.hash = sha256.Sum256(in.Content)
+	}
+	f.buf.img = in.Image
+	if f.check() {
+		f.buf.sum = pixelSum(in.Image)
+	}
+	return f.admit(ctx)
+}
+
+func (f *family) preparePair(ctx context.Context, in Input) (*pairing, error) {
+	f.pair = &family{run: f.run, name: in.LQ.Name, path: in.LQ.Path, isLQ: true, buf: &buffer{}}
+	f.pair.buf.retain()
+	p := &pairing{pic: picture{buf: f.pair.buf}, scale: in.Scale}
+	if err := f.pair.prepare(ctx, *in.LQ); err != nil {
+		return p, fmt.Errorf("low-quality companion %s: %w", EscapeID(in.LQ.Name), err)
+	}
+	lq, hq := f.pair.header, f.header
+	if in.Scale < 1 || lq.Width*in.Scale != hq.Width || lq.Height*in.Scale != hq.Height {
+		return p, fmt.Errorf("the pair does not fit: %d x %d is not %d times %d x %d", hq.Width, hq.Height, in.Scale, lq.Width, lq.Height)
+	}
+	p.pic.rect = image.Rect(0, 0, lq.Width, lq.Height)
+	return p, nil
+}
+
+// known reports whether the store has this very file, by size and time, and
+// takes over what it says.
+func (f *family) known() bool {
+	src, ok := f.lookup()
+	if !ok || src.Size != f.size || src.MTime != f.mtime || src.Hash == ([32]byte{}) {
+		return false
+	}
+	r := reader{b: src.Header}
+	h := readHeader(&r)
+	if r.err != nil {
+		return false
+	}
+	f.hash, f.header, f.recorded = src.Hash, h, true
+	return true
+}
+
+// lookup asks the store for the source, once, and keeps what earlier runs
+// recorded of its items.
+func (f *family) lookup() (src runstore.Source, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.looked || f.run.store == nil {
+		return src, false
+	}
+	f.looked = true
+	src, decisions, ok, err := f.run.store.Source(context.Background(), f.key())
+	if err != nil {
+		f.run.warnOnce("lookup", "reading the run store: %v", err)
+		return src, false
+	}
+	if ok {
+		f.row, f.earlier = src.ID, decisions
+	}
+	return src, ok
+}
+
+// key is the source's name in the store. A low-quality companion has a name of
+// its own there, as its path may be that of another source.
+func (f *family) key() string {
+	if f.isLQ {
+		return "\x00lq/" + f.name
+	}
+	return f.name
+}
+
+// readFile reads the whole file, and makes sure that it is one file's content:
+// not changed while being read, and the same as before if it was read before.
+func (f *family) readFile(first bool) ([]byte, error) {
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the file: %w", err)
+	}
+	defer file.Close()
+	data := make([]byte, f.size)
+	if _, err := io.ReadFull(file, data); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return nil, errChanged
+		}
+		return nil, fmt.Errorf("reading the file: %w", err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the file: %w", err)
+	}
+	if info.Size() != f.size || info.ModTime().UnixNano() != f.mtime {
+		return nil, errChanged
+	}
+	h := sha256.Sum256(data)
+	if first {
+		f.hash = h
+	} else if h != f.hash {
+		return nil, errChanged
+	}
+	return data, nil
+}
+
+var errChanged = errors.New("the file changed while it was being read: run again when nothing writes to it")
+
+// admit waits until the source's decoded picture has room, and prepares its
+// decoding.
+func (f *family) admit(ctx context.Context) error {
+	h := f.header
+	b := f.buf
+	b.bytes, b.area = h.Bytes, int64(h.Width)*int64(h.Height)
+	lease, err := f.run.host.Acquire(ctx, memory.Request{
+		Kind: memory.Residency, Bytes: max(h.DecodePeak, h.Bytes) + min(f.size, smallFile), Holder: "source",
+	})
+	if err != nil {
+		return err
+	}
+	b.lease = lease
+	if f.path == "" {
+		return nil
+	}
+	b.load = func(ctx context.Context) (image.Image, error) {
+		if f.run.dry != nil {
+			return nil, errDryRun
+		}
+		data := b.raw
+		if data == nil {
+			var err error
+			if data, err = f.readFile(false); err != nil {
+				return nil, err
+			}
+		}
+		img, err := imageio.Decode(data, f.header, f.run.pipe.Limits)
+		if err != nil {
+			return nil, fmt.Errorf("decoding: %w", err)
+		}
+		f.run.decoded.Add(1)
+		return img, nil
+	}
+	if f.pair != nil && f.pair.buf.lease == nil {
+		return f.pair.admit(ctx)
+	}
+	return nil
+}
+
+// register enters the source into the store.
+func (f *family) register() error {
+	r := f.run
+	if r.store == nil {
+		return nil
+	}
+	f.lookup()
+	if !f.recorded && r.dry == nil {
+		src := runstore.Source{ID: f.row, Path: f.key(), Size: f.size, MTime: f.mtime, Hash: f.hash, Header: appendHeader(nil, f.header)}
+		if err := r.store.PutSource(&src); err != nil {
+			return &StageError{Stage: "source", Err: fmt.Errorf("recording %s: %w", EscapeID(f.name), err)}
+		}
+		f.row = src.ID
+	}
+	if f.row != 0 {
+		if !r.sources.add(f.row) && !f.isLQ {
+			return errors.New("another input of this run has the same name")
+		}
+		r.store.SeeSource(f.row)
+	}
+	if f.pair != nil {
+		return f.pair.register()
+	}
+	return nil
+}
+
+// CopySource writes the bytes of the item's source file to w, and fails when
+// the file is not the one that was read.
+func (it *Item) CopySource(_ context.Context, w io.Writer) error {
+	f := it.fam
+	f.buf.mu.Lock()
+	data := f.buf.raw
+	f.buf.mu.Unlock()
+	if data == nil {
+		var err error
+		if data, err = f.readFile(false); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(data)
+	return err
+}
+
+func appendHeader(b []byte, h imageio.Header) []byte {
+	b = appendString(b, string(h.Format))
+	for _, v := range [5]int64{int64(h.Width), int64(h.Height), int64(h.Orientation), h.Bytes, h.DecodePeak} {
+		b = binary.AppendUvarint(b, uint64(v))
+	}
+	return b
+}
+
+func readHeader(r *reader) imageio.Header {
+	h := imageio.Header{Format: imageio.Format(r.string())}
+	h.Width, h.Height, h.Orientation = int(r.uvarint()), int(r.uvarint()), int(r.uvarint())
+	h.Bytes, h.DecodePeak = int64(r.uvarint()), int64(r.uvarint())
+	return h
+}
+
+// encode writes down what a parked item needs of its source.
+func (f *family) encode(b []byte) []byte {
+	b = appendString(b, f.name)
+	b = appendString(b, f.path)
+	b = binary.AppendVarint(b, f.size)
+	b = binary.AppendVarint(b, f.mtime)
+	b = append(b, f.hash[:]...)
+	b = appendHeader(b, f.header)
+	b = append(b, boolByte(f.keepExt))
+	b = binary.AppendUvarint(b, uint64(len(f.sidecars)))
+	for _, s := range f.sidecars {
+		b = appendString(b, s.Ext)
+		b = appendString(b, s.Path)
+		b = binary.AppendVarint(b, s.Size)
+		b = binary.AppendVarint(b, s.Time)
+	}
+	b = binary.AppendVarint(b, f.row)
+	if f.pair == nil {
+		return append(b, 0)
+	}
+	return f.pair.encode(append(b, 1))
+}
+
+func decodeFamily(r *reader, run *run) *family {
+	f := &family{run: run, name: r.string(), path: r.string(), size: r.varint(), mtime: r.varint(), buf: &buffer{}}
+	copy(f.hash[:], r.take(32))
+	f.header = readHeader(r)
+	f.keepExt = r.byte() == 1
+	for range r.count() {
+		f.sidecars = append(f.sidecars, Sidecar{Ext: r.string(), Path: r.string(), Size: r.varint(), Time: r.varint()})
+	}
+	f.row = r.varint()
+	if r.byte() == 1 {
+		f.pair = decodeFamily(r, run)
+	}
+	return f
+}
+
+// absolute makes a path independent of the working directory.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
+}

@@ -1,0 +1,500 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// Problem is one fault in a pipeline file.
+type Problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Col     int    `json:"col"`
+	Message string `json:"message"`
+}
+
+// String writes the problem as file:line:col: message.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
+}
+
+// SpecError says that a pipeline is wrong, with every fault that was found.
+type SpecError struct {
+	Problems []Problem
+}
+
+func (e *SpecError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// OnError says what a failed item does to the run.
+type OnError string
+
+// What a failed item does: it is quarantined and the run goes on, or the run
+// stops. The empty value is the pipeline's, whose own default is Quarantine.
+const (
+	Quarantine OnError = "quarantine"
+	Stop       OnError = "stop"
+)
+
+// Amount is a number of bytes or a share of what there is. The zero Amount is
+// "not given".
+type Amount struct {
+	Bytes int64
+	Share float64
+}
+
+// ParseAmount reads "512MiB" or "60%".
+func ParseAmount(text string) (Amount, error) {
+	if strings.HasSuffix(strings.TrimSpace(text), "%") {
+		s, err := memory.ParseShare(text)
+		return Amount{Share: s}, err
+	}
+	b, err := memory.ParseBytes(text)
+	return Amount{Bytes: b}, err
+}
+
+// Of is the amount in bytes where total is all there is.
+func (a Amount) Of(total int64) int64 {
+	if a.Bytes > 0 {
+		return a.Bytes
+	}
+	return int64(a.Share * float64(total))
+}
+
+// Spec is a pipeline file after parsing: names, text and places, nothing built
+// yet.
+type Spec struct {
+	File        string
+	Name        string
+	HostLimit   Amount // memory.host.limit
+	GPUHeadroom int64  // memory.gpu.headroom, bytes of each GPU that stay free
+	OnError     OnError
+	MaxFailed   MaxFailed
+	Limits      imageio.Limits
+	Source      StageSpec
+	Stages      []StageSpec
+}
+
+// MaxFailed ends a run in which too much fails: more than Count items, or more
+// than Share of the inputs once 100 have come. The zero value never does.
+type MaxFailed struct {
+	Count int64
+	Share float64
+}
+
+// StageSpec is one entry of the chain.
+type StageSpec struct {
+	ID        string
+	Name      string // of the stage
+	Workers   int    // 0: the engine decides
+	BatchSize int    // 0: the stage decides
+	Device    Device
+	OnError   OnError
+
+	at     *yamlNode // the stage's key
+	config *yamlNode // mapping or nil
+}
+
+// Vars resolves ${NAME}: first Set, then Env.
+type Vars struct {
+	Set map[string]string
+	Env func(name string) (string, bool) // nil: none
+}
+
+func (v Vars) lookup(name string) (string, bool) {
+	if s, ok := v.Set[name]; ok {
+		return s, true
+	}
+	if v.Env != nil {
+		return v.Env(name)
+	}
+	return "", false
+}
+
+// Expand replaces ${NAME} and ${NAME:-default} in text. "$${" stands for "${".
+// The default is used when the variable is not set or empty. The names that
+// occur are reported to used.
+func (v Vars) Expand(text string, used func(name string)) (string, error) {
+	if !strings.Contains(text, "${") {
+		return text, nil
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(text, "${")
+		if i < 0 {
+			b.WriteString(text)
+			return b.String(), nil
+		}
+		if i > 0 && text[i-1] == '$' {
+			b.WriteString(text[:i-1] + "${")
+			text = text[i+2:]
+			continue
+		}
+		b.WriteString(text[:i])
+		end := strings.IndexByte(text[i:], '}')
+		if end < 0 {
+			return "", fmt.Errorf("%q has no closing brace", clip(text[i:], 40))
+		}
+		name, def, hasDef := strings.Cut(text[i+2:i+end], ":-")
+		if !validVar(name) {
+			return "", fmt.Errorf("%q is not a variable's name: letters, digits and _ only (write $${ for a literal ${)", name)
+		}
+		if used != nil {
+			used(name)
+		}
+		val, ok := v.lookup(name)
+		switch {
+		case ok && (val != "" || !hasDef):
+			b.WriteString(val)
+		case hasDef:
+			b.WriteString(def)
+		default:
+			return "", fmt.Errorf("the variable %s is not set: give --set %s=VALUE, set it in the environment, or write ${%s:-default}", name, name, name)
+		}
+		text = text[i+end+1:]
+	}
+}
+
+func validVar(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c != '_' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// ParseSpec reads a pipeline file's bytes; file is its name for messages. The
+// error is a *SpecError.
+func ParseSpec(file string, data []byte, vars Vars) (*Spec, error) {
+	root, problems := parseYAML(file, data)
+	if len(problems) > 0 {
+		return nil, &SpecError{problems}
+	}
+	p := parser{file: file, vars: vars, used: map[string]bool{}}
+	p.expand(root)
+	s := p.spec(root)
+	for _, name := range slices.Sorted(mapKeys(vars.Set)) {
+		if !p.used[name] {
+			p.problem(&yamlNode{line: 1, col: 1}, "--set gives %s, but the pipeline has no ${%s}%s", name, name, didYouMean(name, slices.Sorted(mapKeys(p.used))))
+		}
+	}
+	if len(p.problems) > 0 {
+		return nil, &SpecError{p.problems}
+	}
+	return s, nil
+}
+
+func mapKeys[V any](m map[string]V) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+type parser struct {
+	file     string
+	vars     Vars
+	used     map[string]bool
+	problems []Problem
+}
+
+func (p *parser) problem(n *yamlNode, format string, args ...any) {
+	p.problems = append(p.problems, Problem{File: p.file, Line: n.line, Col: n.col, Message: fmt.Sprintf(format, args...)})
+}
+
+// expand replaces variables in every scalar value, after parsing, so that a
+// value can hold '#', ':' or a newline without becoming YAML.
+func (p *parser) expand(n *yamlNode) {
+	if n.kind == scalarNode {
+		text, err := p.vars.Expand(n.text, func(name string) { p.used[name] = true })
+		if err != nil {
+			p.problem(n, "%v", err)
+		}
+		n.text = text
+	}
+	for _, c := range n.items {
+		p.expand(c)
+	}
+}
+
+// fields checks a mapping's keys against those that are allowed and calls each
+// one's function with its value.
+func (p *parser) fields(n *yamlNode, what string, known map[string]func(*yamlNode)) {
+	if n.kind == nullNode {
+		return
+	}
+	if n.kind != mapNode {
+		p.problem(n, "%s must be a mapping, not %s", what, n.what())
+		return
+	}
+	for i, k := range n.keys {
+		f, ok := known[k.text]
+		if !ok {
+			names := slices.Sorted(mapKeys(known))
+			p.problem(k, "%s has no key %q%s (it has %s)", what, k.text, didYouMean(k.text, names), strings.Join(names, ", "))
+			continue
+		}
+		f(n.items[i])
+	}
+}
+
+// text takes a scalar through a parse function.
+func text[T any](p *parser, what string, dst *T, parse func(string) (T, error)) func(*yamlNode) {
+	return func(n *yamlNode) {
+		if n.kind != scalarNode {
+			p.problem(n, "%s must be one value, not %s", what, n.what())
+			return
+		}
+		v, err := parse(n.text)
+		if err != nil {
+			p.problem(n, "%s: %v", what, err)
+			return
+		}
+		*dst = v
+	}
+}
+
+func parseWord(s string) (string, error) { return s, nil }
+
+func parseOnError(s string) (OnError, error) {
+	if o := OnError(s); o == Quarantine || o == Stop {
+		return o, nil
+	}
+	return "", fmt.Errorf("%q is neither %s nor %s", s, Quarantine, Stop)
+}
+
+func parseCount(limit int) func(string) (int, error) {
+	return func(s string) (int, error) {
+		v, err := strconv.Atoi(s)
+		if err != nil || v < 1 || v > limit {
+			return 0, fmt.Errorf("wants a whole number from 1 to %d, not %q", limit, s)
+		}
+		return v, nil
+	}
+}
+
+func parseMaxFailed(s string) (MaxFailed, error) {
+	if strings.HasSuffix(s, "%") {
+		v, err := memory.ParseShare(s)
+		return MaxFailed{Share: v}, err
+	}
+	v, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || v < 1 {
+		return MaxFailed{}, fmt.Errorf("wants a number of items or a share (5%%), not %q", s)
+	}
+	return MaxFailed{Count: v}, nil
+}
+
+func parsePixels(s string) (int64, error) {
+	v, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || v < 1 || v > 1<<40 {
+		return 0, fmt.Errorf("wants a number of pixels from 1 to 2^40, not %q", s)
+	}
+	return v, nil
+}
+
+func parsePositiveAmount(s string) (Amount, error) {
+	a, err := ParseAmount(s)
+	if err == nil && (a.Bytes < 0 || a.Share > 1 || a == Amount{}) {
+		err = fmt.Errorf("%s is not between nothing and everything", s)
+	}
+	return a, err
+}
+
+func parseDevice(s string) (Device, error) {
+	if Device(s) == Host || strings.HasPrefix(s, "gpu:") || strings.HasPrefix(s, "sim:") {
+		return Device(s), nil
+	}
+	return "", fmt.Errorf("%q is no device: host, gpu:0, sim:0", s)
+}
+
+func (p *parser) spec(root *yamlNode) *Spec {
+	s := &Spec{File: p.file, Limits: imageio.DefaultLimits()}
+	var source, stages *yamlNode
+	p.fields(root, "the pipeline", map[string]func(*yamlNode){
+		"name":       text(p, "name", &s.Name, parseWord),
+		"on_error":   text(p, "on_error", &s.OnError, parseOnError),
+		"max_failed": text(p, "max_failed", &s.MaxFailed, parseMaxFailed),
+		"limits": func(n *yamlNode) {
+			p.fields(n, "limits", map[string]func(*yamlNode){
+				"pixels":     text(p, "pixels", &s.Limits.MaxPixels, parsePixels),
+				"file_bytes": text(p, "file_bytes", &s.Limits.MaxFileBytes, memory.ParseBytes),
+			})
+		},
+		"memory": func(n *yamlNode) {
+			p.fields(n, "memory", map[string]func(*yamlNode){
+				"host": func(n *yamlNode) {
+					p.fields(n, "memory.host", map[string]func(*yamlNode){
+						"limit": text(p, "limit", &s.HostLimit, parsePositiveAmount),
+					})
+				},
+				"gpu": func(n *yamlNode) {
+					p.fields(n, "memory.gpu", map[string]func(*yamlNode){
+						"headroom": text(p, "headroom", &s.GPUHeadroom, memory.ParseBytes),
+					})
+				},
+			})
+		},
+		"source": func(n *yamlNode) { source = n },
+		"stages": func(n *yamlNode) { stages = n },
+	})
+	if root.kind != mapNode {
+		return s
+	}
+	if source == nil {
+		p.problem(root, "the pipeline has no source: add source: {images: {path: ./photos}}")
+	} else {
+		s.Source = p.entry(source, "source")
+	}
+	switch {
+	case stages == nil || stages.kind == nullNode:
+		p.problem(root, "the pipeline has no stages: add a list under stages:")
+	case stages.kind != listNode || len(stages.items) == 0:
+		p.problem(stages, "stages must be a list of stages, not %s", stages.what())
+	default:
+		ids := map[string]*yamlNode{}
+		for _, n := range stages.items {
+			e := p.entry(n, "stage")
+			if e.at == nil {
+				continue
+			}
+			if e.ID == "" {
+				e.ID = e.Name
+				for i := 2; ids[e.ID] != nil; i++ {
+					e.ID = e.Name + "-" + strconv.Itoa(i)
+				}
+			}
+			if first := ids[e.ID]; first != nil {
+				p.problem(n, "two stages have the id %q, the first in line %d", e.ID, first.line)
+			}
+			ids[e.ID] = n
+			s.Stages = append(s.Stages, e)
+		}
+	}
+	return s
+}
+
+// entry reads one element of the chain: one stage key beside reserved keys.
+func (p *parser) entry(n *yamlNode, what string) (e StageSpec) {
+	if n.kind != mapNode {
+		p.problem(n, "a %s must be a mapping such as {tile: {size: 512}}, not %s", what, n.what())
+		return e
+	}
+	known := map[string]func(*yamlNode){
+		"id":       text(p, "id", &e.ID, parseID),
+		"workers":  text(p, "workers", &e.Workers, parseCount(1024)),
+		"batch":    text(p, "batch", &e.BatchSize, parseCount(1<<20)),
+		"device":   text(p, "device", &e.Device, parseDevice),
+		"on_error": text(p, "on_error", &e.OnError, parseOnError),
+	}
+	for i, k := range n.keys {
+		if f, ok := known[k.text]; ok {
+			f(n.items[i])
+			continue
+		}
+		if e.at != nil {
+			p.problem(k, "this entry has two stage keys, %s and %s: one stage per list entry", e.Name, k.text)
+			continue
+		}
+		e.Name, e.at, e.config = k.text, k, n.items[i]
+	}
+	if e.at == nil {
+		p.problem(n, "this entry names no %s", what)
+	}
+	if e.ID == "" && what == "source" {
+		e.ID = "source"
+	}
+	return e
+}
+
+func parseID(s string) (string, error) {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return "", fmt.Errorf("%q may hold letters, digits, '-', '_' and '.' only", s)
+		}
+	}
+	if s == "" {
+		return "", errors.New("must not be empty")
+	}
+	if s == "source" {
+		return "", errors.New(`"source" is the source's id`)
+	}
+	return s, nil
+}
+
+// configure reads a stage's fields from its node.
+func (p *parser) configure(in Info, e StageSpec) (Config, bool) {
+	c := Config{info: in, values: map[string]any{}, set: map[string]bool{}}
+	before := len(p.problems)
+	if e.config.kind != nullNode && e.config.kind != mapNode {
+		p.problem(e.config, "%s wants a mapping of fields, not %s", in.Name, e.config.what())
+		return c, false
+	}
+	for i, k := range e.config.keys {
+		v := e.config.items[i]
+		f, ok := in.field(k.text)
+		if !ok {
+			p.problem(k, "%s has no field %q%s (it has %s)", in.Name, k.text, didYouMean(k.text, in.fieldNames()), strings.Join(in.fieldNames(), ", "))
+			continue
+		}
+		var words []string
+		switch {
+		case v.kind == scalarNode:
+			words = []string{v.text}
+		case v.kind == listNode && f.Type == FieldStrings:
+			for _, e := range v.items {
+				if e.kind != scalarNode {
+					p.problem(e, "%s.%s wants a list of text, and this element is %s", in.Name, f.Name, e.what())
+					continue
+				}
+				words = append(words, e.text)
+			}
+		default:
+			p.problem(v, "%s.%s wants %s, not %s", in.Name, f.Name, f.Type, v.what())
+			continue
+		}
+		if err := c.assign(f, words...); err != nil {
+			p.problem(v, "%s.%v", in.Name, err)
+		}
+	}
+	if len(p.problems) > before {
+		return c, false
+	}
+	if err := c.complete(); err != nil {
+		p.problem(e.at, "%v", err)
+		return c, false
+	}
+	return c, true
+}
+
+// place finds where in the file a constructor's error belongs.
+func (p *parser) place(e StageSpec, err error) *yamlNode {
+	var fe *FieldError
+	if errors.As(err, &fe) && e.config.kind == mapNode {
+		if n := e.config.get(fe.Field); n != nil {
+			at := *n
+			at.col += fe.Offset
+			if n.quoted && fe.Offset > 0 {
+				at.col++
+			}
+			return &at
+		}
+	}
+	return e.at
+}

@@ -1,0 +1,153 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/imageio"
+)
+
+// A Stage turns a batch of items into zero or more items.
+//
+// Each item of the batch must end in exactly one way: returned, derived from
+// (at least one item made by its Derive is returned or rejected), rejected,
+// failed, or, in a barrier, held. Anything else is a bug in the stage and ends
+// the run. An error is for what makes the rest of the run pointless (disk full,
+// model cannot load); one bad item is that item's Fail.
+//
+// Process is called by several goroutines at once unless the stage is Serial.
+// A call may be repeated with the same items, also in smaller batches, after it
+// returned an error that is memory.ErrOutOfMemory or after it panicked; barriers
+// and stages that are Stateful are never called twice with an item.
+type Stage interface {
+	Process(ctx context.Context, batch []*Item) ([]*Item, error)
+}
+
+// Func adapts a function that looks at or changes one item to a Stage: items
+// that it does not Reject or Fail are passed on. An error ends the run.
+type Func func(ctx context.Context, it *Item) error
+
+// Process calls f for each item of the batch.
+func (f Func) Process(ctx context.Context, batch []*Item) ([]*Item, error) {
+	out := batch[:0:len(batch)]
+	for _, it := range batch {
+		if err := f(ctx, it); err != nil {
+			return nil, err
+		}
+		if !it.next.terminal() {
+			out = append(out, it)
+		}
+	}
+	return out, nil
+}
+
+// Device names a pool of memory that work runs on: "host", "gpu:0", "sim:0".
+type Device string
+
+// Host is the device of stages that work in main memory.
+const Host Device = "host"
+
+// Opener is a stage that allocates before its first batch: a model, a buffer.
+// Open is called once per phase. Close always follows, also after an Open that
+// failed.
+type Opener interface {
+	Open(ctx context.Context, d Device) error
+}
+
+// Closer is a stage that has something to give back at the end of its phase.
+type Closer interface {
+	Close() error
+}
+
+// Barrier is a stage that must see all items before it decides about any of
+// them. Process holds items (Item.Hold) or answers for them at once. When the
+// last batch is through, Flush gets the held items in ID order, each once, and
+// hands each to emit after having set attributes on it, rejected or failed it,
+// or not. What is not emitted is a bug in the stage. A barrier keeps at most 64
+// bytes per held item in memory. When a run is interrupted, Flush is not
+// called.
+type Barrier interface {
+	Stage
+	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
+}
+
+// HeldItems yields the items that a barrier held, in ID order. An error ends
+// the sequence and must be returned.
+type HeldItems = func(yield func(*Item, error) bool)
+
+// Serial is a stage whose Process must not run on two goroutines at once.
+type Serial interface{ Serial() }
+
+// Stateful is a stage whose answers depend on earlier batches. The engine never
+// repeats a batch of it: a panic in it ends the run.
+type Stateful interface{ Stateful() }
+
+// Batcher is a stage that says how many items a call should get. YAML's batch
+// overrides Size.
+type Batcher interface {
+	Batch() BatchSpec
+}
+
+// BatchSpec bounds a transport batch. It closes at Size items, before Bytes
+// would be passed, or when its first item has waited Linger.
+type BatchSpec struct {
+	Size   int           // items; 0 is the engine's default, 16
+	Bytes  int64         // bytes of pixels; 0 is no bound
+	Linger time.Duration // 0 takes what is there
+}
+
+// Cost is what a call needs beside the items' own pixels.
+type Cost struct {
+	Resident int64 // bytes that Open allocates and Close frees
+	Work     int64 // bytes that a call with this batch allocates at its peak and frees
+	Output   int64 // bytes of new pixels that the call returns (SetImage, FromImage)
+}
+
+// Coster is a stage that knows what it needs. With an empty batch it tells
+// Resident, and Work and Output for one item of ordinary size (12 megapixels),
+// for planning before the first reading.
+type Coster interface {
+	Cost(d Device, batch []*Item) Cost
+}
+
+// OutputTree is a set of files that a stage is going to write. Lint compares
+// those of all stages.
+type OutputTree struct {
+	Root     string // folder
+	Template string // naming within the folder; a plain file name for a single file
+	File     bool   // Template is one file
+}
+
+// Writer is a stage that writes files.
+type Writer interface {
+	Writes() []OutputTree
+}
+
+// A Source offers the inputs of a run, in a stable order.
+type Source interface {
+	// Emit calls emit for every candidate and for everything it passes over.
+	// An error of emit must be returned at once; an error of its own ends the
+	// run. Emit runs on one goroutine.
+	Emit(ctx context.Context, emit func(Input) error) error
+}
+
+// Rooted is a source that reads below folders: lint refuses outputs there.
+type Rooted interface {
+	Roots() []string
+}
+
+// Env is what the engine gives to a stage's constructor. Beside what it holds,
+// it is the stage's door to the run that it works in: Publish and Share.
+type Env struct {
+	StageID    string          // the stage's id in the pipeline
+	Log        *slog.Logger    // never nil
+	FS         fsys.FS         // every file is written through it
+	Limits     imageio.Limits  // of input images
+	Attributes map[string]Type // known to exist on arriving items
+	Open       bool            // there may be others: a stage before declares nothing
+	Lineage    bool            // arriving items may be derived ones
+
+	seat *seat
+}

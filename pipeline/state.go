@@ -1,0 +1,406 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+)
+
+// openState opens what the run remembers by: the run store and the cached
+// results.
+func (r *run) openState() (err error) {
+	r.whole = &family{run: r, buf: &buffer{}, looked: true}
+	if r.stateDir == "" {
+		id := sha256.Sum256([]byte(fmt.Sprint(os.Getpid(), time.Now().UnixNano())))
+		r.tempID = hex.EncodeToString(id[:4])
+		return nil
+	}
+	// The same for every run of this store, so that a run recognises what a
+	// killed one left.
+	id := sha256.Sum256([]byte(r.stateDir))
+	r.tempID = hex.EncodeToString(id[:4])
+	ctx := r.ctx
+	if r.dry != nil {
+		r.store, err = runstore.OpenReadOnly(ctx, r.stateDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.store = nil
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.whole.looked = false
+		r.whole.lookup()
+		// A dry run must not write, so it reads the results of the state
+		// directory only when there are some already.
+		if _, err := os.Stat(filepath.Join(r.stateDir, "attributes")); err == nil {
+			r.openOutcomes()
+		}
+		return nil
+	}
+	if r.opts.Fresh {
+		if err := r.forget(ctx); err != nil {
+			return err
+		}
+	}
+	r.store, err = runstore.Open(ctx, r.stateDir, runstore.Options{Before: r.opts.beforeSQL, BootID: r.opts.bootID, Logger: r.pipe.log})
+	if err != nil {
+		return err
+	}
+	r.rebooted = r.store.Recovery().Rebooted
+	r.openOutcomes()
+	if r.store.Recovery().Crashed {
+		if err := r.removeTemps(ctx); err != nil {
+			return err
+		}
+	}
+	r.whole.looked = false
+	if _, ok := r.whole.lookup(); !ok {
+		src := runstore.Source{Path: r.whole.key()}
+		if err := r.store.PutSource(&src); err != nil {
+			return err
+		}
+		r.whole.row = src.ID
+	}
+	r.store.SeeSource(r.whole.row)
+	return r.store.Begin(ctx, runstore.Run{
+		Fingerprint: r.pipe.Fingerprint(), Version: r.opts.Version, Spec: r.pipe.Name, Started: r.began,
+	})
+}
+
+// openOutcomes opens the cached results. Without them a run is slower and as
+// right, so a fault is a warning.
+func (r *run) openOutcomes() {
+	limit := r.opts.CacheLimit
+	if limit <= 0 {
+		limit = defaultCacheLimit
+	}
+	o, err := runstore.OpenAttributes(r.stateDir, runstore.AttributesOptions{CacheDir: r.opts.CacheDir, CacheLimit: limit, Logger: r.pipe.log})
+	if err != nil {
+		r.warnOnce("attributes", "results are not cached: %v", err)
+		return
+	}
+	r.outcomes = o
+}
+
+// finishState records the run's end.
+func (r *run) finishState(state string, sum *Summary) error {
+	if r.store == nil || r.dry != nil {
+		return nil
+	}
+	// The run may be ending because its context did.
+	ctx := context.WithoutCancel(r.ctx)
+	if err := r.checkpoint(ctx); err != nil {
+		return fmt.Errorf("making the outputs durable: %w", err)
+	}
+	return r.store.Finish(ctx, state, marshalSummary(sum))
+}
+
+func (r *run) closeState() error {
+	var errs []error
+	if r.scratchDir != nil {
+		errs = append(errs, r.scratchDir.Close())
+		_ = os.RemoveAll(r.scratchPath)
+	}
+	if r.outcomes != nil {
+		if err := r.outcomes.Close(); err != nil {
+			r.warnOnce("attributes", "results are not cached: %v", err)
+		}
+	}
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
+	}
+	for _, root := range r.roots {
+		errs = append(errs, root.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// writtenRoots are the output folders of this pipeline and of the rows in the
+// store.
+func (r *run) writtenRoots(ctx context.Context) (map[string]bool, error) {
+	roots := map[string]bool{}
+	for _, s := range r.pipe.steps {
+		if w, ok := s.Stage.(Writer); ok {
+			for _, t := range w.Writes() {
+				roots[absolute(t.Root)] = true
+			}
+		}
+	}
+	stages := map[string]bool{}
+	err := r.store.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
+		if d.Kind != runstore.Written || stages[d.Stage] {
+			return nil
+		}
+		stages[d.Stage] = true
+		root, _, err := r.pathOf(src, d)
+		if err == nil {
+			roots[root] = true
+		}
+		return err
+	})
+	return roots, err
+}
+
+// removeTemps removes the temporary files of a run that was killed.
+func (r *run) removeTemps(ctx context.Context) error {
+	roots, err := r.writtenRoots(ctx)
+	if err != nil {
+		return err
+	}
+	for dir := range roots {
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		root, err := r.openRoot(dir)
+		if err != nil {
+			return err
+		}
+		if err := r.removeTempsIn(ctx, root, "."); err != nil {
+			return fmt.Errorf("removing what an interrupted run left: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *run) removeTempsIn(ctx context.Context, root fsys.Root, dir string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := root.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case e.IsDir() && e.Name() != stateDirName:
+			if err := r.removeTempsIn(ctx, root, name); err != nil {
+				return err
+			}
+		case e.Type().IsRegular() && r.isTemp(name):
+			if err := root.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// trash moves a file of an output folder into the folder's trash, under the
+// time of the run.
+func (r *run) trash(root fsys.Root, name string) error {
+	base := path.Join(stateDirName, "trash", r.began.UTC().Format("20060102-150405.000"))
+	to := path.Join(base, name)
+	if err := r.mkdir(root, path.Dir(to)); err != nil {
+		return fmt.Errorf("making room in the trash: %w", err)
+	}
+	for i := 1; ; i++ { // never over something that lies there
+		if _, err := root.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		to = fmt.Sprintf("%s.%d", path.Join(base, name), i)
+	}
+	if err := root.Rename(name, to); err != nil {
+		return fmt.Errorf("moving %s to the trash: %w", name, err)
+	}
+	return nil
+}
+
+// retractChunk bounds the unwanted files that are compared with the wanted ones
+// at a time.
+const retractChunk = 500_000
+
+// retract takes back what earlier runs made and this one does not want, so that
+// the tree is what a fresh run would have left. It is called when a run is
+// complete.
+func (r *run) retract(ctx context.Context) error {
+	if r.store == nil {
+		return nil
+	}
+	for {
+		more, err := r.retractSome(ctx)
+		if err != nil {
+			return fmt.Errorf("retracting what is no longer wanted: %w", err)
+		}
+		if !more || r.dry != nil {
+			break
+		}
+	}
+	if r.dry != nil {
+		return nil
+	}
+	var gone []int64
+	if err := r.store.UnseenSources(ctx, func(src runstore.Source) error {
+		gone = append(gone, src.ID)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r.store.DeleteSources(ctx, gone)
+}
+
+type unwanted struct {
+	root, name string
+	row        runstore.Decision
+}
+
+var errEnough = errors.New("enough")
+
+func (r *run) retractSome(ctx context.Context) (more bool, err error) {
+	var rows []runstore.Decision
+	files := map[string]unwanted{}
+	err = r.store.Unseen(ctx, func(src runstore.Source, d runstore.Decision) error {
+		if r.dry != nil && src.ID == r.whole.row {
+			return nil
+		}
+		if len(rows) >= retractChunk {
+			return errEnough
+		}
+		rows = append(rows, d)
+		if d.Kind != runstore.Written || r.old.superseded(d.Seq) {
+			return nil
+		}
+		root, name, err := r.pathOf(src, d)
+		if err != nil {
+			return err
+		}
+		files[root+"\x00"+name] = unwanted{root, name, d}
+		return nil
+	})
+	more = errors.Is(err, errEnough)
+	if err != nil && !more {
+		return false, err
+	}
+	if len(files) > 0 {
+		if err := r.keepWanted(ctx, files); err != nil {
+			return false, err
+		}
+	}
+	if r.dry != nil {
+		r.dry.retract.Add(int64(len(files)))
+		return false, nil
+	}
+	for _, f := range files {
+		if err := r.retractFile(f); err != nil {
+			return false, err
+		}
+	}
+	return more, r.store.Delete(ctx, rows)
+}
+
+// keepWanted takes out of the unwanted files those whose path a wanted row has
+// too: the file there is that row's.
+func (r *run) keepWanted(ctx context.Context, files map[string]unwanted) error {
+	return r.store.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
+		if d.Kind != runstore.Written {
+			return nil
+		}
+		root, name, err := r.pathOf(src, d)
+		if err != nil {
+			return err
+		}
+		if f, ok := files[root+"\x00"+name]; ok && f.row.Seq != d.Seq {
+			delete(files, root+"\x00"+name)
+		}
+		return nil
+	})
+}
+
+func (r *run) retractFile(f unwanted) error {
+	if _, err := os.Stat(f.root); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	root, err := r.openRoot(f.root)
+	if err != nil {
+		return err
+	}
+	switch r.inspect(root, f.name, f.row) {
+	case fileMissing:
+		return nil
+	case fileChanged:
+		r.event(EventReplaced, "", "", filepath.Join(f.root, f.name)+" is no longer wanted, but was changed since it was written: it is in the trash with the others")
+	}
+	if err := r.trash(root, f.name); err != nil {
+		return err
+	}
+	r.retracted.Add(1)
+	r.event(EventRetracted, "", "", filepath.Join(f.root, f.name))
+	r.prune(root, path.Dir(f.name))
+	return nil
+}
+
+// prune removes folders that retracting left empty, upwards.
+func (r *run) prune(root fsys.Root, dir string) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		entries, err := root.ReadDir(dir)
+		if err != nil || len(entries) > 0 || root.Remove(dir) != nil {
+			return
+		}
+		r.dirs.Delete(root.Name() + "\x00" + dir)
+	}
+}
+
+// forget starts over: it removes the files of earlier runs that are still as
+// they were written, and then what the state directory knows.
+func (r *run) forget(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(r.stateDir, "run.db")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, err := runstore.Open(ctx, r.stateDir, runstore.Options{Logger: r.pipe.log})
+	if err != nil {
+		return err
+	}
+	r.store = s // inspect asks it
+	defer func() { r.store = nil }()
+	err = r.removeTemps(ctx)
+	if err == nil {
+		err = s.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
+			if d.Kind != runstore.Written {
+				return nil
+			}
+			rootDir, name, err := r.pathOf(src, d)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(rootDir); err != nil {
+				return nil
+			}
+			root, err := r.openRoot(rootDir)
+			if err != nil {
+				return err
+			}
+			if h, err := hashFile(root, name); err != nil || h != d.Hash {
+				return nil // missing, or somebody changed it: theirs
+			}
+			if err := root.Remove(name); err != nil {
+				return fmt.Errorf("removing %s: %w", name, err)
+			}
+			r.prune(root, path.Dir(name))
+			return nil
+		})
+	}
+	if err == nil {
+		err = s.Wipe(ctx)
+	}
+	if cerr := s.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("starting over: %w", err)
+	}
+	if err := os.RemoveAll(filepath.Join(r.stateDir, "attributes")); err != nil {
+		return fmt.Errorf("starting over: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package pipeline
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Summary is what a run did. In + Derived = Out + Consumed + Rejected (all
+// stages) + Quarantined + Unfinished; Unfinished is 0 unless the run was
+// interrupted or failed.
+type Summary struct {
+	State       string                      `json:"state"` // done, interrupted, failed
+	In          int64                       `json:"in"`
+	Derived     int64                       `json:"derived"`
+	Consumed    int64                       `json:"consumed"`
+	Out         int64                       `json:"out"`
+	Quarantined int64                       `json:"quarantined"`
+	Unfinished  int64                       `json:"unfinished"`
+	Ignored     int64                       `json:"ignored"`
+	Rejected    map[string]map[string]int64 `json:"rejected"` // by stage and reason
+
+	Written   int64 `json:"written"`   // files that this run wrote
+	Reused    int64 `json:"reused"`    // files of an earlier run that were right already
+	Replaced  int64 `json:"replaced"`  // of Written: the earlier file had been changed by somebody and is in the trash
+	Retracted int64 `json:"retracted"` // files moved to the trash because this run no longer wants them
+	Renamed   int64 `json:"renamed"`   // sources that kept their extension in output names, as another has their stem
+	Bytes     int64 `json:"bytes"`     // written
+	Decoded   int64 `json:"decoded"`   // pictures decoded
+	Cached    int64 `json:"cached"`    // items whose stage result came from the cache
+
+	Seconds float64        `json:"seconds"`
+	Stages  []StageSummary `json:"stages"`
+	Devices []DeviceUsage  `json:"devices"`
+	Failed  []FailedItem   `json:"failed"` // the first 20
+
+	OutputDirs []string `json:"outputs"`
+	StateDir   string   `json:"state_dir"`
+}
+
+// StageSummary counts one stage.
+type StageSummary struct {
+	ID       string  `json:"id"`
+	Stage    string  `json:"stage"`
+	In       int64   `json:"in"`
+	Derived  int64   `json:"derived"`
+	Consumed int64   `json:"consumed"`
+	Out      int64   `json:"out"`
+	Rejected int64   `json:"rejected"`
+	Failed   int64   `json:"failed"`
+	Cached   int64   `json:"cached"`
+	Calls    int64   `json:"calls"`
+	Seconds  float64 `json:"seconds"` // spent in Process, all workers together
+	Queued   int     `json:"queued"`  // items waiting before it, now
+	Workers  int     `json:"workers"`
+}
+
+// DeviceUsage is the memory that a run leased on a device.
+type DeviceUsage struct {
+	Device string `json:"device"`
+	Limit  int64  `json:"limit"` // bytes that could be leased
+	Peak   int64  `json:"peak"`  // most bytes leased at once
+}
+
+// FailedItem is a quarantined item.
+type FailedItem struct {
+	ID    string `json:"id"`
+	Stage string `json:"stage"`
+	Cause string `json:"cause"`
+}
+
+// RejectedTotal is the number of rejected items over all stages.
+func (s *Summary) RejectedTotal() int64 {
+	var n int64
+	for _, reasons := range s.Rejected {
+		for _, c := range reasons {
+			n += c
+		}
+	}
+	return n
+}
+
+// Check proves the sum: everything that came in or was derived has one end.
+func (s *Summary) Check() error {
+	in, out := s.In+s.Derived, s.Out+s.Consumed+s.RejectedTotal()+s.Quarantined+s.Unfinished
+	if in != out {
+		return fmt.Errorf("BUG: the sum does not hold: %d in + %d derived = %d, but %d out + %d consumed + %d rejected + %d quarantined + %d unfinished = %d",
+			s.In, s.Derived, in, s.Out, s.Consumed, s.RejectedTotal(), s.Quarantined, s.Unfinished, out)
+	}
+	return nil
+}
+
+// counters are a stage's, or the source's, while it runs.
+type counters struct {
+	in, out, derived, consumed, rejected, failed, cached, calls atomic.Int64
+	busy                                                        atomic.Int64 // ns
+}
+
+func (c *counters) summary() StageSummary {
+	return StageSummary{
+		In: c.in.Load(), Out: c.out.Load(), Derived: c.derived.Load(), Consumed: c.consumed.Load(),
+		Rejected: c.rejected.Load(), Failed: c.failed.Load(), Cached: c.cached.Load(),
+		Calls: c.calls.Load(), Seconds: time.Duration(c.busy.Load()).Seconds(),
+	}
+}

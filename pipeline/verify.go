@@ -1,0 +1,87 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+)
+
+// VerifyReport is what Verify found.
+type VerifyReport struct {
+	Files   int64    `json:"files"`   // recorded as written
+	Right   int64    `json:"right"`   // there, with the recorded bytes
+	Missing int64    `json:"missing"` // not there
+	Changed int64    `json:"changed"` // there with other bytes
+	Faults  []string `json:"faults"`  // the first 100 of the latter two: path and what is wrong
+}
+
+const shownFaults = 100
+
+// Verify reads every file that the run store in stateDir records as written and
+// compares it with its recorded hash. It writes nothing, and may run beside a
+// run. The error is for what keeps it from looking, not for what it finds.
+func Verify(ctx context.Context, stateDir string, files fsys.FS) (*VerifyReport, error) {
+	if files == nil {
+		files = fsys.OS
+	}
+	stateDir = absolute(stateDir)
+	s, err := runstore.OpenReadOnly(ctx, stateDir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	rep := &VerifyReport{Faults: []string{}}
+	roots := map[string]fsys.Root{}
+	defer func() {
+		for _, r := range roots {
+			_ = r.Close()
+		}
+	}()
+	err = s.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if d.Kind != runstore.Written {
+			return nil
+		}
+		dir, name, err := rowPath(filepath.Dir(stateDir), src, d)
+		if err != nil {
+			return err
+		}
+		root := roots[dir]
+		if root == nil {
+			if root, err = files.OpenRoot(dir); err != nil {
+				return err
+			}
+			roots[dir] = root
+		}
+		rep.Files++
+		fault := ""
+		switch h, err := hashFile(root, name); {
+		case errors.Is(err, fs.ErrNotExist):
+			rep.Missing++
+			fault = "missing"
+		case err != nil:
+			rep.Changed++
+			fault = err.Error()
+		case h != d.Hash:
+			rep.Changed++
+			fault = "not the bytes that were written"
+		default:
+			rep.Right++
+		}
+		if fault != "" && len(rep.Faults) < shownFaults {
+			rep.Faults = append(rep.Faults, fmt.Sprintf("%s: %s", filepath.Join(dir, name), fault))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("verifying outputs: %w", err)
+	}
+	return rep, nil
+}
