@@ -390,16 +390,13 @@ func (r *run) forget(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err == nil {
-		err = s.Wipe(ctx)
-	}
 	if cerr := s.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return fmt.Errorf("starting over: %w", err)
+	if err == nil {
+		err = runstore.Remove(r.stateDir)
 	}
-	if err := os.RemoveAll(filepath.Join(r.stateDir, "attributes")); err != nil {
+	if err != nil {
 		return fmt.Errorf("starting over: %w", err)
 	}
 	return nil

@@ -398,7 +398,7 @@ func (r *reader) length() (int64, error) {
 }
 
 func (r *reader) damaged(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return fmt.Errorf("reading run %s, which is not as it was written: %w", r.run.name, err)

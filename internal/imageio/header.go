@@ -138,9 +138,9 @@ func explain(err error) error {
 		return err
 	case errors.As(err, &jpegErr), errors.As(err, &pngErr), errors.As(err, &tiffErr), errors.Is(err, bmp.ErrUnsupported):
 		return unsupported(err.Error())
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF): // which is not io.EOF
 		return fmt.Errorf("the file is truncated: %w", err)
 	}
 	return err

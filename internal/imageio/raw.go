@@ -27,16 +27,20 @@ const (
 	rawNRGBA64
 	rawCMYK
 	rawPaletted
+	rawNYCbCrA
 )
 
 // WriteRaw writes the picture's samples. A type that is not one of package
 // image's is written as NRGBA64, which holds all that it can say.
 func WriteRaw(w io.Writer, img image.Image) error {
 	b := img.Bounds()
-	kind, pix, stride, bpp := rawPlane(img)
-	if y, ok := img.(*image.YCbCr); ok {
-		return writeRawYCbCr(w, y)
+	switch m := img.(type) {
+	case *image.YCbCr:
+		return writeRawYCbCr(w, rawYCbCr, m, nil)
+	case *image.NYCbCrA:
+		return writeRawYCbCr(w, rawNYCbCrA, &m.YCbCr, m)
 	}
+	kind, pix, stride, bpp := rawPlane(img)
 	if pix == nil {
 		c := image.NewNRGBA64(image.Rectangle{Max: b.Size()})
 		draw.Draw(c, c.Rect, img, b.Min, draw.Src)
@@ -98,35 +102,42 @@ func rawPlane(img image.Image) (kind byte, pix []byte, stride, bpp int) {
 	return 0, nil, 0, 0
 }
 
-// writeRawYCbCr writes the three planes. A crop that starts inside a chroma
-// sample cannot be written as planes of its own and is converted.
-func writeRawYCbCr(w io.Writer, m *image.YCbCr) error {
+// writeRawYCbCr writes the planes. A crop may begin inside a chroma sample: then
+// that sample is written whole, with zeros for the luma that is not part of the
+// crop, and the header says how many to pass over.
+func writeRawYCbCr(w io.Writer, kind byte, m *image.YCbCr, alpha *image.NYCbCrA) error {
+	probe := image.NewYCbCr(image.Rect(0, 0, 8, 8), m.SubsampleRatio)
+	fx, fy := 8/probe.CStride, 8*probe.CStride/len(probe.Cb)
 	b := m.Rect
-	whole := image.NewYCbCr(image.Rectangle{Max: b.Size()}, m.SubsampleRatio)
+	skip := image.Pt(b.Min.X%fx, b.Min.Y%fy)
+	outer := b.Size().Add(skip)
+	whole := image.NewYCbCr(image.Rectangle{Max: outer}, m.SubsampleRatio)
 	cw, ch := whole.CStride, len(whole.Cb)/max(1, whole.CStride)
-	even := image.NewYCbCr(image.Rect(0, 0, 8, 8), m.SubsampleRatio)
-	fx, fy := 8/even.CStride, 8*even.CStride/len(even.Cb)
-	if b.Min.X%fx != 0 || b.Min.Y%fy != 0 {
-		c := image.NewRGBA(image.Rectangle{Max: b.Size()})
-		draw.Draw(c, c.Rect, m, b.Min, draw.Src)
-		return WriteRaw(w, c)
-	}
 	bw := bufio.NewWriterSize(w, 64<<10)
-	writeRawHeader(bw, rawYCbCr, byte(m.SubsampleRatio), b.Size())
-	for y := range b.Dy() {
-		o := m.YOffset(b.Min.X, b.Min.Y+y)
-		bw.Write(m.Y[o : o+b.Dx()])
+	writeRawHeader(bw, kind, byte(m.SubsampleRatio), outer)
+	bw.Write([]byte{byte(skip.X), byte(skip.Y)})
+	luma := func(pix []byte, stride int) {
+		bw.Write(make([]byte, skip.Y*outer.X))
+		for y := range b.Dy() {
+			bw.Write(make([]byte, skip.X))
+			bw.Write(pix[y*stride : y*stride+b.Dx()])
+		}
 	}
+	luma(m.Y[m.YOffset(b.Min.X, b.Min.Y):], m.YStride)
 	for _, plane := range [2][]byte{m.Cb, m.Cr} {
 		o := m.COffset(b.Min.X, b.Min.Y)
 		for y := range ch {
 			bw.Write(plane[o+y*m.CStride : o+y*m.CStride+cw])
 		}
 	}
+	if alpha != nil {
+		luma(alpha.A[alpha.AOffset(b.Min.X, b.Min.Y):], alpha.AStride)
+	}
 	return bw.Flush()
 }
 
-// ReadRaw reads what WriteRaw wrote.
+// ReadRaw reads what WriteRaw wrote. The bounds begin at (0, 0) or, for a crop
+// that began inside a chroma sample, a few pixels further.
 func ReadRaw(r io.Reader) (image.Image, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	var h [14]byte
@@ -160,10 +171,23 @@ func ReadRaw(r io.Reader) (image.Image, error) {
 			})
 		}
 	}
+	var skip [2]byte
+	if h[4] == rawYCbCr || h[4] == rawNYCbCrA {
+		if _, err := io.ReadFull(br, skip[:]); err != nil {
+			return nil, fmt.Errorf("reading raw pixels: %w", err)
+		}
+	}
 	for _, p := range planes {
 		if _, err := io.ReadFull(br, p); err != nil {
 			return nil, fmt.Errorf("reading raw pixels: %w", err)
 		}
+	}
+	size.Min = image.Pt(int(skip[0]), int(skip[1]))
+	switch m := img.(type) {
+	case *image.YCbCr:
+		return m.SubImage(size), nil
+	case *image.NYCbCrA:
+		return m.SubImage(size), nil
 	}
 	return img, nil
 }
@@ -173,6 +197,9 @@ func newRaw(kind byte, ratio image.YCbCrSubsampleRatio, r image.Rectangle) (imag
 	case rawYCbCr:
 		m := image.NewYCbCr(r, ratio)
 		return m, [][]byte{m.Y, m.Cb, m.Cr}
+	case rawNYCbCrA:
+		m := image.NewNYCbCrA(r, ratio)
+		return m, [][]byte{m.Y, m.Cb, m.Cr, m.A}
 	case rawGray:
 		m := image.NewGray(r)
 		return m, [][]byte{m.Pix}

@@ -82,7 +82,7 @@ func tiffHeader(data []byte, lim Limits) (raw, error) {
 	}
 
 	blockW, blockH := r.width, r.height
-	across, down := int64(1), int64(1)
+	var across, down int64
 	offsets, counts := uint16(tiffStripOffsets), uint16(tiffStripByteCounts)
 	if w := int64(t.first(tiffTileWidth, 0)); w != 0 {
 		blockW, blockH = w, int64(t.first(tiffTileLength, 0))
@@ -93,7 +93,7 @@ func tiffHeader(data []byte, lim Limits) (raw, error) {
 		offsets, counts = tiffTileOffsets, tiffTileByteCounts
 		// The tiles together may stick out beyond the image, but not by so much
 		// that they are a bomb: each is decoded whole.
-		if fringe := (across*blockW - r.width); fringe > 0 || down*blockH > r.height {
+		if across*blockW > r.width || down*blockH > r.height {
 			double := Limits{MaxPixels: 2 * lim.MaxPixels}
 			if err := double.check("tiles together", across*blockW, down*blockH); err != nil {
 				return raw{}, err
@@ -103,7 +103,7 @@ func tiffHeader(data []byte, lim Limits) (raw, error) {
 		if n := int64(t.first(tiffRowsPerStrip, 0)); n > 0 && n < blockH {
 			blockH = n
 		}
-		down = (r.height + blockH - 1) / blockH
+		across, down = 1, (r.height+blockH-1)/blockH
 	}
 	blocks := across * down
 	for _, tag := range []uint16{offsets, counts} {

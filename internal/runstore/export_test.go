@@ -17,3 +17,10 @@ func (s *Store) Queued() int {
 	defer s.mu.Unlock()
 	return s.queue.size
 }
+
+// SetSegmentKeys makes logs be sealed at n keys.
+func SetSegmentKeys(t *testing.T, n int) {
+	before := segmentKeys
+	segmentKeys = n
+	t.Cleanup(func() { segmentKeys = before })
+}
