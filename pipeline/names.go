@@ -80,19 +80,19 @@ func ParseTemplate(text string, lineage bool) (Template, error) {
 // String returns the template's text.
 func (t Template) String() string { return t.text }
 
-// nameOf is what a template needs to know of an item.
-type nameOf struct {
-	source  string // relative path, raw
-	lineage string
-	keepExt bool
-	ext     string
+// NameOf is what a template needs to know of an item.
+type NameOf struct {
+	Source        string // path relative to the source's root, raw bytes
+	Lineage       string // Item.Lineage
+	KeepExtension bool   // SourceInfo.KeepExtension
+	Ext           string // of the output, with its dot
 }
 
-// name makes the relative, slash-separated path of an output.
-func (t Template) name(n nameOf) string {
-	dir, base := path.Split(n.source)
+// Name makes the relative, slash-separated path of an output.
+func (t Template) Name(n NameOf) string {
+	dir, base := path.Split(n.Source)
 	stem := base
-	if !n.keepExt {
+	if !n.KeepExtension {
 		stem, _ = stemExt(base)
 	}
 	var b strings.Builder
@@ -107,14 +107,14 @@ func (t Template) name(n nameOf) string {
 		case "stem":
 			b.WriteString(stem)
 		case "suffix":
-			for _, s := range steps(n.lineage) {
+			for _, s := range steps(n.Lineage) {
 				b.WriteString(stepSuffix(s))
 			}
 		case "hash":
-			h := sha256.Sum256([]byte(n.source + "\x00" + n.lineage))
+			h := sha256.Sum256([]byte(n.Source + "\x00" + n.Lineage))
 			b.WriteString(hex.EncodeToString(h[:8]))
 		case "ext":
-			b.WriteString(n.ext)
+			b.WriteString(n.Ext)
 		}
 	}
 	return b.String()

@@ -197,7 +197,7 @@ func (p *publishing) name(r *run, stageID string) error {
 		p.fam = p.Item.fam
 		p.lineage = p.Item.Lineage()
 		t.Template, t.Ext = p.Template.text, p.Ext
-		p.path = p.Template.name(nameOf{source: p.fam.name, lineage: p.lineage, keepExt: p.fam.keepExt, ext: p.Ext})
+		p.path = p.Template.Name(NameOf{Source: p.fam.name, Lineage: p.lineage, KeepExtension: p.fam.keepExt, Ext: p.Ext})
 	}
 	if p.Part != "" {
 		p.lineage += "@part=" + EscapeID(p.Part)
@@ -495,7 +495,7 @@ func rowPath(base string, src runstore.Source, d runstore.Decision) (root, name 
 		lineage = lineage[:i]
 	}
 	keep := len(d.Detail) > 0 && d.Detail[0]&detailKeepExt != 0
-	return root, tpl.name(nameOf{source: src.Path, lineage: lineage, keepExt: keep, ext: t.Ext}), nil
+	return root, tpl.Name(NameOf{Source: src.Path, Lineage: lineage, KeepExtension: keep, Ext: t.Ext}), nil
 }
 
 // oldFiles finds rows of earlier runs by path. That is needed only when a new

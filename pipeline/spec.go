@@ -327,6 +327,10 @@ func parseDevice(s string) (Device, error) {
 func (p *parser) spec(root *yamlNode) *Spec {
 	s := &Spec{File: p.file, Limits: imageio.DefaultLimits()}
 	var source, stages *yamlNode
+	if root.kind != mapNode {
+		p.problem(root, "a pipeline must be a mapping with source and stages, not %s", root.what())
+		return s
+	}
 	p.fields(root, "the pipeline", map[string]func(*yamlNode){
 		"name":       text(p, "name", &s.Name, parseWord),
 		"on_error":   text(p, "on_error", &s.OnError, parseOnError),
@@ -354,9 +358,6 @@ func (p *parser) spec(root *yamlNode) *Spec {
 		"source": func(n *yamlNode) { source = n },
 		"stages": func(n *yamlNode) { stages = n },
 	})
-	if root.kind != mapNode {
-		return s
-	}
 	if source == nil {
 		p.problem(root, "the pipeline has no source: add source: {images: {path: ./photos}}")
 	} else {
