@@ -292,7 +292,34 @@ func (h *holder) Flush(_ context.Context, held pipeline.HeldItems, emit func(*pi
 
 func TestBarrierGetsItemsBackInOrder(t *testing.T) {
 	h := &holder{}
-	s, err := runIt(t, chain(t, inputs(500), cut("b", "a"), h, pass))
+	p := chain(t, inputs(500), cut("b", "a"), h, pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		f, err := it.Frame(ctx)
+		if err != nil {
+			it.Fail(err)
+			return nil
+		}
+		// Every input has one bright pixel; crop a begins at column 1, b at 0.
+		var i int
+		var key string
+		if _, err := fmt.Sscanf(strings.TrimPrefix(it.ID(), "dir/"), "%d.png@%1s", &i, &key); err != nil {
+			return err
+		}
+		x, y := i%16, i/16%16
+		if key == "a" {
+			x--
+		}
+		b := f.Image.Bounds()
+		if b.Size() != image.Pt(8, 8) || it.Size() != b.Size() {
+			it.Fail(fmt.Errorf("came back with size %v", b))
+		}
+		if x >= 0 && x < 8 && y < 8 {
+			if g := color.GrayModel.Convert(f.Image.At(b.Min.X+x, b.Min.Y+y)).(color.Gray); g.Y != uint8(i) {
+				it.Fail(fmt.Errorf("pixel %d, %d came back as %d", x, y, g.Y))
+			}
+		}
+		return nil
+	}))
+	s, err := runIt(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}

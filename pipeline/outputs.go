@@ -108,7 +108,11 @@ func (e Env) Publish(ctx context.Context, outputs []Output) error {
 				return err
 			}
 		}
-		if !p.done {
+	}
+	for _, p := range all {
+		// Half of an item's files is none: with one that cannot be made, the
+		// others are not placed.
+		if !p.done && (p.Item == nil || p.Item.next.err == nil) {
 			writing = append(writing, p)
 			rows = append(rows, p.row)
 		}

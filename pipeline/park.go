@@ -88,11 +88,14 @@ func boolByte(v bool) byte {
 // addPicture writes where the pixels can be had: from the source's buffer, or
 // from a file that holds them.
 func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source *buffer) ([]byte, error) {
-	for _, v := range [4]int{pic.rect.Min.X, pic.rect.Min.Y, pic.rect.Max.X, pic.rect.Max.Y} {
-		b = binary.AppendVarint(b, int64(v))
+	place := func(r image.Rectangle, file string) []byte {
+		for _, v := range [4]int{r.Min.X, r.Min.Y, r.Max.X, r.Max.Y} {
+			b = binary.AppendVarint(b, int64(v))
+		}
+		return appendString(b, file)
 	}
 	if pic.buf == source && source.load != nil {
-		return appendString(b, ""), nil
+		return place(pic.rect, ""), nil
 	}
 	f, err := pic.frame(ctx, false)
 	if err != nil {
@@ -110,7 +113,7 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 	if err != nil {
 		return nil, err
 	}
-	return appendString(b, name), nil
+	return place(image.Rectangle{Max: pic.rect.Size()}, name), nil
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and
@@ -131,17 +134,24 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 				yield(nil, fmt.Errorf("reading parked items: %w", err))
 				return
 			}
-			it, err := p.restore(ctx, rec.Key, rec.Value, last)
+			r := &reader{b: rec.Value}
+			fam := decodeFamily(r, p.run)
+			if last == nil || last.name != fam.name {
+				if last != nil {
+					last.let() // first: there may be room for one only
+					last = nil
+				}
+				if err := fam.admit(ctx); err != nil {
+					yield(nil, err)
+					return
+				}
+				last = fam
+				last.keep()
+			}
+			it, err := p.restore(r, rec.Key, last)
 			if err != nil {
 				yield(nil, err)
 				return
-			}
-			if it.fam != last {
-				if last != nil {
-					last.let()
-				}
-				last = it.fam
-				last.keep()
 			}
 			if !yield(it, nil) {
 				return
@@ -150,14 +160,7 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 	}
 }
 
-func (p *parking) restore(ctx context.Context, id string, record []byte, last *family) (*Item, error) {
-	r := &reader{b: record}
-	fam := decodeFamily(r, p.run)
-	if last != nil && last.name == fam.name {
-		fam = last
-	} else if err := fam.admit(ctx); err != nil {
-		return nil, err
-	}
+func (p *parking) restore(r *reader, id string, fam *family) (*Item, error) {
 	it := &Item{id: id, fam: fam}
 	it.maybe = r.byte() == 1
 	copy(it.origin[:], r.take(16))

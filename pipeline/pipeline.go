@@ -114,12 +114,13 @@ func (p *Pipeline) Use(ctx context.Context, r Registry, name, id string, values 
 	if err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
-	if err := p.checkNeeds(in, c); err != nil {
-		return err
-	}
+	// The constructor first: it may know better where in a field the fault lies.
 	s, err := in.New(ctx, c, p.env(id))
 	if err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	if err := p.checkNeeds(in, c); err != nil {
+		return err
 	}
 	return p.Add(Step{ID: id, Stage: s, Info: in, Config: c})
 }
@@ -212,14 +213,14 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 		p.open = true
 		return
 	}
-	if err := p.checkNeeds(in, c); err != nil {
-		b.problem(b.place(e, err), "%v", err)
-		return
-	}
 	s, err := in.New(ctx, c, p.env(e.ID))
 	if err != nil {
 		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
 		p.open = true
+		return
+	}
+	if err := p.checkNeeds(in, c); err != nil {
+		b.problem(b.place(e, err), "%v", err)
 		return
 	}
 	if w, ok := s.(Writer); ok {

@@ -102,6 +102,12 @@ func (r *Run) SampleOf() (total int64, dir string) {
 	return r.r.sample.total.Load(), r.r.sampleDir
 }
 
+// OutputDir is where files for an output folder really go: into that folder, or
+// in a sample run into one of the sample's. What is published is redirected by
+// itself; a stage asks only when it writes paths down. It is for the time of a
+// run, from Open on.
+func (e Env) OutputDir(root string) string { return e.seat.run.redirect(absolute(root)) }
+
 // redirect is where an output folder's files go: in a sample run, into a folder
 // of the same name in the sample's.
 func (r *run) redirect(root string) string {

@@ -169,9 +169,12 @@ func (r *run) open(ctx context.Context, in Input) (*Item, error) {
 	}
 	it := &Item{id: EscapeID(in.Name), fam: f, pic: picture{buf: f.buf}}
 	it.retain()
-	err := f.prepare(ctx, in)
+	err := f.identify(ctx, in)
 	if err == nil && in.LQ != nil {
-		it.pair, err = f.preparePair(ctx, in)
+		it.pair, err = f.identifyPair(ctx, in)
+	}
+	if err == nil {
+		err = f.admit(ctx)
 	}
 	if ctx.Err() != nil {
 		it.release()
@@ -220,14 +223,15 @@ func (p picture) weight() int64 {
 	return int64(float64(p.buf.bytes) * float64(p.rect.Dx()) * float64(p.rect.Dy()) / float64(p.buf.area))
 }
 
-// prepare identifies an input: reads and hashes its file unless the store knows
-// it unchanged, reads its header, and waits for room for its picture.
-func (f *family) prepare(ctx context.Context, in Input) error {
+// identify reads and hashes an input's file, unless the store knows it unchanged,
+// and its header.
+func (f *family) identify(ctx context.Context, in Input) error {
 	if in.Err != nil {
 		return in.Err
 	}
 	if in.Image != nil {
-		return f.prepareImage(ctx, in)
+		f.identifyImage(in)
+		return nil
 	}
 	info, err := os.Stat(in.Path)
 	if err != nil {
@@ -238,7 +242,7 @@ func (f *family) prepare(ctx context.Context, in Input) error {
 	}
 	f.size, f.mtime = info.Size(), info.ModTime().UnixNano()
 	if f.known() {
-		return f.admit(ctx)
+		return nil
 	}
 	if f.size == 0 {
 		return errors.New("the file is empty")
@@ -258,14 +262,12 @@ func (f *family) prepare(ctx context.Context, in Input) error {
 	if f.header, err = imageio.ReadHeader(data, f.run.pipe.Limits); err != nil {
 		return fmt.Errorf("reading the header: %w", err)
 	}
-	if f.size > smallFile {
-		// A large file is read again when it is decoded, rather than kept while
+	if f.size <= smallFile {
+		// A larger file is read again when it is decoded, rather than kept while
 		// waiting for room.
-		data = nil
-		read.Release()
+		f.buf.raw = data
 	}
-	f.buf.raw = data
-	return f.admit(ctx)
+	return nil
 }
 
 // smallFile is the size up to which a file's bytes are kept between hashing and
@@ -286,7 +288,7 @@ func modeName(m os.FileMode) string {
 	return "something special"
 }
 
-func (f *family) prepareImage(ctx context.Context, in Input) error {
+func (f *family) identifyImage(in Input) {
 	b := in.Image.Bounds()
 	f.header = imageio.Header{Width: b.Dx(), Height: b.Dy(), Orientation: 1, Bytes: imageio.Bytes(in.Image)}
 	if len(in.Content) > 0 {
@@ -296,14 +298,13 @@ func (f *family) prepareImage(ctx context.Context, in Input) error {
 	if f.check() {
 		f.buf.sum = pixelSum(in.Image)
 	}
-	return f.admit(ctx)
 }
 
-func (f *family) preparePair(ctx context.Context, in Input) (*pairing, error) {
+func (f *family) identifyPair(ctx context.Context, in Input) (*pairing, error) {
 	f.pair = &family{run: f.run, name: in.LQ.Name, path: in.LQ.Path, isLQ: true, buf: &buffer{}}
 	f.pair.buf.retain()
 	p := &pairing{pic: picture{buf: f.pair.buf}, scale: in.Scale}
-	if err := f.pair.prepare(ctx, *in.LQ); err != nil {
+	if err := f.pair.identify(ctx, *in.LQ); err != nil {
 		return p, fmt.Errorf("low-quality companion %s: %w", EscapeID(in.LQ.Name), err)
 	}
 	lq, hq := f.pair.header, f.header
@@ -359,12 +360,22 @@ func (f *family) key() string {
 	return f.name
 }
 
-// readFile reads the whole file, and makes sure that it is one file's content:
-// not changed while being read, and the same as before if it was read before.
-func (f *family) readFile(first bool) ([]byte, error) {
+// openFile opens the file without waiting for a writer, should it have become a
+// pipe.
+func (f *family) openFile() (*os.File, error) {
 	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the file: %w", err)
+	}
+	return file, nil
+}
+
+// readFile reads the whole file, and makes sure that it is one file's content:
+// not changed while being read, and the same as before if it was read before.
+func (f *family) readFile(first bool) ([]byte, error) {
+	file, err := f.openFile()
+	if err != nil {
+		return nil, err
 	}
 	defer file.Close()
 	data := make([]byte, f.size)
@@ -392,23 +403,51 @@ func (f *family) readFile(first bool) ([]byte, error) {
 
 var errChanged = errors.New("the file changed while it was being read: run again when nothing writes to it")
 
-// admit waits until the source's decoded picture has room, and prepares its
-// decoding.
+// admit waits until the source's decoded picture has room, its companion's
+// included, and prepares decoding.
 func (f *family) admit(ctx context.Context) error {
-	h := f.header
-	b := f.buf
-	b.bytes, b.area = h.Bytes, int64(h.Width)*int64(h.Height)
-	lease, err := f.run.host.Acquire(ctx, memory.Request{
-		Kind: memory.Residency, Bytes: max(h.DecodePeak, h.Bytes) + min(f.size, smallFile), Holder: "source",
-	})
+	need, pairNeed := f.room(), int64(0)
+	if f.pair != nil {
+		pairNeed = f.pair.room()
+	}
+	// One request for both: two sources that each hold one of two would wait for
+	// each other.
+	lease, err := f.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: need + pairNeed, Holder: "source"})
 	if err != nil {
 		return err
 	}
-	b.lease = lease
-	if f.path == "" {
+	f.prepare(lease)
+	if f.pair == nil {
 		return nil
 	}
-	b.load = func(ctx context.Context) (image.Image, error) {
+	part, _ := f.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: "source"})
+	lease.Resize(need)
+	part.Resize(pairNeed)
+	f.pair.prepare(part)
+	return nil
+}
+
+// room is what the source takes until it is decoded, and while.
+func (f *family) room() int64 {
+	switch {
+	case f.path != "":
+	case f.buf.img == nil: // restored: its items' pixels are in files of their own
+		return 0
+	default:
+		return f.header.Bytes
+	}
+	return max(f.header.DecodePeak, f.header.Bytes) + f.size
+}
+
+// prepare readies the source's buffer for decoding.
+func (f *family) prepare(lease *memory.Lease) {
+	b := f.buf
+	b.bytes, b.area = f.header.Bytes, int64(f.header.Width)*int64(f.header.Height)
+	b.lease = lease
+	if f.path == "" {
+		return
+	}
+	b.load = func(context.Context) (image.Image, error) {
 		if f.run.dry != nil {
 			return nil, errDryRun
 		}
@@ -426,10 +465,6 @@ func (f *family) admit(ctx context.Context) error {
 		f.run.decoded.Add(1)
 		return img, nil
 	}
-	if f.pair != nil && f.pair.buf.lease == nil {
-		return f.pair.admit(ctx)
-	}
-	return nil
 }
 
 // register enters the source into the store.
@@ -465,14 +500,23 @@ func (it *Item) CopySource(_ context.Context, w io.Writer) error {
 	f.buf.mu.Lock()
 	data := f.buf.raw
 	f.buf.mu.Unlock()
-	if data == nil {
-		var err error
-		if data, err = f.readFile(false); err != nil {
-			return err
-		}
+	if data != nil {
+		_, err := w.Write(data)
+		return err
 	}
-	_, err := w.Write(data)
-	return err
+	file, err := f.openFile()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(file, f.size+1)); err != nil {
+		return fmt.Errorf("copying the file: %w", err)
+	}
+	if [32]byte(h.Sum(nil)) != f.hash {
+		return errChanged
+	}
+	return nil
 }
 
 func appendHeader(b []byte, h imageio.Header) []byte {

@@ -2,7 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
@@ -20,15 +19,14 @@ import (
 // results.
 func (r *run) openState() (err error) {
 	r.whole = &family{run: r, buf: &buffer{}, looked: true}
+	id := make([]byte, 4)
+	if _, err := rand.Read(id); err != nil {
+		return fmt.Errorf("making a random name: %w", err)
+	}
+	r.tempID = hex.EncodeToString(id)
 	if r.stateDir == "" {
-		id := sha256.Sum256([]byte(fmt.Sprint(os.Getpid(), time.Now().UnixNano())))
-		r.tempID = hex.EncodeToString(id[:4])
 		return nil
 	}
-	// The same for every run of this store, so that a run recognises what a
-	// killed one left.
-	id := sha256.Sum256([]byte(r.stateDir))
-	r.tempID = hex.EncodeToString(id[:4])
 	ctx := r.ctx
 	if r.dry != nil {
 		r.store, err = runstore.OpenReadOnly(ctx, r.stateDir)
@@ -57,25 +55,52 @@ func (r *run) openState() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.sameOwner(ctx); err != nil {
+		return err
+	}
 	r.rebooted = r.store.Recovery().Rebooted
 	r.openOutcomes()
+	if err := r.identifyStore(id); err != nil {
+		return err
+	}
 	if r.store.Recovery().Crashed {
 		if err := r.removeTemps(ctx); err != nil {
 			return err
 		}
 	}
-	r.whole.looked = false
-	if _, ok := r.whole.lookup(); !ok {
-		src := runstore.Source{Path: r.whole.key()}
-		if err := r.store.PutSource(&src); err != nil {
-			return err
-		}
-		r.whole.row = src.ID
-	}
 	r.store.SeeSource(r.whole.row)
 	return r.store.Begin(ctx, runstore.Run{
 		Fingerprint: r.pipe.Fingerprint(), Version: r.opts.Version, Spec: r.pipe.Name, Started: r.began,
 	})
+}
+
+// sameOwner refuses a store of another pipeline: a run takes back what it does
+// not want itself, and what another pipeline made is not its to take back.
+func (r *run) sameOwner(ctx context.Context) error {
+	last, _, _, ok, err := r.store.LastRun(ctx)
+	if err != nil || !ok || last.Spec == r.pipe.Name {
+		return err
+	}
+	return &SpecError{[]Problem{{File: r.pipe.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
+		"%s holds what the pipeline %q made, and this one is called %q: choose another output folder, or start over with --fresh", filepath.Dir(r.stateDir), last.Spec, r.pipe.Name)}}}
+}
+
+// identifyStore gives the store a number of its own, by which its temporary
+// files are known also after the tree was moved, and the row that files of the
+// whole run belong to.
+func (r *run) identifyStore(id []byte) error {
+	r.whole.looked = false
+	src, ok := r.whole.lookup()
+	if ok && len(src.Header) == len(id) {
+		r.tempID = hex.EncodeToString(src.Header)
+		return nil
+	}
+	src = runstore.Source{Path: r.whole.key(), Header: id}
+	if err := r.store.PutSource(&src); err != nil {
+		return err
+	}
+	r.whole.row = src.ID
+	return nil
 }
 
 // openOutcomes opens the cached results. Without them a run is slower and as
@@ -361,8 +386,13 @@ func (r *run) forget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.store = s // inspect asks it
+	r.store = s
 	defer func() { r.store = nil }()
+	r.whole.looked = false
+	if src, ok := r.whole.lookup(); ok {
+		r.tempID = hex.EncodeToString(src.Header)
+	}
+	r.whole.row = 0
 	err = r.removeTemps(ctx)
 	if err == nil {
 		err = s.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {

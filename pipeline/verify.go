@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
@@ -55,14 +56,26 @@ func Verify(ctx context.Context, stateDir string, files fsys.FS) (*VerifyReport,
 		}
 		root := roots[dir]
 		if root == nil {
-			if root, err = files.OpenRoot(dir); err != nil {
+			// OpenRoot would make a folder that is missing.
+			_, err := os.Stat(dir)
+			if err == nil {
+				root, err = files.OpenRoot(dir)
+			}
+			switch {
+			case err == nil:
+				roots[dir] = root
+			case !errors.Is(err, fs.ErrNotExist):
 				return err
 			}
-			roots[dir] = root
 		}
 		rep.Files++
 		fault := ""
-		switch h, err := hashFile(root, name); {
+		var h [16]byte
+		err = fs.ErrNotExist
+		if root != nil {
+			h, err = hashFile(root, name)
+		}
+		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			rep.Missing++
 			fault = "missing"
