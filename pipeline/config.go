@@ -55,7 +55,7 @@ func (in Info) fieldNames() []string {
 // assign sets a field from text; only FieldStrings takes more or fewer than one.
 func (c *Config) assign(f Field, text ...string) error {
 	if f.Type != FieldStrings && len(text) != 1 {
-		return &FieldError{Field: f.Name, Err: fmt.Errorf("wants one %s, not a list", f.Type)}
+		return &FieldError{Field: f.Name, Err: fmt.Errorf("wants %s, not a list", f.Type)}
 	}
 	if f.Type == FieldStrings {
 		for _, t := range text {
@@ -129,13 +129,13 @@ func (f Field) parse(text string) (any, error) {
 	case FieldInt:
 		v, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("wants a %s, not %q", f.Type, text)
+			return nil, fmt.Errorf("wants %s, not %q", f.Type, text)
 		}
 		return v, f.inRange(float64(v), text)
 	case FieldFloat:
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, fmt.Errorf("wants a %s, not %q", f.Type, text)
+			return nil, fmt.Errorf("wants %s, not %q", f.Type, text)
 		}
 		return v, f.inRange(v, text)
 	case FieldBool:
@@ -149,19 +149,19 @@ func (f Field) parse(text string) (any, error) {
 	case FieldSize:
 		v, err := memory.ParseBytes(text)
 		if err != nil {
-			return nil, fmt.Errorf("wants a %s: %w", f.Type, err)
+			return nil, fmt.Errorf("wants %s: %w", f.Type, err)
 		}
 		return v, f.inRange(float64(v), text)
 	case FieldShare:
 		v, err := memory.ParseShare(text)
 		if err != nil {
-			return nil, fmt.Errorf("wants a %s: %w", f.Type, err)
+			return nil, fmt.Errorf("wants %s: %w", f.Type, err)
 		}
 		return v, f.inRange(v, text)
 	case FieldDuration:
 		v, err := time.ParseDuration(text)
 		if err != nil || v < 0 {
-			return nil, fmt.Errorf("wants a %s, not %q", f.Type, text)
+			return nil, fmt.Errorf("wants %s, not %q", f.Type, text)
 		}
 		return v, f.inRange(v.Seconds(), text)
 	case FieldEnum:

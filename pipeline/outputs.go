@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -44,13 +45,8 @@ type target struct {
 	Template string `json:"name,omitempty"`
 	File     string `json:"file,omitempty"`
 	Ext      string `json:"ext,omitempty"`
+	Keep     bool   `json:"keep,omitempty"` // the source keeps its extension in the name
 }
-
-// Row details of written files.
-const (
-	detailPlain   = 0
-	detailKeepExt = 1
-)
 
 // publishing is one output on its way through Publish.
 type publishing struct {
@@ -100,7 +96,7 @@ func (e Env) Publish(ctx context.Context, outputs []Output) error {
 	var rows []runstore.Decision
 	var writing []*publishing
 	for _, o := range outputs {
-		o.Root = r.redirect(o.Root)
+		o.Root = r.redirect(absolute(o.Root)) // Outputs promises absolute paths
 		p := &publishing{Output: o}
 		all = append(all, p)
 		if err := r.preparePublish(ctx, e.StageID, p); err != nil {
@@ -151,8 +147,12 @@ func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing)
 	}
 	ident := p.ident()
 	p.row = runstore.Decision{Source: p.fam.row, Lineage: p.lineage, Stage: p.stage, Kind: runstore.Written, Ident: ident}
-	if p.fam.keepExt {
-		p.row.Detail = []byte{detailKeepExt}
+	if r.dry != nil {
+		if _, err := os.Stat(p.Root); err != nil { // opening would make it
+			r.dry.file(p)
+			p.done = true
+			return nil
+		}
 	}
 	var err error
 	if p.root, err = r.openRoot(p.Root); err != nil {
@@ -200,7 +200,7 @@ func (p *publishing) name(r *run, stageID string) error {
 	} else {
 		p.fam = p.Item.fam
 		p.lineage = p.Item.Lineage()
-		t.Template, t.Ext = p.Template.text, p.Ext
+		t.Template, t.Ext, t.Keep = p.Template.text, p.Ext, p.fam.keepExt
 		p.path = p.Template.Name(NameOf{Source: p.fam.name, Lineage: p.lineage, KeepExtension: p.fam.keepExt, Ext: p.Ext})
 	}
 	if p.Part != "" {
@@ -354,8 +354,20 @@ func (r *run) writeTemp(ctx context.Context, p *publishing) error {
 		}
 		r.reused.Add(1)
 		p.finished()
+		return nil
 	}
-	return nil
+	if p.replace || p.Overwrite {
+		return nil
+	}
+	info, err = p.root.Lstat(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.replace = true
+	return r.mayReplace(p, info)
 }
 
 // place renames the temporary file to its place, unless something is there that
@@ -367,16 +379,19 @@ func (r *run) place(p *publishing) error {
 	}
 	defer r.placing.Delete(claim)
 
-	info, err := p.root.Lstat(p.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case p.replace || p.Overwrite:
-	default:
-		if err := r.mayReplace(p, info); err != nil {
-			return err
+	// Whether a file that is there may be replaced was settled before the row
+	// was recorded, since a resume replaces what a recorded row names. So this
+	// one has come since.
+	_, err := p.root.Lstat(p.path)
+	if !p.replace && !p.Overwrite && !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = errForeign
 		}
+		if r.store != nil {
+			r.store.Settled(p.row.Seq)
+			return errors.Join(err, r.store.Delete(context.WithoutCancel(r.ctx), []runstore.Decision{p.row}))
+		}
+		return err
 	}
 	err = p.root.Rename(p.temp, p.path)
 	if r.store != nil {
@@ -418,8 +433,10 @@ func (r *run) mayReplace(p *publishing, info fs.FileInfo) error {
 	case same:
 		return nil
 	}
-	return errors.New("a file is there already that this pipeline did not write, or wrote for another item of this run: move it away, choose another folder or name, or set overwrite: true")
+	return errForeign
 }
+
+var errForeign = errors.New("a file is there already that this pipeline did not write, or wrote for another item of this run: move it away, choose another folder or name, or set overwrite: true")
 
 // mkdir makes a folder of the output tree, once.
 func (r *run) mkdir(root fsys.Root, dir string) error {
@@ -498,8 +515,7 @@ func rowPath(base string, src runstore.Source, d runstore.Decision) (root, name 
 	if i := strings.LastIndex(lineage, "@part="); i >= 0 {
 		lineage = lineage[:i]
 	}
-	keep := len(d.Detail) > 0 && d.Detail[0]&detailKeepExt != 0
-	return root, tpl.Name(NameOf{Source: src.Path, Lineage: lineage, KeepExtension: keep, Ext: t.Ext}), nil
+	return root, tpl.Name(NameOf{Source: src.Path, Lineage: lineage, KeepExtension: t.Keep, Ext: t.Ext}), nil
 }
 
 // oldFiles finds rows of earlier runs by path. That is needed only when a new

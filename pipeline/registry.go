@@ -27,9 +27,9 @@ const (
 	FieldStrings                   // list of text, or one text
 )
 
-var fieldTypeNames = [...]string{"text", "path", "whole number", "number", "true or false", "size (512MiB)", "share (60%)", "duration (30s)", "one of", "condition", "list of text"}
+var fieldTypeNames = [...]string{"text", "a path", "a whole number", "a number", "true or false", "a size (512MiB)", "a share (60%)", "a duration (30s)", "a word", "a condition", "a list of text"}
 
-// String names the type for messages and documentation.
+// String names the type for messages and documentation, with its article.
 func (t FieldType) String() string { return fieldTypeNames[t] }
 
 // Field declares one configuration field of a stage. The declaration is the

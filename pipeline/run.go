@@ -232,9 +232,6 @@ func (r *run) warnOnce(key, format string, args ...any) {
 // main runs the phases and what comes after them.
 func (r *run) main(ctx context.Context) (*Summary, error) {
 	err := r.phases(ctx)
-	if err == nil && !r.draining() && r.src.in.Load() == 0 && r.dry == nil {
-		err = &StageError{Stage: "source", Err: errors.New("it has no images: nothing was done, and nothing that earlier runs made was touched")}
-	}
 	complete := err == nil && r.listed.Load() && !r.draining()
 	if complete {
 		err = r.retract(ctx)

@@ -100,7 +100,11 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 	inputs := make(chan Input, 64)
 	p.Go(func(ctx context.Context) error {
 		defer close(inputs)
+		candidates := 0
 		err := r.source().Emit(ctx, func(in Input) error {
+			if in.Ignored == "" {
+				candidates++
+			}
 			select {
 			case inputs <- in:
 				return nil
@@ -115,6 +119,9 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 		}
 		if err != nil {
 			return &StageError{Stage: "source", Err: err}
+		}
+		if candidates == 0 && r.dry == nil {
+			return &StageError{Stage: "source", Err: errors.New("it has no images: nothing was done, and what earlier runs made was not touched")}
 		}
 		r.listed.Store(true)
 		return nil

@@ -337,20 +337,20 @@ func (p *parser) spec(root *yamlNode) *Spec {
 		"max_failed": text(p, "max_failed", &s.MaxFailed, parseMaxFailed),
 		"limits": func(n *yamlNode) {
 			p.fields(n, "limits", map[string]func(*yamlNode){
-				"pixels":     text(p, "pixels", &s.Limits.MaxPixels, parsePixels),
-				"file_bytes": text(p, "file_bytes", &s.Limits.MaxFileBytes, memory.ParseBytes),
+				"pixels":     text(p, "limits.pixels", &s.Limits.MaxPixels, parsePixels),
+				"file_bytes": text(p, "limits.file_bytes", &s.Limits.MaxFileBytes, memory.ParseBytes),
 			})
 		},
 		"memory": func(n *yamlNode) {
 			p.fields(n, "memory", map[string]func(*yamlNode){
 				"host": func(n *yamlNode) {
 					p.fields(n, "memory.host", map[string]func(*yamlNode){
-						"limit": text(p, "limit", &s.HostLimit, parsePositiveAmount),
+						"limit": text(p, "memory.host.limit", &s.HostLimit, parsePositiveAmount),
 					})
 				},
 				"gpu": func(n *yamlNode) {
 					p.fields(n, "memory.gpu", map[string]func(*yamlNode){
-						"headroom": text(p, "headroom", &s.GPUHeadroom, memory.ParseBytes),
+						"headroom": text(p, "memory.gpu.headroom", &s.GPUHeadroom, memory.ParseBytes),
 					})
 				},
 			})

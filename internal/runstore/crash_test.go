@@ -303,6 +303,41 @@ func TestErrorIsKept(t *testing.T) {
 	}
 }
 
+func TestFailureReachesThoseWhoWait(t *testing.T) {
+	boom := errors.New("boom")
+	var failing bool
+	gate := make(chan struct{})
+	s := open(t, t.TempDir(), runstore.Options{Before: func(op string) error {
+		if failing && op == "commit" {
+			<-gate
+			return boom
+		}
+		return nil
+	}})
+	id := put(t, s, "a")
+	check(t, s.Begin(t.Context(), runstore.Run{}))
+	failing = true
+	results := make(chan error, 2)
+	intend := func(lineage string) {
+		results <- s.Intend(t.Context(), []runstore.Decision{written(id, lineage)})
+	}
+	put(t, s, "b")
+	for s.Queued() > 0 { // until that commit is under way
+		time.Sleep(time.Millisecond)
+	}
+	go intend("x")
+	go intend("y")
+	for s.Queued() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(gate)
+	for range 2 {
+		if err := <-results; !errors.Is(err, boom) {
+			t.Errorf("Intend says %v", err)
+		}
+	}
+}
+
 // child appends and intends until it is killed, and prints each row that Intend
 // returned for.
 func child(dir string) {

@@ -24,3 +24,10 @@ func SetSegmentKeys(t *testing.T, n int) {
 	segmentKeys = n
 	t.Cleanup(func() { segmentKeys = before })
 }
+
+// Missing returns how many rows and sources the store believes are unseen.
+func (s *Store) Missing() (rows, sources int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seenRows.missing, s.seenFiles.missing
+}

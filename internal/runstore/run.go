@@ -56,8 +56,7 @@ func (s *Store) recover(ctx context.Context, boot string) error {
 	s.opened.unsettled = st.unsettled.upTo(st.seq)
 
 	s.state, s.seq, s.lastSource = st, st.seq, st.lastSource
-	s.seenRows = seen{limit: st.seq, missing: st.rows()}
-	s.seenFiles = seen{limit: st.lastSource, missing: st.sources}
+	s.startSeeing()
 	if !changed {
 		return nil
 	}

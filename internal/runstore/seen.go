@@ -33,6 +33,12 @@ func (s *seen) mark(n int64) {
 	s.missing--
 }
 
+// startSeeing begins with every row that was there at Open unseen.
+func (s *Store) startSeeing() {
+	s.seenRows = seen{limit: s.opened.seq, missing: s.opened.rows()}
+	s.seenFiles = seen{limit: s.opened.lastSource, missing: s.opened.sources}
+}
+
 // See says that this run still wants a row that it read from the store.
 func (s *Store) See(d Decision) {
 	s.mu.Lock()

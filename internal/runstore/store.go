@@ -128,6 +128,7 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 		s.release()
 		return nil, fmt.Errorf("opening the run store %s: %w", path, err)
 	}
+	s.startSeeing()
 	return s, nil
 }
 

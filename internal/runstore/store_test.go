@@ -369,6 +369,9 @@ func TestUnseen(t *testing.T) {
 	check(t, s.DeleteSources(t.Context(), sources))
 	rows, _ = unseen(t, s)
 	equal(t, "unseen after deleting", rows, []string(nil))
+	if rows, sources := s.Missing(); rows != 0 || sources != 0 {
+		t.Errorf("the table is read though nothing is unseen: %d, %d", rows, sources)
+	}
 	check(t, s.UnseenSources(t.Context(), func(src runstore.Source) error { return fmt.Errorf("%s is unseen", src.Path) }))
 	equal(t, "left", all(t, s), []string{"a 1 write written", "a 2 write written", "a 4 write written"})
 }
@@ -629,6 +632,10 @@ func TestAppendWaitsForTheCommitter(t *testing.T) {
 	id := put(t, s, "a")
 	check(t, s.Begin(t.Context(), runstore.Run{}))
 	held = true
+	put(t, s, "b")
+	for s.Queued() > 0 { // until the committer has it and is held
+		time.Sleep(time.Millisecond)
+	}
 	const rows, chunk = 70_000, 1000 // more than may wait
 	ended := make(chan error, 1)
 	go func() {
@@ -649,7 +656,8 @@ func TestAppendWaitsForTheCommitter(t *testing.T) {
 	}
 	select {
 	case err := <-ended:
-		t.Errorf("70,000 rows were taken in while nothing was committed (%v)", err)
+		close(gate)
+		t.Fatalf("%d rows were taken in while nothing was committed (%v)", rows, err)
 	default:
 	}
 	close(gate)

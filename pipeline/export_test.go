@@ -1,0 +1,10 @@
+package pipeline
+
+// Seams for tests of what cannot be had from outside: a failing database and a
+// machine that went down.
+
+// FailSQL calls f before every statement and commit of the run store.
+func (o *RunOptions) FailSQL(f func(op string) error) { o.beforeSQL = f }
+
+// Boot makes the run believe in another boot of the machine.
+func (o *RunOptions) Boot(id string) { o.bootID = id }

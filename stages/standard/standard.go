@@ -1,0 +1,27 @@
+// Package standard is the battery pack: every stage and source that comes with
+// forgepipe, in one registry. A program that embeds forgepipe takes it whole,
+// takes some away (Registry.Without), adds its own (Registry.With), or makes a
+// registry of just what it needs and leaves this package out.
+package standard
+
+import (
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/filter"
+	"github.com/forgepipe/forgepipe/stages/images"
+	"github.com/forgepipe/forgepipe/stages/manifest"
+	"github.com/forgepipe/forgepipe/stages/score"
+	"github.com/forgepipe/forgepipe/stages/tile"
+	"github.com/forgepipe/forgepipe/stages/write"
+)
+
+// Registry returns the standard stages and sources.
+func Registry() pipeline.Registry {
+	return pipeline.NewRegistry(
+		images.Info(),
+		tile.Info(),
+		score.Info(),
+		filter.Info(),
+		write.Info(),
+		manifest.Info(),
+	)
+}
