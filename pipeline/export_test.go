@@ -8,3 +8,10 @@ func (o *RunOptions) FailSQL(f func(op string) error) { o.beforeSQL = f }
 
 // Boot makes the run believe in another boot of the machine.
 func (o *RunOptions) Boot(id string) { o.bootID = id }
+
+// Pin sets workers and batch size of every step.
+func (p *Pipeline) Pin(workers, batch int) {
+	for _, s := range p.steps {
+		s.Workers, s.Batch = workers, batch
+	}
+}

@@ -88,6 +88,9 @@ func explain(it *Item) string {
 		}
 		msg += sep + v.Name + " " + v.Value.String()
 	}
+	for _, s := range it.fam.sidecars {
+		msg += ", with its " + s.Ext
+	}
 	return msg
 }
 

@@ -40,6 +40,7 @@ type node struct {
 	priority  int // position in the chain: downstream is served first
 	onErrStop bool
 	opened    bool
+	first     bool // of its phase
 }
 
 func newNode(r *run, s *Step, position int) *node {
@@ -119,6 +120,10 @@ func (n *node) work(ctx context.Context) error {
 		}
 		if len(batch) == 0 {
 			return nil
+		}
+		if n.first && n.run.draining() {
+			w.abandon(batch) // waiting, but not begun
+			continue
 		}
 		n.counters.in.Add(int64(len(batch)))
 		if err := w.handle(ctx, batch); err != nil {

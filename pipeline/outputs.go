@@ -286,6 +286,9 @@ func hashFile(root fsys.Root, name string) (out [16]byte, err error) {
 // reuse leaves a file of an earlier run as it is.
 func (r *run) reuse(p *publishing, d runstore.Decision) {
 	r.store.See(d)
+	if r.rebooted && r.dry == nil && r.store.Unsynced(d) {
+		r.store.Settled(d.Seq) // its bytes were just compared: no doubt is left
+	}
 	r.reused.Add(1)
 	p.finished()
 }

@@ -304,6 +304,10 @@ func (r *run) phases(ctx context.Context) error {
 					if err != nil {
 						return err
 					}
+					if r.draining() {
+						it.release()
+						break
+					}
 					if _, err := q.put(ctx, []*Item{it}); err != nil {
 						it.release()
 						return err
@@ -361,6 +365,7 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 	var helpers sync.WaitGroup
 	helpers.Go(func() { r.unstick(nodes, stop) })
 	helpers.Go(func() { r.checkpoints(ctx, stop) })
+	nodes[0].first = true
 	feed(p, nodes[0].in)
 	for _, n := range nodes {
 		n.start(p)
