@@ -41,7 +41,7 @@ func openWriter(ctx context.Context, path string, wal bool, before func(string) 
 		journal = "journal_mode(wal)"
 	}
 	db, err := sql.Open("sqlite", dataSource(path, url.Values{"mode": {"rwc"}},
-		journal, "synchronous(full)", "cache_size(-16000)", "wal_autocheckpoint(4000)"))
+		journal, "synchronous(full)", "cache_size(-2000)", "wal_autocheckpoint(1000)"))
 	if err != nil {
 		return nil, err
 	}

@@ -177,13 +177,13 @@ func (s *Store) openForWriting(ctx context.Context, path string, o Options) erro
 }
 
 func (s *Store) openForReading(ctx context.Context, path string, query url.Values) error {
-	db, err := sql.Open("sqlite", dataSource(path, query, "query_only(1)", "cache_size(-8000)"))
+	db, err := sql.Open("sqlite", dataSource(path, query, "query_only(1)", "cache_size(-1000)"))
 	if err != nil {
 		return err
 	}
 	s.db = db
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(8)
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(4)
 	empty, err := checkVersion(ctx, db)
 	if err != nil {
 		return err
