@@ -14,8 +14,8 @@ var errDryRun = errors.New("not decoded in a dry run")
 // would have to be computed, an item is a "maybe", and what would become of it
 // is not known.
 type dryRun struct {
-	compute, reuse, write, retract atomic.Int64
-	maybe                          atomic.Int64
+	compute, write, retract atomic.Int64
+	maybe                   atomic.Int64
 }
 
 // skip takes out of a batch what the stage cannot decide without being run.

@@ -54,7 +54,6 @@ type change struct {
 	held     bool
 	returned bool
 	known    bool  // replayed from the cache
-	wrote    bool  // at least one file
 	parent   *Item // set on derived items
 }
 

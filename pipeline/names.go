@@ -65,7 +65,7 @@ func ParseTemplate(text string, lineage bool) (Template, error) {
 		return Template{}, errors.New("a name must end in {ext}")
 	}
 	if strings.HasPrefix(text, "/") || slices.Contains(strings.Split(text, "/"), "..") {
-		return Template{}, errors.New("a name must stay inside the output folder: no leading slash and no ..")
+		return Template{}, errors.New("a name must stay inside the output folder: no leading slash, and no \"..\"")
 	}
 	switch {
 	case used["hash"]:

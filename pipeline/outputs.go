@@ -256,7 +256,7 @@ func (r *run) inspect(root fsys.Root, name string, d runstore.Decision) fileStat
 	}
 	mayBeTorn := r.store.Intended(d) || r.rebooted && r.store.Unsynced(d)
 	if info.Size() == d.Size {
-		if info.ModTime().UnixNano() == d.MTime && !(r.rebooted && mayBeTorn) {
+		if info.ModTime().UnixNano() == d.MTime && (!r.rebooted || !mayBeTorn) {
 			return fileRight
 		}
 		if h, err := hashFile(root, name); err == nil && h == d.Hash {

@@ -79,7 +79,7 @@ func FromImage(img image.Image) Pixels { return Pixels{img: img} }
 // The engine counts the items; with the last one the memory and its lease go.
 type buffer struct {
 	load  func(ctx context.Context) (image.Image, error) // nil: img is all there is
-	bytes int64                                          // decoded size, from the header
+	bytes int64                                          // decoded size, from the header: read without the lock, so never changed
 	area  int64                                          // pixels
 	refs  atomic.Int32
 
@@ -132,9 +132,8 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 		return nil, err
 	}
 	b.img, b.raw = img, nil
-	b.bytes = imageio.Bytes(img)
 	if b.lease != nil {
-		b.lease.Resize(b.bytes)
+		b.lease.Resize(imageio.Bytes(img))
 	}
 	if check {
 		b.sum = pixelSum(img)
@@ -152,11 +151,12 @@ func (b *buffer) park() int64 {
 	if b.load == nil || b.img == nil {
 		return 0
 	}
+	freed := imageio.Bytes(b.img)
 	b.img = nil
 	if b.lease != nil {
 		b.lease.Resize(0)
 	}
-	return b.bytes
+	return freed
 }
 
 // intact reports whether the samples are still those that were decoded.

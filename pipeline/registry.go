@@ -76,8 +76,8 @@ type Info struct {
 	Pure    bool
 	Version int
 
-	// Derives says that the stage returns items with a longer lineage. Step is
-	// the text that a file name gets for one such step, "_x{x}_y{y}".
+	// Derives says that the stage returns items with a longer lineage, so that
+	// names made of the source alone are no longer unique.
 	Derives bool
 
 	// New makes the stage, NewSource the source; one of them is set. They

@@ -464,13 +464,16 @@ func (r *run) summary(state string) *Summary {
 		Failed: []FailedItem{}, OutputDirs: []string{},
 	}
 	for _, n := range r.nodes {
-		c := n.counters.summary()
+		c := n.summary()
 		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.workers
 		c.Queued, _ = n.in.len()
 		s.Derived += c.Derived
 		s.Consumed += c.Consumed
 		s.Cached += c.Cached
 		s.Stages = append(s.Stages, c)
+		if w, ok := n.Stage.(Noter); ok && state != "running" {
+			s.Stages[len(s.Stages)-1].Note = w.Note()
+		}
 		if w, ok := n.Stage.(Writer); ok {
 			for _, t := range w.Writes() {
 				s.OutputDirs = append(s.OutputDirs, filepath.Join(t.Root, fileOf(t)))

@@ -125,6 +125,12 @@ type Writer interface {
 	Writes() []OutputTree
 }
 
+// Noter is a stage that has something to say about the run as a whole, in one
+// sentence for the summary. Note is called after the last batch.
+type Noter interface {
+	Note() string
+}
+
 // A Source offers the inputs of a run, in a stable order.
 type Source interface {
 	// Emit calls emit for every candidate and for everything it passes over.

@@ -53,6 +53,7 @@ type StageSummary struct {
 	Seconds  float64 `json:"seconds"` // spent in Process, all workers together
 	Queued   int     `json:"queued"`  // items waiting before it, now
 	Workers  int     `json:"workers"`
+	Note     string  `json:"note,omitempty"` // what the stage has to say about the run
 }
 
 // DeviceUsage is the memory that a run leased on a device.

@@ -35,7 +35,7 @@ func Verify(ctx context.Context, stateDir string, files fsys.FS) (*VerifyReport,
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	rep := &VerifyReport{Faults: []string{}}
 	roots := map[string]fsys.Root{}
 	defer func() {

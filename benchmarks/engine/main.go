@@ -213,7 +213,7 @@ func hops(items, stages int) sample {
 				first <- v
 			}
 		}()
-		for range in { //nolint:revive // draining is the point
+		for range in {
 		}
 	})
 }

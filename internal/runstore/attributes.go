@@ -112,14 +112,14 @@ func (a *Attributes) load() error {
 	}
 	for _, e := range entries {
 		var n int
-		fmt.Sscanf(e.Name(), "%d-", &n)
+		_, _ = fmt.Sscanf(e.Name(), "%d-", &n)
 		a.next = max(a.next, n+1)
 	}
 	for _, e := range entries { // in the order of their numbers
 		path := filepath.Join(a.dir, e.Name())
 		switch {
 		case strings.HasPrefix(e.Name(), ".tmp-"):
-			a.o.FS.Remove(path)
+			_ = a.o.FS.Remove(path)
 		case strings.HasSuffix(e.Name(), ".log"):
 			if err := a.recover(path); err != nil {
 				return fmt.Errorf("recovering %s: %w", e.Name(), err)
@@ -221,7 +221,7 @@ func (a *Attributes) merge() {
 	}
 	for _, s := range a.own {
 		s.close()
-		a.o.FS.Remove(s.path) // what stays is merged again
+		_ = a.o.FS.Remove(s.path) // what stays is merged again
 	}
 	a.own = []*segment{merged}
 }

@@ -77,7 +77,7 @@ func (c *cache) list() (infos []fs.FileInfo) {
 		if strings.HasSuffix(e.Name(), ".seg") && !strings.HasPrefix(e.Name(), ".tmp-") {
 			infos = append(infos, info)
 		} else if strings.HasPrefix(e.Name(), ".tmp-") && time.Since(info.ModTime()) > staleAfter {
-			c.fsys.Remove(filepath.Join(c.dir, e.Name()))
+			_ = c.fsys.Remove(filepath.Join(c.dir, e.Name()))
 		}
 	}
 	slices.SortFunc(infos, func(a, b fs.FileInfo) int {
@@ -97,7 +97,7 @@ func (c *cache) merge(small []*segment) error {
 	}
 	for _, s := range small {
 		s.close()
-		c.fsys.Remove(s.path)
+		_ = c.fsys.Remove(s.path)
 	}
 	c.segments = slices.DeleteFunc(c.segments, func(s *segment) bool { return slices.Contains(small, s) })
 	c.segments = append(c.segments, merged)
@@ -112,7 +112,7 @@ func (c *cache) get(k Key) ([]byte, bool) {
 		}
 		if !s.marked.Swap(true) {
 			now := time.Now()
-			os.Chtimes(s.path, now, now) // that another process may have evicted it is no matter
+			_ = os.Chtimes(s.path, now, now) // that another process may have evicted it is no matter
 		}
 		return v, true
 	}
@@ -156,7 +156,7 @@ func (c *cache) copy(from, to string) (err error) {
 		err = c.fsys.Rename(tmp, to)
 	}
 	if err != nil {
-		c.fsys.Remove(tmp)
+		_ = c.fsys.Remove(tmp)
 		return fmt.Errorf("copying to the cache: %w", err)
 	}
 	return nil

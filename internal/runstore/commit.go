@@ -48,7 +48,7 @@ func openWriter(ctx context.Context, path string, wal bool, before func(string) 
 	w := &writer{db: db, before: before, wal: wal, full: true}
 	defer func() {
 		if err != nil {
-			w.close()
+			_ = w.close()
 		}
 	}()
 	if w.conn, err = db.Conn(ctx); err != nil {
@@ -174,7 +174,7 @@ func (w *writer) commit(ctx context.Context) error {
 // rollback gives up the transaction because of err, which it returns. An error
 // of its own would add nothing: SQLite rolls back when it next opens the file.
 func (w *writer) rollback(ctx context.Context, err error) error {
-	w.conn.ExecContext(ctx, "ROLLBACK")
+	_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 // Kind says how an item ended.
 type Kind uint8
 
+// The ends of an item.
 const (
 	Written  Kind = iota + 1 // a file was, or is about to be, written
 	Rejected                 // a stage did not want it

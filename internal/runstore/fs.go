@@ -33,6 +33,7 @@ type OS struct{}
 
 var _ FS = OS{}
 
+// OpenFile is os.OpenFile.
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f, err := os.OpenFile(name, flag, perm)
 	if err != nil {
@@ -40,7 +41,15 @@ func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	}
 	return f, nil
 }
-func (OS) Rename(old, new string) error                 { return os.Rename(old, new) }
-func (OS) Remove(name string) error                     { return os.Remove(name) }
+
+// Rename is os.Rename.
+func (OS) Rename(old, new string) error { return os.Rename(old, new) }
+
+// Remove is os.Remove.
+func (OS) Remove(name string) error { return os.Remove(name) }
+
+// MkdirAll is os.MkdirAll.
 func (OS) MkdirAll(name string, perm fs.FileMode) error { return os.MkdirAll(name, perm) }
-func (OS) Link(old, new string) error                   { return os.Link(old, new) }
+
+// Link is os.Link.
+func (OS) Link(old, new string) error { return os.Link(old, new) }

@@ -27,6 +27,7 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the state directory %s is in use by process %d", e.Dir, e.PID)
 }
 
+// Is makes the error ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // lock takes the lock file of a state directory. Closing the file gives it back;

@@ -148,7 +148,7 @@ func dataSource(path string, query url.Values, pragmas ...string) string {
 var filesystemType = func(dir string) (int64, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
-	return int64(st.Type), err
+	return st.Type, err
 }
 
 // sharesMemory tells whether dir is on a file system on which SQLite's

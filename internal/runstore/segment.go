@@ -124,7 +124,7 @@ func mapFile(f File) ([]byte, error) {
 
 func unmap(data []byte) {
 	if data != nil {
-		unix.Munmap(data)
+		_ = unix.Munmap(data)
 	}
 }
 
@@ -144,7 +144,7 @@ func openSegment(fsys FS, path string) (*segment, error) {
 		unmap(data)
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	unix.Madvise(data, unix.MADV_RANDOM) // a hint: keys are hashes
+	_ = unix.Madvise(data, unix.MADV_RANDOM) // a hint: keys are hashes
 	return s, nil
 }
 
@@ -263,7 +263,7 @@ func merge(fsys FS, segments []*segment, path string) error {
 		err = fsys.Rename(tmp, path)
 	}
 	if err != nil {
-		fsys.Remove(tmp)
+		_ = fsys.Remove(tmp)
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	s := newStore(dir)
 	s.lock = held
 	if err := s.openForWriting(ctx, path, o); err != nil {
-		s.release()
+		_ = s.release()
 		return nil, fmt.Errorf("opening the run store %s: %w", path, err)
 	}
 	go s.commitLoop(context.WithoutCancel(ctx))
@@ -125,7 +125,7 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	s := newStore(dir)
 	s.err = ErrReadOnly
 	if err := s.openForReading(ctx, path, readOnlyQuery(dir, path)); err != nil {
-		s.release()
+		_ = s.release()
 		return nil, fmt.Errorf("opening the run store %s: %w", path, err)
 	}
 	s.startSeeing()

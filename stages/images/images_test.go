@@ -541,7 +541,7 @@ func TestEmitStopsWhenTold(t *testing.T) {
 	}
 	enough := errors.New("enough")
 	n := 0
-	if err := s.Emit(t.Context(), func(pipeline.Input) error { n++; return enough }); err != enough || n != 1 {
+	if err := s.Emit(t.Context(), func(pipeline.Input) error { n++; return enough }); !errors.Is(err, enough) || n != 1 {
 		t.Errorf("Emit gave %v after %d inputs", err, n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -54,7 +54,7 @@ In id, source and path, '@' and '%' in file names, control characters and bytes 
 
 // sortMemory is what is sorted in memory; the rest goes through the scratch
 // folder.
-const sortMemory = 16 << 20
+const sortMemory = 1 << 20
 
 // Stage lists items. It is a barrier that holds none: the lines are what it has
 // to see all of.
@@ -81,7 +81,7 @@ var (
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	name := c.String("path")
 	s := &Stage{env: e, vectors: c.Bool("vectors"), overwrite: c.Bool("overwrite")}
-	if info, err := os.Stat(name); err == nil && info.IsDir() || strings.HasSuffix(name, "/") {
+	if info, err := os.Stat(filepath.Clean(name)); err == nil && info.IsDir() || strings.HasSuffix(name, "/") {
 		return nil, c.Errorf("path", 0, "%s is a folder: name a file in it, such as %s", name, filepath.Join(name, "manifest.jsonl"))
 	}
 	s.folder, s.file = filepath.Split(filepath.Clean(name))

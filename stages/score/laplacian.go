@@ -10,7 +10,7 @@ import (
 var laplacian = metric{
 	name: "laplacian",
 	doc: "Mean absolute response of the 4-neighbour Laplacian, |4c-l-r-t-b| over all pixels, of the ITU-R BT.601 gray image from 0 to 255 (16-bit images are scaled down, the border is replicated). " +
-		"0 for a flat image, at most 1020 for a checkerboard; photographs lie between 1 (out of focus, sky) and 60 (foliage). Noise counts as detail.",
+		"0 for a flat image, at most 1020 for a checkerboard; tiles of photographs lie between about 1 (sky, out of focus) and 40 (water, foliage). Noise counts as detail.",
 	measure: measureLaplacian,
 }
 

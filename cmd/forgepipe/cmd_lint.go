@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+func newLintCommand(a *app) *cobra.Command {
+	var set []string
+	cmd := &cobra.Command{
+		Use:   "lint PIPELINE.yaml...",
+		Short: "Check pipeline files",
+		Long: `Check pipeline files without running them: names, fields, values, conditions,
+what stages need of those before them, and where outputs go. Each problem is one
+line, file:line:col: message, on standard error; the exit code is then 2.`,
+		Example: `  forgepipe lint pipeline.yaml
+  forgepipe lint pipelines/*.yaml --json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("see forgepipe lint --help", "lint wants pipeline files")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			return runLint(cmd.Context(), a, args, set)
+		},
+	}
+	cmd.Flags().StringArrayVar(&set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
+	return cmd
+}
+
+func runLint(ctx context.Context, a *app, files, set []string) error {
+	all := []pipeline.Problem{}
+	log := a.screen.Logger(warnings(false))
+	for _, file := range files {
+		_, err := a.load(ctx, file, set, log)
+		var spec *pipeline.SpecError
+		switch {
+		case errors.As(err, &spec):
+			all = append(all, spec.Problems...)
+		case err != nil:
+			return err
+		default:
+			a.screen.Printf("%s: ok", file)
+		}
+	}
+	a.result.set(func(e *envelope) { e.Problems = &all })
+	if len(all) > 0 {
+		return &pipeline.SpecError{Problems: slices.Clip(all)}
+	}
+	return nil
+}

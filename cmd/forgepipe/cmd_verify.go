@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+type verifyFlags struct {
+	set   []string
+	state string
+}
+
+func newVerifyCommand(a *app) *cobra.Command {
+	var f verifyFlags
+	cmd := &cobra.Command{
+		Use:   "verify [PIPELINE.yaml | FOLDER]",
+		Short: "Compare outputs with what was written",
+		Long: `Read every file that runs have written and compare it with the hash in the run
+store. Nothing is changed. The store is found from the pipeline, from the output
+folder (the working directory when nothing is given), or with --state.
+
+The exit code is 0 when all is right, 1 when files are missing or changed, and 2
+when there is no run store.`,
+		Example: `  forgepipe verify out/tiles
+  forgepipe verify pipeline.yaml --set OUT=out/tiles`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			place := "."
+			if len(args) == 1 {
+				place = args[0]
+			}
+			return runVerify(cmd.Context(), a, place, f)
+		},
+	}
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
+	cmd.Flags().StringVar(&f.state, "state", "", "`FOLDER` of the run store, where it is not beside the outputs")
+	return cmd
+}
+
+func runVerify(ctx context.Context, a *app, place string, f verifyFlags) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end("verify", e) })
+	defer sig.close()
+
+	dir, err := a.findStore(ctx, place, f)
+	if err != nil {
+		return err
+	}
+	rep, err := pipeline.Verify(ctx, dir, nil)
+	if s := sig.signal(); s != 0 && err != nil {
+		return &signalError{s}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &noStoreError{dir}
+	}
+	if err != nil {
+		return err
+	}
+	a.result.set(func(e *envelope) { e.Report = rep })
+	for _, fault := range rep.Faults {
+		a.screen.Printf("%s", fault)
+	}
+	if more := rep.Missing + rep.Changed - int64(len(rep.Faults)); more > 0 {
+		a.screen.Printf("and %d more", more)
+	}
+	a.screen.Printf("%d files: %d right, %d missing, %d changed (run store %s)", rep.Files, rep.Right, rep.Missing, rep.Changed, dir)
+	if rep.Missing+rep.Changed > 0 {
+		return &faultsError{rep.Missing, rep.Changed}
+	}
+	return nil
+}
+
+// findStore is the folder of the run store that is meant.
+func (a *app) findStore(ctx context.Context, place string, f verifyFlags) (string, error) {
+	if f.state != "" {
+		return existingStore(f.state)
+	}
+	info, err := os.Stat(place)
+	if err == nil && info.IsDir() {
+		if dir := filepath.Join(place, ".forgepipe"); hasStore(dir) {
+			return dir, nil
+		}
+		return existingStore(place)
+	}
+	if errors.Is(err, fs.ErrNotExist) && place != "-" {
+		return "", usagef("", "there is no pipeline file or output folder %s", place)
+	}
+	p, err := a.load(ctx, place, f.set, a.screen.Logger(warnings(false)))
+	if err != nil {
+		return "", err
+	}
+	dir := p.StateDir()
+	if dir == "" {
+		return "", usagef("", "the pipeline %s writes nothing, so there is nothing to verify", place)
+	}
+	return existingStore(dir)
+}
+
+func hasStore(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "run.db"))
+	return err == nil
+}
+
+func existingStore(dir string) (string, error) {
+	if !hasStore(dir) {
+		return "", &noStoreError{dir}
+	}
+	return dir, nil
+}

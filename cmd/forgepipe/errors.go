@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// Exit codes. An interrupted command exits with 128 and the signal's number.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitWrong       = 2
+	exitEnvironment = 3
+	exitQuarantined = 4
+	exitSignal      = 128
+)
+
+// usageError says that the arguments are wrong.
+type usageError struct {
+	Err  error
+	Hint string
+}
+
+func (e *usageError) Error() string { return e.Err.Error() }
+func (e *usageError) Unwrap() error { return e.Err }
+
+func usagef(hint, format string, args ...any) error {
+	return &usageError{Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// noStoreError says that there is nothing to verify.
+type noStoreError struct{ Place string }
+
+func (e *noStoreError) Error() string { return "there is no run store in " + e.Place }
+
+// environmentError says that the machine lacks something.
+type environmentError struct {
+	Err  error
+	Hint string
+}
+
+func (e *environmentError) Error() string { return e.Err.Error() }
+func (e *environmentError) Unwrap() error { return e.Err }
+
+// signalError says that the command was interrupted.
+type signalError struct{ Signal syscall.Signal }
+
+func (e *signalError) Error() string { return "interrupted by " + signalName(e.Signal) }
+
+// faultsError says that outputs are not as they were written.
+type faultsError struct{ Missing, Changed int64 }
+
+func (e *faultsError) Error() string {
+	return fmt.Sprintf("%d missing and %d changed", e.Missing, e.Changed)
+}
+
+// errQuarantined ends a run that is done but for some items.
+var errQuarantined = errors.New("some items are quarantined")
+
+// failure is what an error means for who called the command.
+type failure struct {
+	exit int
+	code string // for programs
+	hint string
+	ok   bool // what was asked for is done
+}
+
+// classify is the one place that maps errors to exit codes.
+func classify(err error) failure {
+	var (
+		usage    *usageError
+		spec     *pipeline.SpecError
+		locked   *runstore.LockedError
+		oversize *memory.OversizeError
+		stage    *pipeline.StageError
+		store    *noStoreError
+		env      *environmentError
+		sig      *signalError
+		faults   *faultsError
+	)
+	switch {
+	case err == nil:
+		return failure{exit: exitDone, ok: true}
+	case errors.As(err, &sig):
+		return failure{exit: exitSignal + int(sig.Signal), code: "interrupted", hint: "run again to go on"}
+	case errors.Is(err, errQuarantined):
+		return failure{exit: exitQuarantined, ok: true}
+	case errors.As(err, &usage):
+		return failure{exit: exitWrong, code: "arguments", hint: usage.Hint}
+	case errors.As(err, &spec):
+		return failure{exit: exitWrong, code: "pipeline"}
+	case errors.As(err, &locked):
+		return failure{exit: exitWrong, code: "locked", hint: "wait for the other run to end, or give --state another folder"}
+	case errors.As(err, &store):
+		return failure{exit: exitWrong, code: "no_store", hint: "give the pipeline, its output folder, or --state"}
+	case errors.As(err, &oversize) && !errors.As(err, &stage):
+		// What the plan refuses; in a run, a stage's error is around it.
+		return failure{exit: exitWrong, code: "too_large", hint: "raise memory.host.limit, or give the stage less to do at a time"}
+	case errors.As(err, &env):
+		return failure{exit: exitEnvironment, code: "environment", hint: env.Hint}
+	case errors.As(err, &faults):
+		return failure{exit: exitFailed, code: "changed", hint: "run the pipeline again: it makes them again, and moves changed ones to the trash"}
+	}
+	return failure{exit: exitFailed, code: "failed"}
+}
+
+func exitCode(err error) int { return classify(err).exit }
+
+// printError tells people what went wrong. A pipeline's problems are written
+// the way compilers write them, so that editors find the place.
+func printError(screen *terminal.Screen, err error) {
+	f := classify(err)
+	if f.ok {
+		return
+	}
+	var spec *pipeline.SpecError
+	text := "forgepipe: " + err.Error()
+	if errors.As(err, &spec) {
+		text = spec.Error()
+	}
+	screen.Text(strings.TrimRight(text, "\n") + "\n")
+	if f.hint != "" {
+		screen.Printf("%s", f.hint)
+	}
+}

@@ -1,0 +1,87 @@
+package terminal
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// Plan writes how a pipeline would run.
+func Plan(p *pipeline.Plan) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "memory: %s of %s (%s); %s of it for pictures and calls\n",
+		memory.FormatBytes(p.HostLimit), memory.FormatBytes(p.HostTotal), p.HostSource, memory.FormatBytes(p.HostBudget))
+	if p.StateDir != "" {
+		fmt.Fprintf(&b, "run store: %s\n", p.StateDir)
+	} else {
+		b.WriteString("run store: none, so nothing can be resumed\n")
+	}
+	b.WriteString("\n")
+	rows := [][]string{{"phase", "stage", "", "workers", "batch", "resident", "per call"}}
+	for i, phase := range p.Phases {
+		for k, st := range phase {
+			number, kind := "", ""
+			if k == 0 {
+				number = fmt.Sprint(i + 1)
+			}
+			if st.Stage != st.ID {
+				kind = st.Stage
+			}
+			rows = append(rows, []string{
+				number, st.ID, kind, fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
+			})
+		}
+	}
+	for _, l := range table(rows, true, false, false, true, true, true, true) {
+		b.WriteString("  " + l + "\n")
+	}
+	return b.String()
+}
+
+func bytesOrDash(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return memory.FormatBytes(n)
+}
+
+// Estimate is what a run would take, as far as an earlier run of the same store
+// tells.
+type Estimate struct {
+	Bytes   *int64   `json:"bytes"`   // on disk; nil: not known
+	Seconds *float64 `json:"seconds"` // nil: not known
+}
+
+// Forecast writes what a run would do.
+func Forecast(f *pipeline.Forecast, sum *pipeline.Summary, e Estimate) string {
+	var b strings.Builder
+	write := "write " + count(f.Write)
+	if f.Maybe > 0 {
+		write += fmt.Sprintf(" and what becomes of %s", counted(f.Maybe, "item"))
+	}
+	fmt.Fprintf(&b, "\n%s in: compute %s, reuse %s, %s, retract %s\n", count(sum.In), count(f.Compute), count(f.Reuse), write, count(f.Retract))
+	if f.Maybe > 0 {
+		b.WriteString("what becomes of an item that is not computed yet, and how many files, is only known when it is\n")
+	}
+	if sum.Quarantined > 0 {
+		fmt.Fprintf(&b, "%s would be quarantined\n", counted(sum.Quarantined, "item"))
+	}
+	switch {
+	case f.Write+f.Maybe == 0:
+		b.WriteString("disk: nothing to write\n")
+	case e.Bytes == nil:
+		b.WriteString("disk: not known, as no earlier run tells the size of a file: --sample 200 measures it\n")
+	default:
+		fmt.Fprintf(&b, "disk: about %s, at the mean size of the files of earlier runs\n", memory.FormatBytes(*e.Bytes))
+	}
+	switch {
+	case f.Write+f.Maybe+f.Compute == 0:
+	case e.Seconds == nil:
+		b.WriteString("time: not known: --sample 200 measures it\n")
+	default:
+		fmt.Fprintf(&b, "time: about %s, at the last run's rate\n", duration(*e.Seconds))
+	}
+	return b.String()
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// reading is the resident set of a process at one time.
+type reading struct {
+	rss, peak int64 // bytes
+}
+
+// watch runs a command and reads its memory every few milliseconds. The peak
+// that wait4 tells is no use: it includes that of the process that forked it.
+func watch(t *testing.T, cmd *exec.Cmd) (readings []reading) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	status := fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			return readings
+		case <-time.After(5 * time.Millisecond):
+			b, err := os.ReadFile(status)
+			if err != nil {
+				continue
+			}
+			r := reading{kilobytes(b, "VmRSS"), kilobytes(b, "VmHWM")}
+			if r.rss > 0 {
+				readings = append(readings, r)
+			}
+		}
+	}
+}
+
+func kilobytes(status []byte, field string) int64 {
+	for _, line := range strings.Split(string(status), "\n") {
+		if v, ok := strings.CutPrefix(line, field+":"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// bigPhotos makes n photographs of 6000 x 4000 pixels, each another file.
+func bigPhotos(t *testing.T, n int) string {
+	t.Helper()
+	f, err := os.Open("../../testdata/photos/mountains.jpg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	src, err := jpeg.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := src.(*image.YCbCr)
+	big := image.NewYCbCr(image.Rect(0, 0, 6000, 4000), image.YCbCrSubsampleRatio420)
+	b := small.Bounds()
+	for y := range 4000 {
+		for x := range 6000 {
+			sx, sy := x*b.Dx()/6000, y*b.Dy()/4000
+			big.Y[y*big.YStride+x] = small.Y[small.YOffset(sx, sy)]
+			if x%2 == 0 && y%2 == 0 {
+				o := small.COffset(sx, sy)
+				big.Cb[y/2*big.CStride+x/2], big.Cr[y/2*big.CStride+x/2] = small.Cb[o], small.Cr[o]
+			}
+		}
+	}
+	var enc bytes.Buffer
+	if err := jpeg.Encode(&enc, big, &jpeg.Options{Quality: 88}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for i := range n {
+		// A comment of its own makes each another content: nothing is cached.
+		comment := fmt.Sprintf("photograph %d", i)
+		file := append([]byte{0xff, 0xd8, 0xff, 0xfe, 0, byte(len(comment) + 2)}, comment...)
+		file = append(file, enc.Bytes()[2:]...)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d.jpg", i)), file, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// underLimit runs the tile job over large photographs and returns the peak.
+func underLimit(t *testing.T, photographs int) int64 {
+	t.Helper()
+	in, out := bigPhotos(t, photographs), filepath.Join(t.TempDir(), "out")
+	cmd := forgepipe(t, in, out, "--quiet")
+	yaml, err := os.ReadFile(cmd.Args[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args[2] = "-"
+	cmd.Stdin = bytes.NewReader(append([]byte("memory: {host: {limit: 400MiB}}\n"), yaml...))
+	var peak int64
+	for _, r := range watch(t, cmd) {
+		peak = max(peak, r.peak)
+	}
+	if n := len(outputs(t, out)); n < photographs*10 {
+		t.Errorf("only %d files came of %d photographs", n, photographs)
+	}
+	return peak
+}
+
+// Queues are bounded by bytes: large frames do not pile up.
+func TestLargeFramesStayUnderTheLimit(t *testing.T) {
+	peak := underLimit(t, 40)
+	t.Logf("40 photographs of 24 MP under memory.host.limit 400MiB: peak RSS %d MiB", peak>>20)
+	if peak > 500<<20 || peak < 50<<20 {
+		t.Errorf("peak RSS is %d MiB, want at most 500", peak>>20)
+	}
+}
+
+// What a run keeps does not grow with what it has done.
+func TestMemoryDoesNotGrowWithItems(t *testing.T) {
+	in, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
+	for i := range 20_000 {
+		img := image.NewGray(image.Rect(0, 0, 32, 32))
+		for j := range img.Pix {
+			img.Pix[j] = byte(j * (2*i + 1))
+		}
+		var b bytes.Buffer
+		if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(in, fmt.Sprintf("%02d", i/1000), fmt.Sprintf("%05d.png", i))
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b.Bytes(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := forgepipe(t, in, out, "--quiet")
+	yaml := fmt.Sprintf("source: {images: {path: %q}}\nstages:\n  - score: {metrics: [laplacian]}\n  - filter: {keep: 'laplacian > 0'}\n  - write: {path: %q}\n  - manifest: {path: %q}\n", in, out, filepath.Join(out, "manifest.jsonl"))
+	cmd.Args = append(cmd.Args[:2], "-", "--cache", "none", "--quiet")
+	cmd.Stdin = strings.NewReader(yaml)
+	readings := watch(t, cmd)
+	if n := len(outputs(t, out)); n != 20_001 {
+		t.Errorf("%d files", n)
+	}
+	if len(readings) < 40 {
+		t.Fatalf("only %d readings", len(readings))
+	}
+	var halves [2]int64
+	for i, r := range readings {
+		half := 2 * i / len(readings)
+		halves[half] = max(halves[half], r.rss)
+	}
+	t.Logf("20,000 images: RSS of the first half %d MiB, of the second %d MiB (%d readings)", halves[0]>>20, halves[1]>>20, len(readings))
+	if float64(halves[1]) > 1.1*float64(halves[0]) {
+		t.Errorf("RSS grew from %d to %d MiB", halves[0]>>20, halves[1]>>20)
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// result collects what a command tells programs: one JSON document on standard
+// output, whatever happens, when --json was given.
+type result struct {
+	json bool
+	w    io.Writer
+
+	mu   sync.Mutex
+	done bool
+	envelope
+}
+
+// envelope is the document.
+type envelope struct {
+	Command  string                 `json:"command"`
+	OK       bool                   `json:"ok"`
+	Summary  *pipeline.Summary      `json:"summary,omitempty"`
+	Sample   *terminal.SampleInfo   `json:"sample,omitempty"`
+	Plan     *planJSON              `json:"plan,omitempty"`
+	Forecast *forecastJSON          `json:"forecast,omitempty"`
+	Report   *pipeline.VerifyReport `json:"report,omitempty"`
+	Version  *versionJSON           `json:"version,omitempty"`
+	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
+	Error    *errorJSON             `json:"error"`
+}
+
+type errorJSON struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Col     int    `json:"col,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+type forecastJSON struct {
+	*pipeline.Forecast
+	terminal.Estimate
+}
+
+type planJSON struct {
+	HostTotal  int64         `json:"host_total"`
+	HostSource string        `json:"host_source"`
+	HostLimit  int64         `json:"host_limit"`
+	HostBudget int64         `json:"host_budget"`
+	StateDir   string        `json:"state_dir"`
+	Phases     [][]stageJSON `json:"phases"`
+}
+
+type stageJSON struct {
+	ID       string `json:"id"`
+	Stage    string `json:"stage"`
+	Workers  int    `json:"workers"`
+	Batch    int    `json:"batch"`
+	Resident int64  `json:"resident"`
+	Work     int64  `json:"work"`
+}
+
+func planOf(p *pipeline.Plan) *planJSON {
+	out := &planJSON{
+		HostTotal: p.HostTotal, HostSource: p.HostSource, HostLimit: p.HostLimit, HostBudget: p.HostBudget,
+		StateDir: p.StateDir, Phases: [][]stageJSON{},
+	}
+	for _, phase := range p.Phases {
+		stages := []stageJSON{}
+		for _, s := range phase {
+			stages = append(stages, stageJSON(s))
+		}
+		out.Phases = append(out.Phases, stages)
+	}
+	return out
+}
+
+func newResult(w io.Writer, json bool) *result { return &result{w: w, json: json} }
+
+// set changes what will be told.
+func (r *result) set(change func(*envelope)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.envelope)
+}
+
+// finish writes the document, once.
+func (r *result) finish(command string, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.json || r.done {
+		return nil
+	}
+	r.done = true
+	f := classify(err)
+	r.Command, r.OK = command, f.ok
+	if !f.ok {
+		r.Error = &errorJSON{Code: f.code, Message: err.Error(), Hint: f.hint}
+	}
+	var spec *pipeline.SpecError
+	if errors.As(err, &spec) && len(spec.Problems) > 0 {
+		p := spec.Problems[0]
+		r.Error.Message, r.Error.File, r.Error.Line, r.Error.Col = p.Message, p.File, p.Line, p.Col
+		r.Problems = &spec.Problems
+	}
+	enc := json.NewEncoder(r.w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(r.envelope)
+}

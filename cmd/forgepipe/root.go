@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// app is what all commands share.
+type app struct {
+	registry pipeline.Registry
+	version  string
+	stdin    io.Reader
+	stdout   io.Writer // for JSON, and for answers that were asked for (help, version)
+	screen   *terminal.Screen
+	result   *result
+	begun    bool // a command has the word: errors are no longer cobra's
+}
+
+// execute runs the command line and returns the exit code.
+func execute(args []string, stdin io.Reader, stdout, stderr io.Writer, registry pipeline.Registry, version string) int {
+	a := &app{registry: registry, version: version, stdin: stdin, stdout: stdout, screen: terminal.NewScreen(stderr, os.Getenv)}
+	a.result = newResult(stdout, wantsJSON(args))
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetErr(stderr)
+	root.SetOut(stdout)
+	if a.result.json {
+		root.SetOut(stderr) // standard output is for the one document
+	}
+	cmd, err := root.ExecuteContextC(context.Background())
+	var usage *usageError
+	if err != nil && !a.begun && !errors.As(err, &usage) {
+		err = &usageError{Err: err, Hint: "see " + cmd.CommandPath() + " --help"}
+	}
+	printError(a.screen, err)
+	if err := a.result.finish(cmd.Name(), err); err != nil {
+		a.screen.Printf("forgepipe: writing the result: %v", err)
+		return exitFailed
+	}
+	return exitCode(err)
+}
+
+// wantsJSON looks for --json itself, since the result is also due when the
+// arguments cannot be parsed.
+func wantsJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true")
+}
+
+func newRootCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "forgepipe",
+		Short: "Build image data sets from one YAML file",
+		Long: `forgepipe builds image data sets: it cuts, scores, filters and de-duplicates
+images as a pipeline file says, inside a memory budget, and records what became
+of every image and why. A run that was interrupted goes on where it stopped; a
+run again computes only what is missing.
+
+Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
+3 the environment lacks something; 4 done, with quarantined items;
+130, 143 interrupted.`,
+		Example: `  forgepipe lint pipeline.yaml
+  forgepipe run pipeline.yaml --dry-run
+  forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
+  forgepipe verify tiles`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2,
+
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
+	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newVersionCommand(a))
+	return cmd
+}
+
+// knownCommand refuses what is no command, with the likely one.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see forgepipe --help"
+	if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+		hint = "did you mean " + strings.Join(names, " or ") + "?"
+	} else if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
+		hint = "did you mean forgepipe run " + args[0] + "?"
+	}
+	return usagef(hint, "there is no command %q", args[0])
+}
