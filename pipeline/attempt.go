@@ -26,8 +26,11 @@ type outcome struct {
 func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
 	c := &call{stage: w.ID}
 	for _, it := range batch {
-		it.call, it.next = c, change{}
+		it.call.Store(c)
+		it.next = change{}
 	}
+	w.calling.Add(1)
+	defer w.calling.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
 			o = outcome{panicked: p, stack: debug.Stack()}
@@ -55,12 +58,12 @@ func (w *worker) settle(batch, returned []*Item) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	c := batch[0].call
+	c := batch[0].call.Load()
 	for _, it := range returned {
 		switch {
 		case it == nil:
 			return w.bug("returned a nil item")
-		case it.call != c:
+		case it.call.Load() != c:
 			return w.bug("returned %s, which is not of this batch: items must not be kept between calls (see Item.Hold)", it.id)
 		case it.next.returned:
 			return w.bug("returned %s twice", it.id)
@@ -230,7 +233,8 @@ func (n *node) flush(ctx context.Context) error {
 				yield(nil, err)
 				return
 			}
-			it.call, it.next = c, change{}
+			it.call.Store(c)
+			it.next = change{}
 			held++
 			if !yield(it, nil) {
 				return
@@ -239,7 +243,7 @@ func (n *node) flush(ctx context.Context) error {
 	}
 	emit := func(it *Item) error {
 		switch {
-		case it == nil || it.call != c || it.next.returned:
+		case it == nil || it.call.Load() != c || it.next.returned:
 			return n.bug("emits an item that it did not hold, or emits it twice")
 		case it.next.held || it.next.derived != nil:
 			return n.bug("holds or derives from %s in Flush", it.id)
@@ -251,7 +255,7 @@ func (n *node) flush(ctx context.Context) error {
 			return err
 		}
 		for _, it := range w.out {
-			it.call = nil
+			it.call.Store(nil)
 		}
 		return w.deliver(ctx)
 	}

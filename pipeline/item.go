@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"strings"
+	"sync/atomic"
 )
 
 // Item is one image on its way: identity, pixels, attributes, vectors and
@@ -29,8 +30,8 @@ type Item struct {
 	weight  int64    // bytes it counts for in queues
 	maybe   bool     // in a dry run: what happens from here on is not known
 
-	call *call  // the attempt it is in
-	next change // what this attempt has said so far
+	call atomic.Pointer[call] // the attempt it is in
+	next change               // what this attempt has said so far
 }
 
 // pairing is the low-quality companion of an item.
@@ -241,7 +242,8 @@ func (it *Item) SetImage(img image.Image) { it.next.img = img }
 // described other pixels, but its source, its sidecars and its source.*
 // attributes.
 func (it *Item) Derive(key string, px Pixels) *Item {
-	d := &Item{id: it.id + "@" + EscapeID(key), fam: it.fam, call: it.call, maybe: it.maybe}
+	d := &Item{id: it.id + "@" + EscapeID(key), fam: it.fam, maybe: it.maybe}
+	d.call.Store(it.call.Load())
 	d.next.parent = it
 	it.next.derived = append(it.next.derived, d)
 	if px.img != nil {

@@ -32,12 +32,13 @@ type node struct {
 	coster    Coster
 	writer    bool
 	stateful  bool
-	identity  []byte   // stage, version and configuration, when its results may be cached
-	needs     []string // attributes that its results depend on
-	held      *parking // of a barrier
-	parked    *parking // where its output waits for the next phase; nil within a phase
-	active    atomic.Int32
-	priority  int // position in the chain: downstream is served first
+	identity  []byte       // stage, version and configuration, when its results may be cached
+	needs     []string     // attributes that its results depend on
+	held      *parking     // of a barrier
+	parked    *parking     // where its output waits for the next phase; nil within a phase
+	active    atomic.Int32 // workers that still run
+	calling   atomic.Int32 // of them, those inside the stage
+	priority  int          // position in the chain: downstream is served first
 	onErrStop bool
 	opened    bool
 	first     bool // of its phase

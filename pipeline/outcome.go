@@ -52,7 +52,8 @@ func (w *worker) replay(it *Item) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	it.call, it.next = &call{stage: w.ID}, change{}
+	it.call.Store(&call{stage: w.ID})
+	it.next = change{}
 	if !decodeOutcome(it, record) {
 		it.next = change{} // a damaged record: compute it again
 		return false, nil

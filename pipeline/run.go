@@ -389,11 +389,12 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		moved := r.src.out.Load()
+		moved, calling := r.src.out.Load(), int32(0)
 		for _, n := range nodes {
+			calling += n.calling.Load()
 			moved += n.counters.in.Load() + n.calls.Load()
 		}
-		if moved != last || r.host.Usage().Waiting == 0 {
+		if moved != last || calling > 0 || r.host.Usage().Waiting == 0 {
 			last, since = moved, time.Now()
 			continue
 		}
@@ -555,3 +556,6 @@ func marshalSummary(s *Summary) []byte {
 	}
 	return b
 }
+
+// ErrLocked is the error of a run whose state directory another run is using.
+var ErrLocked = runstore.ErrLocked

@@ -184,3 +184,7 @@ func (s *Stage) padding(size image.Point, pixel int64) int64 {
 	whole := int64(size.X/s.size) * int64(size.Y/s.size)
 	return (all - whole) * int64(s.size) * int64(s.size) * pixel
 }
+
+// Batch keeps batches at one image: the work of a call is in what it derives,
+// and a run that is asked to stop soon finishes the images it has begun.
+func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: 1} }
