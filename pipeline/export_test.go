@@ -1,5 +1,7 @@
 package pipeline
 
+import "github.com/forgepipe/forgepipe/internal/runstore"
+
 // Seams for tests of what cannot be had from outside: a failing database and a
 // machine that went down.
 
@@ -15,3 +17,6 @@ func (p *Pipeline) Pin(workers, batch int) {
 		s.Workers, s.Batch = workers, batch
 	}
 }
+
+// Segments sets the file system under the cached results.
+func (o *RunOptions) Segments(f runstore.FS) { o.segments = f }

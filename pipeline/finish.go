@@ -3,8 +3,11 @@ package pipeline
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"path/filepath"
 
+	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 )
 
@@ -161,6 +164,56 @@ func (r *run) addFailed(f FailedItem) {
 	if len(r.failed) < shownFailures {
 		r.failed = append(r.failed, f)
 	}
+	if r.store == nil || r.dry != nil {
+		return
+	}
+	if err := r.quarantine.add(r.pipe.fs, r.stateDir, f); err != nil {
+		// The run store has the record too; this is its readable form.
+		r.pipe.log.Warn("the quarantine list is not complete", "error", err)
+	}
+}
+
+// quarantineList is the file that lists failed items for people and scripts.
+type quarantineList struct {
+	file   fsys.File
+	path   string
+	broken bool
+}
+
+const quarantineName = "quarantine.jsonl"
+
+func (q *quarantineList) add(files fsys.FS, dir string, f FailedItem) error {
+	if q.broken {
+		return nil
+	}
+	q.broken = true
+	if q.file == nil {
+		root, err := files.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = root.Close() }()
+		if q.file, err = root.Create(quarantineName); err != nil {
+			return err
+		}
+		q.path = filepath.Join(dir, quarantineName)
+	}
+	line, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if _, err := q.file.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	q.broken = false
+	return nil
+}
+
+func (q *quarantineList) close() error {
+	if q.file == nil {
+		return nil
+	}
+	return q.file.Close()
 }
 
 // tooManyFailed ends a run in which too much fails.

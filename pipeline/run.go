@@ -41,6 +41,7 @@ type RunOptions struct {
 
 	beforeSQL func(op string) error // test seam
 	bootID    string                // test seam
+	segments  runstore.FS           // test seam
 }
 
 const defaultCacheLimit = 2 << 30
@@ -84,6 +85,7 @@ type run struct {
 	mu                                                 sync.Mutex
 	rejected                                           map[string]map[string]int64
 	failed                                             []FailedItem
+	quarantine                                         quarantineList
 	warned                                             map[string]bool
 	whole                                              *family
 	rootsMu                                            sync.Mutex
@@ -490,6 +492,7 @@ func (r *run) summary(state string) *Summary {
 		s.Rejected[stage] = m
 	}
 	s.Failed = append(s.Failed, r.failed...)
+	s.QuarantineFile = r.quarantine.path
 	r.mu.Unlock()
 	u := r.host.Usage()
 	s.Devices = []DeviceUsage{{Device: string(Host), Limit: u.Limit, Peak: u.Peak}}

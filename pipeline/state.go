@@ -58,6 +58,9 @@ func (r *run) openState() (err error) {
 	if err := r.sameOwner(ctx); err != nil {
 		return err
 	}
+	if err := os.Remove(filepath.Join(r.stateDir, quarantineName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clearing the quarantine list of the last run: %w", err)
+	}
 	r.rebooted = r.store.Recovery().Rebooted
 	r.openOutcomes()
 	if err := r.identifyStore(id); err != nil {
@@ -110,7 +113,7 @@ func (r *run) openOutcomes() {
 	if limit <= 0 {
 		limit = defaultCacheLimit
 	}
-	o, err := runstore.OpenAttributes(r.stateDir, runstore.AttributesOptions{CacheDir: r.opts.CacheDir, CacheLimit: limit, Logger: r.pipe.log})
+	o, err := runstore.OpenAttributes(r.stateDir, runstore.AttributesOptions{CacheDir: r.opts.CacheDir, CacheLimit: limit, FS: r.opts.segments, Logger: r.pipe.log})
 	if err != nil {
 		r.warnOnce("attributes", "results are not cached: %v", err)
 		return
@@ -132,7 +135,7 @@ func (r *run) finishState(state string, sum *Summary) error {
 }
 
 func (r *run) closeState() error {
-	var errs []error
+	errs := []error{r.quarantine.close()}
 	if r.scratchDir != nil {
 		errs = append(errs, r.scratchDir.Close())
 		_ = os.RemoveAll(r.scratchPath)

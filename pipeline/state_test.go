@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -500,6 +501,90 @@ func TestEveryFileOperationFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// brokenSegments is the file system under the cached results, of which the nth
+// operation that changes something fails, and all after it.
+type brokenSegments struct {
+	runstore.OS
+	left *atomic.Int64
+}
+
+func (b brokenSegments) fails() bool { return b.left.Add(-1) < 0 }
+
+func (b brokenSegments) OpenFile(name string, flag int, perm fs.FileMode) (runstore.File, error) {
+	if flag&os.O_CREATE != 0 && b.fails() {
+		return nil, errInjected
+	}
+	f, err := b.OS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return brokenSegment{f, b}, nil
+}
+
+func (b brokenSegments) Rename(from, to string) error {
+	if b.fails() {
+		return errInjected
+	}
+	return b.OS.Rename(from, to)
+}
+
+func (b brokenSegments) MkdirAll(name string, perm fs.FileMode) error {
+	if b.fails() {
+		return errInjected
+	}
+	return b.OS.MkdirAll(name, perm)
+}
+
+type brokenSegment struct {
+	runstore.File
+	fs brokenSegments
+}
+
+func (b brokenSegment) Write(p []byte) (int, error) {
+	if b.fs.fails() {
+		n, _ := b.File.Write(p[:len(p)/2])
+		return n, errInjected
+	}
+	return b.File.Write(p)
+}
+
+func (b brokenSegment) Sync() error {
+	if b.fs.fails() {
+		return errInjected
+	}
+	return b.File.Sync()
+}
+
+// The cached results are a convenience: whatever happens to their files, a run
+// and the one after it come to the right outcome.
+func TestEveryOperationOnCachedResultsFails(t *testing.T) {
+	ref := newWorkplace(t)
+	ref.picture("a.jpg", 1)
+	ref.picture("b.png", 2)
+	want := ref.fresh(20)
+	for n := int64(0); ; n++ {
+		w := workplace{t, ref.in, filepath.Join(t.TempDir(), "out")}
+		var left atomic.Int64
+		left.Store(n)
+		o := pipeline.RunOptions{}
+		o.Segments(brokenSegments{left: &left})
+		w.must(20, o)
+		sameTree(t, fmt.Sprintf("operation %d", n), tree(t, w.out), want)
+		w.must(60, pipeline.RunOptions{})
+		w.must(20, pipeline.RunOptions{})
+		sameTree(t, fmt.Sprintf("after operation %d", n), tree(t, w.out), want)
+		if t.Failed() {
+			return
+		}
+		if left.Load() >= 0 {
+			if n < 4 {
+				t.Errorf("only %d operations", n)
+			}
+			return
+		}
 	}
 }
 

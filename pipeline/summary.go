@@ -33,6 +33,9 @@ type Summary struct {
 	Stages  []StageSummary `json:"stages"`
 	Devices []DeviceUsage  `json:"devices"`
 	Failed  []FailedItem   `json:"failed"` // the first 20
+	// QuarantineFile lists all of them, one JSON object per line with id, stage
+	// and cause. It is empty when nothing failed or there is no state directory.
+	QuarantineFile string `json:"quarantine_file,omitempty"`
 
 	OutputDirs []string `json:"outputs"`
 	StateDir   string   `json:"state_dir"`

@@ -156,6 +156,9 @@ func TestBadInputIsQuarantinedAndTheRestDone(t *testing.T) {
 			t.Errorf("%s was quarantined: %s", name, cause)
 		}
 	}
+	if list, err := os.ReadFile(s.QuarantineFile); err != nil || bytes.Count(list, []byte("\n")) != int(s.Quarantined) {
+		t.Errorf("the quarantine list %s: %v\n%s", s.QuarantineFile, err, list)
+	}
 	left := outputs(t, out)
 	for _, name := range []string{
 		"good_x0_y0.png", "good_x0_y0.txt", "good-without-extension_x0_y0.png", "not-utf8-\xff\xfe_x0_y0.png",

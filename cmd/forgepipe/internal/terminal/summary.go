@@ -32,6 +32,11 @@ func Summary(s *pipeline.Summary, ignored []Ignored, sample *SampleInfo) string 
 		b.WriteString("  " + l + "\n")
 	}
 	fmt.Fprintf(&b, "\n%s\n", proof(s))
+	for _, st := range s.Stages {
+		if st.Note != "" {
+			fmt.Fprintf(&b, "%s: %s\n", st.ID, st.Note)
+		}
+	}
 	if len(s.Failed) > 0 {
 		b.WriteString("\n" + quarantined(s))
 	}
@@ -195,8 +200,8 @@ func quarantined(s *pipeline.Summary) string {
 	}
 	if more := s.Quarantined - int64(len(shown)); more > 0 {
 		fmt.Fprintf(&b, "  and %s more", count(more))
-		if s.StateDir != "" {
-			fmt.Fprintf(&b, "; all of them: %s", filepath.Join(s.StateDir, "run.db"))
+		if s.QuarantineFile != "" {
+			fmt.Fprintf(&b, "; all of them: %s", s.QuarantineFile)
 		}
 		b.WriteString("\n")
 	}
