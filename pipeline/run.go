@@ -439,7 +439,7 @@ func (r *run) checkpoints(ctx context.Context, stop <-chan struct{}) {
 func (r *run) checkpoint(ctx context.Context) error {
 	if r.outcomes != nil {
 		if err := r.outcomes.Flush(); err != nil {
-			return err
+			r.warnOnce("attributes", "results are not cached: %v", err)
 		}
 	}
 	return r.store.Checkpoint(ctx, func() error {
