@@ -131,6 +131,11 @@ type waiter struct {
 	err     error
 }
 
+// inLine orders waiters as they are served.
+func inLine(a, b *waiter) int {
+	return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.arrival, b.arrival))
+}
+
 func (w *waiter) rank() int { return w.Priority + w.passed/agePasses }
 
 // NewLedger makes the ledger of a device of which limit bytes may be leased.
@@ -198,6 +203,21 @@ func (l *Ledger) Acquire(ctx context.Context, r Request) (*Lease, error) {
 		return nil, l.gaveUp(r, ctx.Err())
 	}
 	return w.lease, w.err
+}
+
+// Force grants the request that is first in line, whether it fits or not, and
+// returns it; false when nobody waits. It is for who knows that nothing will be
+// released before somebody gets something.
+func (l *Ledger) Force() (Request, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		return Request{}, false
+	}
+	w := slices.MinFunc(l.waiting, inLine)
+	w.lease = l.grant(w.Request)
+	l.served(w)
+	return w.Request, true
 }
 
 // TryAcquire is Acquire for those who would rather do something else than wait:
@@ -406,9 +426,7 @@ func (l *Ledger) admit() {
 // admitOne serves one waiter and reports whether it did: serving one may raise
 // those that it overtook, and so change the order.
 func (l *Ledger) admitOne() bool {
-	slices.SortFunc(l.waiting, func(a, b *waiter) int {
-		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.arrival, b.arrival))
-	})
+	slices.SortFunc(l.waiting, inLine)
 	residencyHeld := false
 	for _, w := range l.waiting {
 		if have := l.most(w.Kind); w.Bytes > have {

@@ -49,7 +49,7 @@ func (n *node) bug(format string, args ...any) error {
 
 // settle checks that every item of the batch has exactly one end, takes over
 // what the stage said, records what ended here, and adds what goes on to w.out.
-func (w *worker) settle(batch, returned []*Item) error {
+func (w *worker) settle(ctx context.Context, batch, returned []*Item) error {
 	if w.run.opts.Check {
 		if err := w.checkPixels(batch); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (w *worker) settle(batch, returned []*Item) error {
 		it.next.returned = true
 	}
 	for _, it := range batch {
-		if err := w.account(it); err != nil {
+		if err := w.account(ctx, it); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (w *worker) settle(batch, returned []*Item) error {
 }
 
 // account gives one item its end.
-func (w *worker) account(it *Item) error {
+func (w *worker) account(ctx context.Context, it *Item) error {
 	n := &it.next
 	if errors.Is(n.err, errDryRun) {
 		it.next = change{}
@@ -87,13 +87,16 @@ func (w *worker) account(it *Item) error {
 		w.out = append(w.out, it)
 		return nil
 	}
+	if n.img != nil && it.pair != nil && n.img.Bounds().Size() != it.pic.rect.Size() {
+		n.err = errors.New("a pair's picture cannot get another size without its companion")
+	}
 	if n.err != nil && n.parent == nil {
 		// A failed item takes what was derived from it along: half a result is
 		// none.
-		return w.run.finish(it, end{node: w.node, kind: endFailed})
+		return w.run.finish(ctx, it, end{node: w.node, kind: endFailed})
 	}
 	derived := n.derived
-	if err := w.accountDerived(it, derived); err != nil {
+	if err := w.accountDerived(ctx, it, derived); err != nil {
 		return err
 	}
 	switch {
@@ -102,13 +105,13 @@ func (w *worker) account(it *Item) error {
 			return w.bug("holds %s, but it is no barrier", it.id)
 		}
 		w.commit(it)
-		return w.held.add(context.Background(), it)
+		return w.held.add(ctx, it)
 	case n.err != nil:
-		return w.run.finish(it, end{node: w.node, kind: endFailed})
+		return w.run.finish(ctx, it, end{node: w.node, kind: endFailed})
 	case n.rejected:
 		w.remember(it)
 		w.commit(it)
-		return w.run.finish(it, end{node: w.node, kind: endRejected})
+		return w.run.finish(ctx, it, end{node: w.node, kind: endRejected})
 	case n.returned:
 		w.remember(it)
 		w.commit(it)
@@ -117,12 +120,12 @@ func (w *worker) account(it *Item) error {
 	case len(derived) > 0:
 		w.remember(it)
 		w.consumed.Add(1)
-		return w.run.finish(it, end{node: w.node, kind: endConsumed})
+		return w.run.finish(ctx, it, end{node: w.node, kind: endConsumed})
 	}
 	return w.bug("lost %s: it was neither returned nor derived from, rejected or failed", it.id)
 }
 
-func (w *worker) accountDerived(it *Item, derived []*Item) error {
+func (w *worker) accountDerived(ctx context.Context, it *Item, derived []*Item) error {
 	if len(derived) == 0 {
 		return nil
 	}
@@ -135,7 +138,7 @@ func (w *worker) accountDerived(it *Item, derived []*Item) error {
 		if !d.next.returned && !d.next.terminal() && len(d.next.derived) == 0 {
 			return w.bug("derived %s and neither returned nor rejected nor failed it", d.id)
 		}
-		if err := w.account(d); err != nil {
+		if err := w.account(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -221,7 +224,7 @@ func (w *worker) checkPixels(batch []*Item) error {
 
 // flush lets a barrier emit what it held.
 func (n *node) flush(ctx context.Context) error {
-	if n.barrier == nil || n.run.draining() || n.run.dry != nil {
+	if n.barrier == nil || n.run.draining() || n.run.dry != nil || !n.run.listed.Load() {
 		return nil
 	}
 	w := worker{node: n}
@@ -251,7 +254,7 @@ func (n *node) flush(ctx context.Context) error {
 		it.next.returned = true
 		emitted++
 		w.out = w.out[:0]
-		if err := w.account(it); err != nil {
+		if err := w.account(ctx, it); err != nil {
 			return err
 		}
 		for _, it := range w.out {

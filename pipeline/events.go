@@ -14,6 +14,7 @@ const (
 	EventRetracted EventKind = "retracted" // an output that is no longer wanted was moved to the trash
 	EventPhase     EventKind = "phase"     // a phase begins
 	EventParked    EventKind = "parked"    // a waiting picture was dropped from memory, to be decoded again
+	EventForced    EventKind = "forced"    // memory was granted beyond the limit, because nothing could go on without
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )
 

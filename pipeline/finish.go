@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -41,7 +42,7 @@ func (r *run) counters(e end) *counters {
 }
 
 // finish records an item's end and lets go of its pixels.
-func (r *run) finish(it *Item, e end) error {
+func (r *run) finish(ctx context.Context, it *Item, e end) error {
 	defer it.release()
 	c := r.counters(e)
 	switch e.kind {
@@ -63,8 +64,8 @@ func (r *run) finish(it *Item, e end) error {
 			Kind: runstore.Rejected, Stage: e.stage() + "\x00" + it.next.reason, Detail: rejectionDetail(it),
 		})
 	}
-	if r.ctx.Err() != nil {
-		return r.ctx.Err() // the run is ending; the item is not to blame
+	if err := ctx.Err(); err != nil {
+		return err // the phase is ending; the item is not to blame
 	}
 	c.failed.Add(1)
 	cause := it.next.err

@@ -246,6 +246,14 @@ func (it *Item) Derive(key string, px Pixels) *Item {
 	d.call.Store(it.call.Load())
 	d.next.parent = it
 	it.next.derived = append(it.next.derived, d)
+	switch {
+	case key == "":
+		d.next.err = errors.New("a derivation needs a key")
+		return d
+	case px.img != nil && it.pair != nil:
+		d.next.err = errors.New("a new picture cannot be derived from a pair: its companion would be left behind")
+		return d
+	}
 	if px.img != nil {
 		d.pic = picture{rect: image.Rectangle{Max: px.img.Bounds().Size()}}
 		d.next.img = px.img
@@ -270,6 +278,10 @@ func (it *Item) Derive(key string, px Pixels) *Item {
 			return d
 		}
 		r := image.Rect(px.rect.Min.X/s, px.rect.Min.Y/s, px.rect.Max.X/s, px.rect.Max.Y/s)
+		if !r.In(image.Rectangle{Max: p.pic.rect.Size()}) {
+			d.next.err = fmt.Errorf("the crop %v lies outside of the low-quality companion", px.rect)
+			return d
+		}
 		d.pair = &pairing{pic: p.pic.crop(r), scale: s}
 	}
 	return d

@@ -157,7 +157,7 @@ func (w *worker) handle(ctx context.Context, batch []*Item) error {
 	if w.identity != nil && w.run.outcomes != nil {
 		todo = w.todo[:0]
 		for _, it := range batch {
-			hit, err := w.replay(it)
+			hit, err := w.replay(ctx, it)
 			if err != nil {
 				return err
 			}
@@ -198,7 +198,7 @@ func (n *node) deliver(ctx context.Context, items []*Item) error {
 		return nil
 	case n.next == nil:
 		for _, it := range items {
-			if err := n.run.finish(it, end{node: n, kind: endOut}); err != nil {
+			if err := n.run.finish(ctx, it, end{node: n, kind: endOut}); err != nil {
 				return err
 			}
 		}
@@ -227,7 +227,7 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 
 	switch {
 	case result.err == nil && result.panicked == nil:
-		return w.settle(batch, result.out)
+		return w.settle(ctx, batch, result.out)
 	case ctx.Err() != nil:
 		w.abandon(batch)
 		return ctx.Err()
@@ -253,9 +253,9 @@ func (w *worker) isolate(ctx context.Context, batch []*Item) error {
 		case result.panicked != nil:
 			one[0].next.err = fmt.Errorf("stage %s panicked: %v", w.ID, result.panicked)
 			one[0].next.stack = result.stack
-			err = w.settle(one, nil)
+			err = w.settle(ctx, one, nil)
 		case result.err == nil:
-			err = w.settle(one, result.out)
+			err = w.settle(ctx, one, result.out)
 		case errors.Is(result.err, memory.ErrOutOfMemory):
 			err = w.smaller(ctx, one, result.err)
 		default:
@@ -296,14 +296,14 @@ func (w *worker) smaller(ctx context.Context, batch []*Item, cause error) error 
 		case result.panicked != nil:
 			return w.isolate(ctx, batch)
 		case result.err == nil:
-			return w.settle(batch, result.out)
+			return w.settle(ctx, batch, result.out)
 		case !errors.Is(result.err, memory.ErrOutOfMemory):
 			return &StageError{Stage: w.ID, Err: result.err}
 		}
 		cause = result.err
 	}
 	batch[0].next = change{err: fmt.Errorf("even alone, the item does not fit: %w", cause)}
-	return w.settle(batch, nil)
+	return w.settle(ctx, batch, nil)
 }
 
 // callLeases is what one call holds.
@@ -353,7 +353,7 @@ func (w *worker) refused(ctx context.Context, batch []*Item, err error) error {
 	for _, it := range batch {
 		it.next = change{err: over}
 	}
-	return w.settle(batch, nil)
+	return w.settle(ctx, batch, nil)
 }
 
 // StageError ends a run: the stage could not go on.

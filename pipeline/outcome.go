@@ -1,9 +1,11 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/binary"
 	"image"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -29,18 +31,22 @@ func (n *node) resultKey(it *Item) (key [16]byte, ok bool) {
 	}
 	var b []byte
 	for _, name := range n.needs {
-		v, ok := it.settled(name, it.pic.rect.Size())
-		if !ok {
+		if v, ok := it.settled(name, it.pic.rect.Size()); ok {
+			b = appendValue(b, v)
+			continue
+		}
+		i := slices.IndexFunc(it.vectors, func(v Vector) bool { return v.Name == name })
+		if i < 0 {
 			return key, false
 		}
-		b = appendValue(b, v)
+		b = appendVectors(b, it.vectors[i:i+1])
 	}
 	return sum([]byte("outcome"+strconv.Itoa(outcomeVersion)), n.identity, it.origin[:], b), true
 }
 
 // replay gives the item the result that is remembered for it, and reports
 // whether there was one.
-func (w *worker) replay(it *Item) (bool, error) {
+func (w *worker) replay(ctx context.Context, it *Item) (bool, error) {
 	if it.maybe {
 		return false, nil
 	}
@@ -49,8 +55,11 @@ func (w *worker) replay(it *Item) (bool, error) {
 		return false, nil
 	}
 	record, ok, err := w.run.outcomes.Get(key)
+	if err != nil {
+		w.run.warnOnce("attributes", "cached results are not used: %v", err)
+	}
 	if err != nil || !ok {
-		return false, err
+		return false, nil
 	}
 	it.call.Store(&call{stage: w.ID})
 	it.next = change{}
@@ -60,7 +69,7 @@ func (w *worker) replay(it *Item) (bool, error) {
 	}
 	w.cached.Add(1)
 	it.next.known = true
-	return true, w.account(it)
+	return true, w.account(ctx, it)
 }
 
 // remember stores what the stage made of the item, unless that includes new

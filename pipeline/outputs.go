@@ -48,6 +48,10 @@ type target struct {
 	Keep     bool   `json:"keep,omitempty"` // the source keeps its extension in the name
 }
 
+// partMark sets the part of an output off from its item's lineage. No lineage
+// holds it, as no derivation key is empty.
+const partMark = "@@part="
+
 // publishing is one output on its way through Publish.
 type publishing struct {
 	Output
@@ -204,7 +208,7 @@ func (p *publishing) name(r *run, stageID string) error {
 		p.path = p.Template.Name(NameOf{Source: p.fam.name, Lineage: p.lineage, KeepExtension: p.fam.keepExt, Ext: p.Ext})
 	}
 	if p.Part != "" {
-		p.lineage += "@part=" + EscapeID(p.Part)
+		p.lineage += partMark + EscapeID(p.Part)
 	}
 	key, err := json.Marshal(t)
 	if err != nil {
@@ -359,17 +363,17 @@ func (r *run) writeTemp(ctx context.Context, p *publishing) error {
 		p.finished()
 		return nil
 	}
-	if p.replace || p.Overwrite {
-		return nil
-	}
 	info, err = p.root.Lstat(p.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case p.isSource(info):
+		return errSource
+	case p.replace || p.Overwrite:
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	p.replace = true
 	return r.mayReplace(p, info)
 }
 
@@ -380,7 +384,9 @@ func (r *run) place(p *publishing) error {
 	if _, busy := r.placing.LoadOrStore(claim, true); busy {
 		return errors.New("another item of this run is written to the same path: give the stage a name template that tells them apart")
 	}
-	defer r.placing.Delete(claim)
+	if !p.Overwrite { // otherwise nothing else tells two items of one path apart
+		defer r.placing.Delete(claim)
+	}
 
 	// Whether a file that is there may be replaced was settled before the row
 	// was recorded, since a resume replaces what a recorded row names. So this
@@ -412,32 +418,63 @@ func (r *run) place(p *publishing) error {
 	return nil
 }
 
-// mayReplace decides about a file that this item's row does not explain: it may
-// be what an earlier run wrote for another item (a source was renamed from
-// a.jpg to a.png), or the very bytes that we are about to write; anything else
-// is the user's and stays.
+// mayReplace decides about a file that this item's row does not explain. It may
+// be what an earlier run wrote for another item (a source was renamed from a.jpg
+// to a.png); then it may be replaced, unless that item has it in this run as
+// well. Anything else is the user's and stays; if it has the very bytes that
+// were to be written, it does as it is, and remains theirs.
 func (r *run) mayReplace(p *publishing, info fs.FileInfo) error {
-	same := false
-	if info.Mode().IsRegular() && info.Size() == p.row.Size {
-		h, err := hashFile(p.root, p.path)
-		same = err == nil && h == p.row.Hash
-	}
 	d, ok, err := r.old.at(p.root.Name(), p.path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case ok:
+	}
+	if ok {
+		if r.store.Seen(d) {
+			return errForeign
+		}
 		r.old.supersede(d.Seq)
-		if same || r.inspect(p.root, p.path, d) != fileChanged {
+		p.replace = true
+		if r.inspect(p.root, p.path, d) != fileChanged {
 			return nil
 		}
 		r.replaced.Add(1)
 		return r.trash(p.root, p.path)
-	case same:
-		return nil
+	}
+	if info.Mode().IsRegular() && info.Size() == p.row.Size && !p.isSource(info) {
+		if h, err := hashFile(p.root, p.path); err == nil && h == p.row.Hash {
+			r.reused.Add(1)
+			p.finished()
+			return nil
+		}
 	}
 	return errForeign
 }
+
+// isSource reports whether a file is one that the item was read from.
+func (p *publishing) isSource(info fs.FileInfo) bool {
+	if p.Item == nil {
+		return false
+	}
+	f := p.Item.fam
+	names := []string{f.path}
+	if f.pair != nil {
+		names = append(names, f.pair.path)
+	}
+	for _, s := range f.sidecars {
+		names = append(names, s.Path)
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if src, err := os.Stat(name); err == nil && os.SameFile(src, info) {
+			return true
+		}
+	}
+	return false
+}
+
+var errSource = errors.New("the file there is the source itself: write to another folder")
 
 var errForeign = errors.New("a file is there already that this pipeline did not write, or wrote for another item of this run: move it away, choose another folder or name, or set overwrite: true")
 
@@ -515,7 +552,7 @@ func rowPath(base string, src runstore.Source, d runstore.Decision) (root, name 
 		return "", "", fmt.Errorf("the run store has a row with a wrong name template: %w", err)
 	}
 	lineage := d.Lineage
-	if i := strings.LastIndex(lineage, "@part="); i >= 0 {
+	if i := strings.LastIndex(lineage, partMark); i >= 0 {
 		lineage = lineage[:i]
 	}
 	return root, tpl.Name(NameOf{Source: src.Path, Lineage: lineage, KeepExtension: t.Keep, Ext: t.Ext}), nil

@@ -88,14 +88,14 @@ func boolByte(v bool) byte {
 // addPicture writes where the pixels can be had: from the source's buffer, or
 // from a file that holds them.
 func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source *buffer) ([]byte, error) {
-	place := func(r image.Rectangle, file string) []byte {
+	place := func(r image.Rectangle, file string, bytes int64) []byte {
 		for _, v := range [4]int{r.Min.X, r.Min.Y, r.Max.X, r.Max.Y} {
 			b = binary.AppendVarint(b, int64(v))
 		}
-		return appendString(b, file)
+		return binary.AppendUvarint(appendString(b, file), uint64(bytes))
 	}
 	if pic.buf == source && source.load != nil {
-		return place(pic.rect, ""), nil
+		return place(pic.rect, "", 0), nil
 	}
 	f, err := pic.frame(ctx, false)
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 	if err != nil {
 		return nil, err
 	}
-	return place(image.Rectangle{Max: pic.rect.Size()}, name), nil
+	return place(image.Rectangle{Max: pic.rect.Size()}, name, imageio.Bytes(f.Image)), nil
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and
@@ -148,7 +148,7 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 				last = fam
 				last.keep()
 			}
-			it, err := p.restore(r, rec.Key, last)
+			it, err := p.restore(ctx, r, rec.Key, last)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -160,7 +160,7 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 	}
 }
 
-func (p *parking) restore(r *reader, id string, fam *family) (*Item, error) {
+func (p *parking) restore(ctx context.Context, r *reader, id string, fam *family) (*Item, error) {
 	it := &Item{id: id, fam: fam}
 	it.maybe = r.byte() == 1
 	copy(it.origin[:], r.take(16))
@@ -170,10 +170,10 @@ func (p *parking) restore(r *reader, id string, fam *family) (*Item, error) {
 		it.outputs = append(it.outputs, r.string())
 	}
 	it.grid = Grid{X: int(r.byte()), Y: int(r.byte()), Known: r.byte() == 1}
-	it.pic = p.picture(r, fam.buf)
+	it.pic = p.picture(ctx, r, fam.buf)
 	if r.byte() == 1 {
 		it.pair = &pairing{scale: int(r.uvarint())}
-		it.pair.pic = p.picture(r, fam.pairBuffer())
+		it.pair.pic = p.picture(ctx, r, fam.pairBuffer())
 	}
 	if r.err != nil {
 		return nil, fmt.Errorf("BUG: a parked item cannot be read: %w", r.err)
@@ -183,17 +183,17 @@ func (p *parking) restore(r *reader, id string, fam *family) (*Item, error) {
 	return it, nil
 }
 
-func (p *parking) picture(r *reader, source *buffer) picture {
+func (p *parking) picture(ctx context.Context, r *reader, source *buffer) picture {
 	var v [4]int
 	for i := range v {
 		v[i] = int(r.varint())
 	}
 	pic := picture{rect: image.Rect(v[0], v[1], v[2], v[3]), buf: source}
-	name := r.string()
+	name, bytes := r.string(), int64(r.uvarint())
 	if name == "" {
 		return pic
 	}
-	b := &buffer{}
+	b := &buffer{bytes: bytes, area: int64(pic.rect.Dx()) * int64(pic.rect.Dy()), room: bytes}
 	b.load = func(context.Context) (image.Image, error) {
 		f, err := p.dir.Open(name)
 		if err != nil {
@@ -206,7 +206,14 @@ func (p *parking) picture(r *reader, source *buffer) picture {
 		}
 		return img, nil
 	}
-	b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: "spilled pixels"})
+	req := memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: "spilled pixels"}
+	var err error
+	if b.lease, err = p.run.host.Acquire(ctx, req); err != nil {
+		// It fitted when it was made; if it does not now, it is had beyond the
+		// limit rather than not at all. An ended context is seen by who asked.
+		b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: req.Holder})
+		b.parked = true
+	}
 	pic.buf = b
 	return pic
 }

@@ -27,17 +27,19 @@ type Pipeline struct {
 	MaxFailed   MaxFailed
 	Limits      imageio.Limits
 
-	name   string // of the file it was loaded from
-	log    *slog.Logger
-	fs     fsys.FS
-	seat   *seat
-	source Source
-	origin Info // the source's declaration
-	oconf  Config
-	steps  []*Step
-	attrs  map[string]Type // known to exist after the last step
-	open   bool            // a step without declaration may have made others
-	lin    bool            // items may have a lineage
+	name    string // of the file it was loaded from
+	log     *slog.Logger
+	fs      fsys.FS
+	seat    *seat
+	source  Source
+	origin  Info // the source's declaration
+	oconf   Config
+	steps   []*Step
+	attrs   map[string]Type   // known to exist after the last step
+	vectors []string          // likewise
+	trees   map[string]string // what is written, and by which step
+	open    bool              // a step without declaration may have made others
+	lin     bool              // items may have a lineage
 }
 
 // seat is where a stage's Env finds the run that it works in.
@@ -70,7 +72,7 @@ type Options struct {
 func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
-		log: o.Logger, fs: o.FS, attrs: Builtins(),
+		log: o.Logger, fs: o.FS, attrs: Builtins(), trees: map[string]string{},
 		seat: &seat{share: shares{m: map[string]*shared{}}},
 	}
 	if p.log == nil {
@@ -135,17 +137,48 @@ func (p *Pipeline) Add(s Step) error {
 			return fmt.Errorf("two stages have the id %q", s.ID)
 		}
 	}
+	if s.Device == "" {
+		s.Device = Host
+	}
+	if s.Device != Host {
+		return fmt.Errorf("stage %s: there is no device %q: this version runs on the host only, so leave device out", s.ID, s.Device)
+	}
+	if err := p.checkOutputs(s); err != nil {
+		return err
+	}
 	p.steps = append(p.steps, &s)
 	if s.Info.Name == "" { // declares nothing, so may do anything
 		p.open, p.lin = true, true
 		return nil
 	}
 	if s.Info.Derives {
-		p.attrs, p.open, p.lin = Builtins(), false, true
+		p.attrs, p.vectors, p.open, p.lin = Builtins(), nil, false, true
 	}
 	for _, m := range s.Info.makes(s.Config) {
-		if !m.Vector {
+		if m.Vector {
+			p.vectors = append(p.vectors, m.Name)
+		} else {
 			p.attrs[m.Name] = m.Type
+		}
+	}
+	return nil
+}
+
+// checkOutputs refuses a stage that writes where another one does, or into the
+// input.
+func (p *Pipeline) checkOutputs(s Step) error {
+	w, ok := s.Stage.(Writer)
+	if !ok {
+		return nil
+	}
+	for _, t := range w.Writes() {
+		key := filepath.Join(realPath(t.Root), t.Template)
+		if first, dup := p.trees[key]; dup {
+			return fmt.Errorf("%s writes to %s, as %s does: give one of them another path", s.ID, filepath.Join(t.Root, t.Template), first)
+		}
+		p.trees[key] = s.ID
+		if root, inside := p.insideInput(t.Root); inside {
+			return fmt.Errorf("%s writes into %s, which lies inside the input folder %s: write outside of it, or the next run would read its own output", s.ID, t.Root, root)
 		}
 	}
 	return nil
@@ -153,7 +186,7 @@ func (p *Pipeline) Add(s Step) error {
 
 func (p *Pipeline) checkNeeds(in Info, c Config) error {
 	for _, name := range in.needs(c) {
-		if _, ok := p.attrs[name]; ok || p.open {
+		if _, ok := p.attrs[name]; ok || p.open || slices.Contains(p.vectors, name) {
 			continue
 		}
 		known := slices.Sorted(maps.Keys(p.attrs))
@@ -176,9 +209,8 @@ func Load(ctx context.Context, file string, data []byte, o Options) (*Pipeline, 
 	p.OnError, p.MaxFailed, p.Limits = spec.OnError, spec.MaxFailed, spec.Limits
 	b := parser{file: file}
 	p.loadSource(ctx, &b, spec.Source, o.Registry)
-	trees := map[string]string{}
 	for _, e := range spec.Stages {
-		p.loadStage(ctx, &b, e, o.Registry, trees)
+		p.loadStage(ctx, &b, e, o.Registry)
 	}
 	if len(b.problems) > 0 {
 		return nil, &SpecError{b.problems}
@@ -201,7 +233,7 @@ func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Reg
 	}
 }
 
-func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Registry, trees map[string]string) {
+func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Registry) {
 	in, ok := r.Stage(e.Name)
 	if !ok {
 		b.problem(e.at, "there is no stage %q%s", e.Name, didYouMean(e.Name, names(r.Stages())))
@@ -222,18 +254,6 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 	if err := p.checkNeeds(in, c); err != nil {
 		b.problem(b.place(e, err), "%v", err)
 		return
-	}
-	if w, ok := s.(Writer); ok {
-		for _, t := range w.Writes() {
-			key := t.Root + "\x00" + t.Template
-			if first, dup := trees[key]; dup {
-				b.problem(e.at, "%s writes to %s, as %s does: give one of them another path", e.ID, filepath.Join(t.Root, t.Template), first)
-			}
-			trees[key] = e.ID
-			if root, inside := p.insideInput(t.Root); inside {
-				b.problem(e.at, "%s writes into %s, which lies inside the input folder %s: write outside of it, or the next run would read its own output", e.ID, t.Root, root)
-			}
-		}
 	}
 	if err := p.Add(Step{ID: e.ID, Stage: s, Info: in, Config: c, Workers: e.Workers, Batch: e.BatchSize, Device: e.Device, OnError: e.OnError}); err != nil {
 		b.problem(e.at, "%v", err)
@@ -323,4 +343,12 @@ func (p *Pipeline) file() string {
 		return p.name
 	}
 	return "pipeline " + p.Name
+}
+
+// owner is the name under which an output folder belongs to the pipeline.
+func (p *Pipeline) owner() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return filepath.Base(p.name)
 }

@@ -83,12 +83,14 @@ type buffer struct {
 	area  int64                                          // pixels
 	refs  atomic.Int32
 
-	mu    sync.Mutex
-	img   image.Image
-	raw   []byte // the file's bytes, kept from hashing until decoding
-	fault error  // a decoding error: the file will not get better
-	lease *memory.Lease
-	sum   uint64 // of the samples, when Options.Check is on
+	mu     sync.Mutex
+	img    image.Image
+	raw    []byte // the file's bytes, kept from hashing until decoding
+	fault  error  // a decoding error: the file will not get better
+	lease  *memory.Lease
+	room   int64  // bytes of the lease until it is decoded
+	parked bool   // the lease was given back for others
+	sum    uint64 // of the samples, when Options.Check is on
 }
 
 func (b *buffer) retain() { b.refs.Add(1) }
@@ -124,6 +126,12 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if b.lease != nil && b.parked {
+		// Its room was given to others while it waited. It may not wait again:
+		// whoever asks is inside a call.
+		b.lease.Resize(b.room)
+		b.parked = false
+	}
 	img, err := b.load(ctx)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, errDryRun) {
@@ -141,21 +149,19 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	return img, nil
 }
 
-// park drops the decoded picture where it can be had again from its source,
-// and gives its lease back. It reports the bytes freed.
+// park gives back the room of a picture that can be had again, decoded or not
+// yet, and reports the bytes.
 func (b *buffer) park() int64 {
 	if !b.mu.TryLock() { // somebody is decoding or reading: not idle
 		return 0
 	}
 	defer b.mu.Unlock()
-	if b.load == nil || b.img == nil {
+	if b.load == nil || b.lease == nil || b.parked {
 		return 0
 	}
-	freed := imageio.Bytes(b.img)
-	b.img = nil
-	if b.lease != nil {
-		b.lease.Resize(0)
-	}
+	freed := b.lease.Bytes()
+	b.img, b.raw, b.parked = nil, nil, true
+	b.lease.Resize(0)
 	return freed
 }
 

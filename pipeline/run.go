@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -61,16 +62,17 @@ type run struct {
 	plan *Plan
 	ctx  context.Context // for telling an item's failure from the run's end
 
-	host      *memory.Ledger
-	store     *runstore.Store
-	outcomes  *runstore.Attributes
-	stateDir  string
-	rebooted  bool
-	tempID    string
-	old       *oldFiles
-	dry       *dryRun
-	sample    *sampler
-	sampleDir string
+	host       *memory.Ledger
+	store      *runstore.Store
+	outcomes   *runstore.Attributes
+	stateDir   string
+	rebooted   bool
+	tempID     string
+	old        *oldFiles
+	dry        *dryRun
+	sample     *sampler
+	sampleDir  string
+	sampleLock io.Closer
 
 	nodes  []*node
 	src    counters
@@ -85,6 +87,7 @@ type run struct {
 	mu                                                 sync.Mutex
 	rejected                                           map[string]map[string]int64
 	failed                                             []FailedItem
+	hidden                                             []string // folders of the source that could not be listed
 	quarantine                                         quarantineList
 	warned                                             map[string]bool
 	whole                                              *family
@@ -233,7 +236,7 @@ func (r *run) warnOnce(key, format string, args ...any) {
 
 // main runs the phases and what comes after them.
 func (r *run) main(ctx context.Context) (*Summary, error) {
-	err := r.phases(ctx)
+	err := r.guarded(ctx)
 	complete := err == nil && r.listed.Load() && !r.draining()
 	if complete {
 		err = r.retract(ctx)
@@ -261,6 +264,16 @@ func (r *run) main(ctx context.Context) (*Summary, error) {
 		sum.State = runstore.Broken
 	}
 	return sum, err
+}
+
+// guarded is phases, with a panic of a stage outside of Process as its error.
+func (r *run) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a stage panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return r.phases(ctx)
 }
 
 // phases runs one phase after the other. Between two, items wait on disk.
@@ -403,12 +416,23 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 		if time.Since(since) < time.Second {
 			continue
 		}
-		for _, n := range nodes {
-			if freed := n.in.parkOne(); freed > 0 {
-				r.event(EventParked, n.ID, "", memory.FormatBytes(freed)+" of a waiting picture were given back")
-				break
-			}
+		r.makeRoom(nodes)
+		since = time.Now()
+	}
+}
+
+// makeRoom gives back one waiting picture's room, or else lets the most
+// downstream of those who wait have what it asks for beyond the limit: a run
+// that is late is better than one that stands.
+func (r *run) makeRoom(nodes []*node) {
+	for _, n := range nodes {
+		if freed := n.in.parkOne(); freed > 0 {
+			r.event(EventParked, n.ID, "", memory.FormatBytes(freed)+" of a waiting picture were given back")
+			return
 		}
+	}
+	if req, ok := r.host.Force(); ok {
+		r.event(EventForced, req.Holder, "", memory.FormatBytes(req.Bytes)+" were granted beyond the memory limit, as nothing else could go on: raise memory.host.limit, or set fewer workers")
 	}
 }
 
@@ -442,20 +466,23 @@ func (r *run) checkpoint(ctx context.Context) error {
 			r.warnOnce("attributes", "results are not cached: %v", err)
 		}
 	}
-	return r.store.Checkpoint(ctx, func() error {
-		r.rootsMu.Lock()
-		roots := make([]fsys.Root, 0, len(r.roots))
-		for _, root := range r.roots {
-			roots = append(roots, root)
+	return r.store.Checkpoint(ctx, r.syncRoots)
+}
+
+// syncRoots makes what was written to the output folders durable.
+func (r *run) syncRoots() error {
+	r.rootsMu.Lock()
+	roots := make([]fsys.Root, 0, len(r.roots))
+	for _, root := range r.roots {
+		roots = append(roots, root)
+	}
+	r.rootsMu.Unlock()
+	for _, root := range roots {
+		if err := root.SyncFS(); err != nil {
+			return err
 		}
-		r.rootsMu.Unlock()
-		for _, root := range roots {
-			if err := root.SyncFS(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (r *run) summary(state string) *Summary {

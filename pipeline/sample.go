@@ -7,8 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
+
+	"github.com/forgepipe/forgepipe/internal/runstore"
 )
 
 // sampler offers a random choice of another source's inputs: those whose names
@@ -84,6 +85,10 @@ func (r *run) prepareSample() error {
 		return fmt.Errorf("a sample run writes into the state directory: give one")
 	}
 	dir := filepath.Join(r.stateDir, "sample")
+	var err error
+	if r.sampleLock, err = runstore.Lock(r.stateDir); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("clearing the last sample: %w", err)
 	}
@@ -115,17 +120,35 @@ func (r *run) redirect(root string) string {
 		return root
 	}
 	root = absolute(root)
-	name := filepath.Base(root)
-	for _, s := range r.pipe.steps {
-		w, ok := s.Stage.(Writer)
-		if !ok {
-			continue
+	trees := r.pipe.writtenTrees()
+	best, within := "", "" // the tree that root lies in most closely
+	for _, tree := range trees {
+		rel, err := filepath.Rel(tree, root)
+		if err == nil && filepath.IsLocal(rel) && len(tree) > len(best) {
+			best, within = tree, rel
 		}
-		for _, t := range w.Writes() {
-			if o := absolute(t.Root); o != root && filepath.Base(o) == name {
-				name = strings.ReplaceAll(strings.Trim(root, "/"), "/", "_")
+	}
+	if best == "" {
+		best = root
+	}
+	name := filepath.Base(best)
+	if slices.ContainsFunc(trees, func(t string) bool { return t != best && filepath.Base(t) == name }) {
+		name = fmt.Sprintf("%s-%d", name, slices.Index(trees, best)+1)
+	}
+	return filepath.Join(r.sampleDir, name, within)
+}
+
+// writtenTrees are the folders that the pipeline's stages write to, in order and
+// without repetition.
+func (p *Pipeline) writtenTrees() (roots []string) {
+	for _, s := range p.steps {
+		if w, ok := s.Stage.(Writer); ok {
+			for _, t := range w.Writes() {
+				if root := absolute(t.Root); !slices.Contains(roots, root) {
+					roots = append(roots, root)
+				}
 			}
 		}
 	}
-	return filepath.Join(r.sampleDir, name)
+	return roots
 }

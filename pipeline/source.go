@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -101,7 +103,7 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 	p.Go(func(ctx context.Context) error {
 		defer close(inputs)
 		candidates := 0
-		err := r.source().Emit(ctx, func(in Input) error {
+		err := emitAll(ctx, r.source(), func(in Input) error {
 			if in.Ignored == "" {
 				candidates++
 			}
@@ -157,6 +159,16 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 	}
 }
 
+// emitAll is Emit, with a panic as its error.
+func emitAll(ctx context.Context, s Source, emit func(Input) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return s.Emit(ctx, emit)
+}
+
 var errDraining = errors.New("draining")
 
 // open turns an input into an item, or records why it cannot be one.
@@ -189,6 +201,9 @@ func (r *run) open(ctx context.Context, in Input) (*Item, error) {
 	}
 	if err != nil {
 		f.hash = [32]byte{} // looked at again next time
+		if strings.HasSuffix(in.Name, "/") {
+			r.cannotList(in.Name)
+		}
 	}
 	if rerr := f.register(); rerr != nil {
 		err = rerr
@@ -200,7 +215,7 @@ func (r *run) open(ctx context.Context, in Input) (*Item, error) {
 		return nil, err
 	case err != nil:
 		it.next.err = err
-		return nil, r.finish(it, end{kind: endFailed})
+		return nil, r.finish(ctx, it, end{kind: endFailed})
 	}
 	f.describe(it)
 	return it, nil
@@ -330,8 +345,12 @@ func (f *family) known() bool {
 		return false
 	}
 	r := reader{b: src.Header}
+	if r.uint64() != decoderID() { // headers are as the decoder sees them
+		return false
+	}
 	h := readHeader(&r)
-	if r.err != nil {
+	lim := f.run.pipe.Limits
+	if r.err != nil || f.size > lim.MaxFileBytes || int64(h.Width)*int64(h.Height) > lim.MaxPixels {
 		return false
 	}
 	f.hash, f.header, f.recorded = src.Hash, h, true
@@ -358,11 +377,13 @@ func (f *family) lookup() (src runstore.Source, ok bool) {
 	return src, ok
 }
 
+const lqPrefix = "\x00lq/"
+
 // key is the source's name in the store. A low-quality companion has a name of
 // its own there, as its path may be that of another source.
 func (f *family) key() string {
 	if f.isLQ {
-		return "\x00lq/" + f.name
+		return lqPrefix + f.name
 	}
 	return f.name
 }
@@ -450,7 +471,7 @@ func (f *family) room() int64 {
 func (f *family) prepare(lease *memory.Lease) {
 	b := f.buf
 	b.bytes, b.area = f.header.Bytes, int64(f.header.Width)*int64(f.header.Height)
-	b.lease = lease
+	b.lease, b.room = lease, f.room()
 	if f.path == "" {
 		return
 	}
@@ -482,7 +503,7 @@ func (f *family) register() error {
 	}
 	f.lookup()
 	if !f.recorded && r.dry == nil {
-		src := runstore.Source{ID: f.row, Path: f.key(), Size: f.size, MTime: f.mtime, Hash: f.hash, Header: appendHeader(nil, f.header)}
+		src := runstore.Source{ID: f.row, Path: f.key(), Size: f.size, MTime: f.mtime, Hash: f.hash, Header: appendHeader(binary.LittleEndian.AppendUint64(nil, decoderID()), f.header)}
 		if err := r.store.PutSource(&src); err != nil {
 			return &StageError{Stage: "source", Err: fmt.Errorf("recording %s: %w", EscapeID(f.name), err)}
 		}
@@ -525,6 +546,12 @@ func (it *Item) CopySource(_ context.Context, w io.Writer) error {
 	}
 	return nil
 }
+
+// decoderID tells one version of the decoders from another.
+var decoderID = sync.OnceValue(func() uint64 {
+	h := sum([]byte(imageio.Decoder()))
+	return binary.LittleEndian.Uint64(h[:])
+})
 
 func appendHeader(b []byte, h imageio.Header) []byte {
 	b = appendString(b, string(h.Format))

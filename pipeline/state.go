@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
@@ -29,7 +31,7 @@ func (r *run) openState() (err error) {
 	}
 	ctx := r.ctx
 	if r.dry != nil {
-		r.store, err = runstore.OpenReadOnly(ctx, r.stateDir)
+		r.store, err = runstore.OpenStill(ctx, r.stateDir)
 		if errors.Is(err, fs.ErrNotExist) {
 			r.store = nil
 			return nil
@@ -73,7 +75,7 @@ func (r *run) openState() (err error) {
 	}
 	r.store.SeeSource(r.whole.row)
 	return r.store.Begin(ctx, runstore.Run{
-		Fingerprint: r.pipe.Fingerprint(), Version: r.opts.Version, Spec: r.pipe.Name, Started: r.began,
+		Fingerprint: r.pipe.Fingerprint(), Version: r.opts.Version, Spec: r.pipe.owner(), Started: r.began,
 	})
 }
 
@@ -81,11 +83,11 @@ func (r *run) openState() (err error) {
 // not want itself, and what another pipeline made is not its to take back.
 func (r *run) sameOwner(ctx context.Context) error {
 	last, _, _, ok, err := r.store.LastRun(ctx)
-	if err != nil || !ok || last.Spec == r.pipe.Name {
+	if err != nil || !ok || last.Spec == r.pipe.owner() {
 		return err
 	}
 	return &SpecError{[]Problem{{File: r.pipe.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
-		"%s holds what the pipeline %q made, and this one is called %q: choose another output folder, or start over with --fresh", filepath.Dir(r.stateDir), last.Spec, r.pipe.Name)}}}
+		"%s holds what the pipeline %q made, and this one is called %q: choose another output folder, or start over with --fresh", filepath.Dir(r.stateDir), last.Spec, r.pipe.owner())}}}
 }
 
 // identifyStore gives the store a number of its own, by which its temporary
@@ -113,7 +115,7 @@ func (r *run) openOutcomes() {
 	if limit <= 0 {
 		limit = defaultCacheLimit
 	}
-	o, err := runstore.OpenAttributes(r.stateDir, runstore.AttributesOptions{CacheDir: r.opts.CacheDir, CacheLimit: limit, FS: r.opts.segments, Logger: r.pipe.log})
+	o, err := runstore.OpenAttributes(r.stateDir, runstore.AttributesOptions{CacheDir: r.opts.CacheDir, CacheLimit: limit, ReadOnly: r.dry != nil, FS: r.opts.segments, Logger: r.pipe.log})
 	if err != nil {
 		r.warnOnce("attributes", "results are not cached: %v", err)
 		return
@@ -136,6 +138,9 @@ func (r *run) finishState(state string, sum *Summary) error {
 
 func (r *run) closeState() error {
 	errs := []error{r.quarantine.close()}
+	if r.sampleLock != nil {
+		errs = append(errs, r.sampleLock.Close())
+	}
 	if r.scratchDir != nil {
 		errs = append(errs, r.scratchDir.Close())
 		_ = os.RemoveAll(r.scratchPath)
@@ -270,7 +275,9 @@ func (r *run) retract(ctx context.Context) error {
 	}
 	var gone []int64
 	if err := r.store.UnseenSources(ctx, func(src runstore.Source) error {
-		gone = append(gone, src.ID)
+		if !r.unlisted(src.Path) {
+			gone = append(gone, src.ID)
+		}
 		return nil
 	}); err != nil {
 		return err
@@ -292,6 +299,9 @@ func (r *run) retractSome(ctx context.Context) (more bool, err error) {
 		if r.dry != nil && src.ID == r.whole.row {
 			return nil
 		}
+		if r.unlisted(src.Path) {
+			return nil
+		}
 		if len(rows) >= retractChunk {
 			return errEnough
 		}
@@ -303,7 +313,10 @@ func (r *run) retractSome(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return err
 		}
-		files[root+"\x00"+name] = unwanted{root, name, d}
+		key := root + "\x00" + name
+		if other, ok := files[key]; !ok || other.row.Seq < d.Seq {
+			files[key] = unwanted{root, name, d}
+		}
 		return nil
 	})
 	more = errors.Is(err, errEnough)
@@ -324,21 +337,42 @@ func (r *run) retractSome(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
+	// The rows must not be gone for good before the moves are.
+	if err := r.syncRoots(); err != nil {
+		return false, err
+	}
 	return more, r.store.Delete(ctx, rows)
+}
+
+// cannotList notes that a folder of the source could not be read: whether what
+// earlier runs made of its files is still wanted is then not known, and it is
+// left alone.
+func (r *run) cannotList(folder string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hidden = append(r.hidden, folder)
+}
+
+func (r *run) unlisted(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.hidden, func(folder string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(name, lqPrefix), folder)
+	})
 }
 
 // keepWanted takes out of the unwanted files those whose path a wanted row has
 // too: the file there is that row's.
 func (r *run) keepWanted(ctx context.Context, files map[string]unwanted) error {
 	return r.store.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
-		if d.Kind != runstore.Written {
+		if d.Kind != runstore.Written || !r.store.Seen(d) {
 			return nil
 		}
 		root, name, err := r.pathOf(src, d)
 		if err != nil {
 			return err
 		}
-		if f, ok := files[root+"\x00"+name]; ok && f.row.Seq != d.Seq {
+		if _, ok := files[root+"\x00"+name]; ok {
 			delete(files, root+"\x00"+name)
 		}
 		return nil

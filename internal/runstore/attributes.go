@@ -25,6 +25,9 @@ type AttributesOptions struct {
 	CacheLimit int64  // bytes that CacheDir may take; 10 GiB when 0
 	FS         FS     // the operating system's when nil
 	Logger     *slog.Logger
+	// ReadOnly opens what is sealed and changes nothing, also beside a process
+	// that writes: what that has not sealed yet is not found.
+	ReadOnly bool
 }
 
 const (
@@ -84,6 +87,11 @@ func OpenAttributes(stateDir string, o AttributesOptions) (*Attributes, error) {
 	}
 	o.CacheLimit = cmp.Or(o.CacheLimit, defaultCacheLimit)
 	a := &Attributes{dir: filepath.Join(stateDir, "attributes"), o: o}
+	if o.ReadOnly {
+		a.err = ErrReadOnly
+		a.openSealed()
+		return a, nil
+	}
 	if err := o.FS.MkdirAll(a.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("creating the attributes folder: %w", err)
 	}
@@ -102,6 +110,27 @@ func OpenAttributes(stateDir string, o AttributesOptions) (*Attributes, error) {
 		a.cache.open(a.own)
 	}
 	return a, nil
+}
+
+// openSealed opens the segments of the state directory and the cache, as far as
+// there are any.
+func (a *Attributes) openSealed() {
+	names, _ := filepath.Glob(filepath.Join(a.dir, "*.seg"))
+	for _, name := range names {
+		if s, err := openSegment(a.o.FS, name); err == nil {
+			a.own = append(a.own, s)
+		}
+	}
+	if a.o.CacheDir == "" {
+		return
+	}
+	names, _ = filepath.Glob(filepath.Join(a.o.CacheDir, "*.seg"))
+	a.cache = &cache{dir: a.o.CacheDir, limit: a.o.CacheLimit, fsys: a.o.FS, logger: a.o.Logger, readOnly: true}
+	for _, name := range names {
+		if s, err := openSegment(a.o.FS, name); err == nil {
+			a.cache.segments = append(a.cache.segments, s)
+		}
+	}
 }
 
 // load opens what the state directory holds.
@@ -339,6 +368,8 @@ func (a *Attributes) Close() error {
 	}
 	a.closed = true
 	switch {
+	case a.o.ReadOnly:
+		a.err = nil
 	case a.log != nil && a.err == nil:
 		a.err = a.sealLog()
 	case a.log != nil:

@@ -30,6 +30,7 @@ type cache struct {
 	fsys     FS
 	logger   *slog.Logger
 	segments []*segment
+	readOnly bool
 }
 
 // open maps the segments of the cache but those that a run has as its own.
@@ -110,7 +111,7 @@ func (c *cache) get(k Key) ([]byte, bool) {
 		if !ok {
 			continue
 		}
-		if !s.marked.Swap(true) {
+		if !c.readOnly && !s.marked.Swap(true) {
 			now := time.Now()
 			_ = os.Chtimes(s.path, now, now) // that another process may have evicted it is no matter
 		}
@@ -167,6 +168,9 @@ func (c *cache) copy(from, to string) (err error) {
 func (c *cache) close() {
 	for _, s := range c.segments {
 		s.close()
+	}
+	if c.readOnly {
+		return
 	}
 	infos := c.list()
 	total := int64(0)

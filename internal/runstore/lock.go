@@ -58,3 +58,13 @@ func lock(dir, name string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Lock takes a state directory's lock without opening its store; closing the
+// result gives it back. The error is a *LockedError when another process has it.
+func Lock(dir string) (io.Closer, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("creating the state directory: %w", err)
+	}
+	_, lockPath := files(dir)
+	return lock(dir, lockPath)
+}

@@ -39,6 +39,13 @@ func (s *Store) startSeeing() {
 	s.seenFiles = seen{limit: s.opened.lastSource, missing: s.opened.sources}
 }
 
+// Seen reports whether this run has seen or written the row.
+func (s *Store) Seen(d Decision) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seenRows.has(d.Seq)
+}
+
 // See says that this run still wants a row that it read from the store.
 func (s *Store) See(d Decision) {
 	s.mu.Lock()

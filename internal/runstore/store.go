@@ -118,13 +118,24 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 // is fs.ErrNotExist when there is no store. Methods that write return
 // ErrReadOnly.
 func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
+	return openReadOnly(ctx, dir, false)
+}
+
+// OpenStill is OpenReadOnly for who must leave no trace: a store that no process
+// has open is read without even the files that readers share. A process that
+// opens it for writing meanwhile can make reading fail.
+func OpenStill(ctx context.Context, dir string) (*Store, error) {
+	return openReadOnly(ctx, dir, true)
+}
+
+func openReadOnly(ctx context.Context, dir string, still bool) (*Store, error) {
 	path, _ := files(dir)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no run store in %s: %w", dir, fs.ErrNotExist)
 	}
 	s := newStore(dir)
 	s.err = ErrReadOnly
-	if err := s.openForReading(ctx, path, readOnlyQuery(dir, path)); err != nil {
+	if err := s.openForReading(ctx, path, readOnlyQuery(dir, path, still)); err != nil {
 		_ = s.release()
 		return nil, fmt.Errorf("opening the run store %s: %w", path, err)
 	}
@@ -135,9 +146,9 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 // readOnlyQuery opens the file as immutable where SQLite could not create the
 // index of the write-ahead log and there is no log to read: on a read-only disk
 // or in another user's folder.
-func readOnlyQuery(dir, path string) url.Values {
+func readOnlyQuery(dir, path string, still bool) url.Values {
 	query := url.Values{"mode": {"ro"}}
-	if unix.Access(dir, unix.W_OK) != nil {
+	if still || unix.Access(dir, unix.W_OK) != nil {
 		if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
 			query.Set("immutable", "1")
 		}
