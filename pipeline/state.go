@@ -372,9 +372,7 @@ func (r *run) keepWanted(ctx context.Context, files map[string]unwanted) error {
 		if err != nil {
 			return err
 		}
-		if _, ok := files[root+"\x00"+name]; ok {
-			delete(files, root+"\x00"+name)
-		}
+		delete(files, root+"\x00"+name)
 		return nil
 	})
 }
