@@ -93,10 +93,19 @@ func TestAFileThatVanishesOrChanges(t *testing.T) {
 		}
 	})
 	t.Run("changed between hashing and decoding", func(t *testing.T) {
-		path := writeFile(t, "late.png", pngBytes(t, 64, 64, gradient))
+		content := pngBytes(t, 64, 64, gradient)
+		path := writeFile(t, "late.png", content)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
 		h := &holder{} // parks the item, so that its file is read again
 		p := chain(t, listed{{Name: "late.png", Path: path}}, pipeline.Func(func(context.Context, *pipeline.Item) error {
-			return os.WriteFile(path, pngBytes(t, 64, 64, func(x, y int) color.Color { return gradient(y, x) }), 0o666)
+			content[len(content)-20] ^= 1 // same size, same time
+			if err := os.WriteFile(path, content, 0o666); err != nil {
+				return err
+			}
+			return os.Chtimes(path, time.Time{}, info.ModTime())
 		}), h, decode)
 		s, err := runIt(t, p)
 		if err != nil || s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, "changed while it was being read") {

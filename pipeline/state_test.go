@@ -318,6 +318,28 @@ func TestATemplateThatMovesFilesOntoEachOther(t *testing.T) {
 	sameTree(t, "moved", tree(t, w.out), tree(t, other))
 }
 
+// Another id is another stage, whose files happen to have the old paths: also
+// where the old file is gone, the new one is not taken back with the old row.
+func TestANewStageIDTakesOverTheFiles(t *testing.T) {
+	w := newWorkplace(t)
+	w.picture("a.jpg", 1)
+	w.must(0, pipeline.RunOptions{})
+	want := tree(t, w.out)
+	if err := os.Remove(filepath.Join(w.out, "a_x32_y0.png")); err != nil {
+		t.Fatal(err)
+	}
+	yaml := strings.Replace(w.yaml(0), "- write:", "- id: renamed\n    write:", 1)
+	p, err := pipeline.Load(t.Context(), "tiles.yaml", []byte(yaml), pipeline.Options{Registry: standard.Registry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Run(t.Context(), pipeline.RunOptions{})
+	if err != nil || s.Quarantined != 0 {
+		t.Fatalf("%v, %+v", err, s)
+	}
+	sameTree(t, "renamed stage", tree(t, w.out), want)
+}
+
 func TestWhatTheUserChangedIsKept(t *testing.T) {
 	w := newWorkplace(t)
 	w.picture("a.jpg", 1)
