@@ -222,7 +222,11 @@ func (r *run) tooManyFailed() error {
 	n, in := r.quarantined.Load(), r.src.in.Load()
 	m := r.pipe.MaxFailed
 	if m.Count > 0 && n > m.Count || m.Share > 0 && in >= 100 && float64(n) > m.Share*float64(in) {
-		return &StageError{Stage: "source", Err: fmt.Errorf("%d of %d inputs failed so far, more than max_failed allows: look at the first causes, and run again", n, in)}
+		return r.tooMany()
 	}
 	return nil
+}
+
+func (r *run) tooMany() error {
+	return &StageError{Stage: "source", Err: fmt.Errorf("%d of %d inputs failed so far, more than max_failed allows: look at the first causes, and run again", r.quarantined.Load(), r.src.in.Load())}
 }

@@ -67,10 +67,16 @@ func ParseTemplate(text string, lineage bool) (Template, error) {
 	if strings.HasPrefix(text, "/") || slices.Contains(strings.Split(text, "/"), "..") {
 		return Template{}, errors.New("a name must stay inside the output folder: no leading slash, and no \"..\"")
 	}
+	if strings.HasPrefix(text, ".") || strings.Contains(text, "/.") || strings.Contains(text, "//") {
+		return Template{}, errors.New("no part of a name may be empty or begin with a dot")
+	}
+	at := func(p string) int { return strings.Index(text, "{"+p+"}") }
 	switch {
 	case used["hash"]:
 	case !used["dir"] || !used["stem"]:
 		return Template{}, errors.New("two sources could get the same name: use {dir} and {stem}, or {hash}")
+	case at("dir") > at("stem") || used["suffix"] && at("suffix") < at("stem"):
+		return Template{}, errors.New("two sources could get the same name: {dir}, {stem} and {suffix} must come in this order, or use {hash}")
 	case lineage && !used["suffix"]:
 		return Template{}, errors.New("all tiles of an image would get the same name: use {suffix} or {hash}")
 	}

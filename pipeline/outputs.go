@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
@@ -69,6 +70,9 @@ type publishing struct {
 
 // fail makes the output's failure the item's.
 func (p *publishing) fail(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: make room and run again; it goes on where it stopped", err)
+	}
 	if fsys.IsFatal(err) || p.Item == nil {
 		return err
 	}
@@ -170,6 +174,12 @@ func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing)
 		case state == fileRight && known && p.old.Ident == ident:
 			r.reuse(p, *p.old)
 			return nil
+		case state == fileTorn && r.dry == nil:
+			// Most likely half of our own work, but nobody can be sure that
+			// it is not somebody's edit.
+			if err := r.trash(p.root, p.path); err != nil {
+				return err
+			}
 		case state == fileChanged && r.dry == nil:
 			if err := r.trash(p.root, p.path); err != nil {
 				return err
@@ -215,7 +225,33 @@ func (p *publishing) name(r *run, stageID string) error {
 		return err
 	}
 	p.stage = string(key)
-	return fsys.CheckName(p.path)
+	if err := fsys.CheckName(p.path); err != nil {
+		return err
+	}
+	for _, dir := range r.inputs[absolute(p.Root)] {
+		if strings.HasPrefix(p.path, dir) {
+			return fmt.Errorf("the path lies in the input folder: write to another folder, or give the stage a name template that leads elsewhere")
+		}
+	}
+	return nil
+}
+
+// guardInput notes which parts of the output trees are input folders, where
+// nothing is written.
+func (r *run) guardInput() {
+	in, ok := r.pipe.source.(Rooted)
+	if !ok {
+		return
+	}
+	r.inputs = map[string][]string{}
+	for _, tree := range r.pipe.writtenTrees() {
+		for _, root := range in.Roots() {
+			rel, err := filepath.Rel(realPath(tree), realPath(root))
+			if err == nil && filepath.IsLocal(rel) {
+				r.inputs[tree] = append(r.inputs[tree], filepath.ToSlash(rel)+"/")
+			}
+		}
+	}
 }
 
 // ident is what the file's bytes are a function of; zero when not known.
@@ -371,8 +407,12 @@ func (r *run) writeTemp(ctx context.Context, p *publishing) error {
 		return err
 	case p.isSource(info):
 		return errSource
-	case p.replace || p.Overwrite:
+	case p.replace:
 		return nil
+	case p.Overwrite && info.Mode().IsRegular():
+		p.replace = true
+		r.replaced.Add(1)
+		return r.trash(p.root, p.path)
 	}
 	return r.mayReplace(p, info)
 }
@@ -392,7 +432,7 @@ func (r *run) place(p *publishing) error {
 	// was recorded, since a resume replaces what a recorded row names. So this
 	// one has come since.
 	_, err := p.root.Lstat(p.path)
-	if !p.replace && !p.Overwrite && !errors.Is(err, fs.ErrNotExist) {
+	if !p.replace && !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = errForeign
 		}
@@ -518,12 +558,13 @@ func (r *run) openRoot(dir string) (fsys.Root, error) {
 }
 
 // storedRoot is how the store names an output folder: relative to the folder
-// that holds the state directory, so that a tree moved as a whole still knows
-// its files and never touches those it was copied from.
+// that holds the state directory, also where it lies beside that one, so that
+// trees moved together still know their files and never touch those that they
+// were copied from.
 func (r *run) storedRoot(root string) string {
 	root = absolute(root)
 	if base := filepath.Dir(r.stateDir); r.stateDir != "" {
-		if rel, err := filepath.Rel(base, root); err == nil && filepath.IsLocal(rel) {
+		if rel, err := filepath.Rel(base, root); err == nil {
 			return filepath.ToSlash(rel)
 		}
 	}

@@ -87,7 +87,9 @@ type run struct {
 	mu                                                 sync.Mutex
 	rejected                                           map[string]map[string]int64
 	failed                                             []FailedItem
-	hidden                                             []string // folders of the source that could not be listed
+	inputs                                             map[string][]string // of an output tree, the folders in it that are input
+	hidden                                             []string            // folders of the source that could not be listed
+	unread                                             map[string]bool     // files of the source that could not be read
 	quarantine                                         quarantineList
 	warned                                             map[string]bool
 	whole                                              *family
@@ -131,13 +133,19 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir,
 		host:  memory.NewLedger(string(Host), plan.HostBudget),
 		drain: make(chan struct{}), began: time.Now(),
-		rejected: map[string]map[string]int64{}, warned: map[string]bool{}, roots: map[string]fsys.Root{},
+		rejected: map[string]map[string]int64{}, warned: map[string]bool{}, unread: map[string]bool{}, roots: map[string]fsys.Root{},
 	}
 	r.host.SetReserve(plan.reserve)
 	r.old = &oldFiles{run: r, gone: map[int64]bool{}}
 	if o.DryRun {
 		r.dry = &dryRun{}
 	}
+	if r.stateDir != "" {
+		if err := r.checkStateDir(); err != nil {
+			return nil, err
+		}
+	}
+	r.guardInput()
 	if o.Sample > 0 {
 		if err := r.prepareSample(); err != nil {
 			return nil, err
@@ -238,7 +246,10 @@ func (r *run) warnOnce(key, format string, args ...any) {
 func (r *run) main(ctx context.Context) (*Summary, error) {
 	err := r.guarded(ctx)
 	complete := err == nil && r.listed.Load() && !r.draining()
-	if complete {
+	if m := r.pipe.MaxFailed.Share; complete && m > 0 && float64(r.quarantined.Load()) > m*float64(r.src.in.Load()) {
+		err = r.tooMany()
+	}
+	if complete && err == nil {
 		err = r.retract(ctx)
 	}
 	state := runstore.Done

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -123,7 +124,7 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 			return &StageError{Stage: "source", Err: err}
 		}
 		if candidates == 0 && r.dry == nil {
-			return &StageError{Stage: "source", Err: errors.New("it has no images: nothing was done, and what earlier runs made was not touched")}
+			return &StageError{Stage: "source", Err: errNoImages}
 		}
 		r.listed.Store(true)
 		return nil
@@ -169,6 +170,8 @@ func emitAll(ctx context.Context, s Source, emit func(Input) error) (err error) 
 	return s.Emit(ctx, emit)
 }
 
+var errNoImages = errors.New("it has no images: nothing was done, and what earlier runs made was not touched")
+
 var errDraining = errors.New("draining")
 
 // open turns an input into an item, or records why it cannot be one.
@@ -201,8 +204,9 @@ func (r *run) open(ctx context.Context, in Input) (*Item, error) {
 	}
 	if err != nil {
 		f.hash = [32]byte{} // looked at again next time
-		if strings.HasSuffix(in.Name, "/") {
-			r.cannotList(in.Name)
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) || strings.HasSuffix(in.Name, "/") {
+			r.cannotRead(in.Name)
 		}
 	}
 	if rerr := f.register(); rerr != nil {

@@ -366,7 +366,9 @@ func (p *parser) spec(root *yamlNode) *Spec {
 	switch {
 	case stages == nil || stages.kind == nullNode:
 		p.problem(root, "the pipeline has no stages: add a list under stages:")
-	case stages.kind != listNode || len(stages.items) == 0:
+	case stages.kind == listNode && len(stages.items) == 0:
+		p.problem(stages, "the pipeline has no stages: the list is empty")
+	case stages.kind != listNode:
 		p.problem(stages, "stages must be a list of stages, not %s", stages.what())
 	default:
 		ids := map[string]*yamlNode{}

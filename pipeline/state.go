@@ -37,6 +37,9 @@ func (r *run) openState() (err error) {
 			return nil
 		}
 		if err != nil {
+			return damaged(err, r.stateDir)
+		}
+		if err := r.sameOwner(ctx); err != nil {
 			return err
 		}
 		r.whole.looked = false
@@ -55,7 +58,7 @@ func (r *run) openState() (err error) {
 	}
 	r.store, err = runstore.Open(ctx, r.stateDir, runstore.Options{Before: r.opts.beforeSQL, BootID: r.opts.bootID, Logger: r.pipe.log})
 	if err != nil {
-		return err
+		return damaged(err, r.stateDir)
 	}
 	if err := r.sameOwner(ctx); err != nil {
 		return err
@@ -79,6 +82,60 @@ func (r *run) openState() (err error) {
 	})
 }
 
+// hasInput makes sure that the source offers at least one candidate.
+func (r *run) hasInput(ctx context.Context) error {
+	err := emitAll(ctx, r.source(), func(in Input) error {
+		if in.Ignored == "" && in.Err == nil {
+			return errEnough
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		return nil
+	case err == nil:
+		err = errNoImages
+	}
+	return &StageError{Stage: "source", Err: err}
+}
+
+// damaged adds to the error of opening a store what can be done about it.
+func damaged(err error, dir string) error {
+	if m := err.Error(); strings.Contains(m, "malformed") || strings.Contains(m, "not a database") {
+		return fmt.Errorf("%w: the run store is damaged; move %s away and run again: outputs that are right are left as they are", err, dir)
+	}
+	return err
+}
+
+// checkStateDir refuses a folder that holds something else than a state
+// directory: what lies there would be in the way, or taken for ours.
+func (r *run) checkStateDir() error {
+	if _, err := os.Stat(filepath.Join(r.stateDir, "run.db")); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(r.stateDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at the state directory: %w", err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case "lock", "trash":
+		case "sample":
+			if _, err := os.Stat(filepath.Join(r.stateDir, "sample", stateDirName)); err == nil {
+				continue
+			}
+			fallthrough
+		default:
+			return &SpecError{[]Problem{{File: r.pipe.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
+				"the state directory %s holds %q and no run store: give an empty or new folder", r.stateDir, e.Name())}}}
+		}
+	}
+	return nil
+}
+
 // sameOwner refuses a store of another pipeline: a run takes back what it does
 // not want itself, and what another pipeline made is not its to take back.
 func (r *run) sameOwner(ctx context.Context) error {
@@ -87,7 +144,7 @@ func (r *run) sameOwner(ctx context.Context) error {
 		return err
 	}
 	return &SpecError{[]Problem{{File: r.pipe.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
-		"%s holds what the pipeline %q made, and this one is called %q: choose another output folder, or start over with --fresh", filepath.Dir(r.stateDir), last.Spec, r.pipe.owner())}}}
+		"%s holds what the pipeline %q made, and this one is called %q: choose another output folder, or call it that", filepath.Dir(r.stateDir), last.Spec, r.pipe.owner())}}}
 }
 
 // identifyStore gives the store a number of its own, by which its temporary
@@ -344,20 +401,25 @@ func (r *run) retractSome(ctx context.Context) (more bool, err error) {
 	return more, r.store.Delete(ctx, rows)
 }
 
-// cannotList notes that a folder of the source could not be read: whether what
-// earlier runs made of its files is still wanted is then not known, and it is
-// left alone.
-func (r *run) cannotList(folder string) {
+// cannotRead notes a file or folder of the source that could not be read: a disk
+// that was pulled, a permission. What it holds is then not known, and what
+// earlier runs made of it is left alone.
+func (r *run) cannotRead(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.hidden = append(r.hidden, folder)
+	if strings.HasSuffix(name, "/") {
+		r.hidden = append(r.hidden, name)
+		return
+	}
+	r.unread[name] = true
 }
 
 func (r *run) unlisted(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.hidden, func(folder string) bool {
-		return strings.HasPrefix(strings.TrimPrefix(name, lqPrefix), folder)
+	name = strings.TrimPrefix(name, lqPrefix)
+	return r.unread[name] || slices.ContainsFunc(r.hidden, func(folder string) bool {
+		return strings.HasPrefix(name, folder)
 	})
 }
 
@@ -389,7 +451,8 @@ func (r *run) retractFile(f unwanted) error {
 	case fileMissing:
 		return nil
 	case fileChanged:
-		r.event(EventReplaced, "", "", filepath.Join(f.root, f.name)+" is no longer wanted, but was changed since it was written: it is in the trash with the others")
+		r.event(EventReplaced, "", "", filepath.Join(f.root, f.name)+" is no longer wanted, but was changed since it was written: it stays where it is")
+		return nil
 	}
 	if err := r.trash(root, f.name); err != nil {
 		return err
@@ -411,15 +474,19 @@ func (r *run) prune(root fsys.Root, dir string) {
 	}
 }
 
-// forget starts over: it removes the files of earlier runs that are still as
-// they were written, and then what the state directory knows.
+// forget starts over: it moves the files of earlier runs that are still as they
+// were written to the trash, and removes what the state directory knows. Before
+// that it makes sure that there is something to make them from again.
 func (r *run) forget(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(r.stateDir, "run.db")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err := r.hasInput(ctx); err != nil {
+		return err
+	}
 	s, err := runstore.Open(ctx, r.stateDir, runstore.Options{Logger: r.pipe.log})
 	if err != nil {
-		return err
+		return damaged(err, r.stateDir)
 	}
 	r.store = s
 	defer func() { r.store = nil }()
@@ -428,7 +495,10 @@ func (r *run) forget(ctx context.Context) error {
 		r.tempID = hex.EncodeToString(src.Header)
 	}
 	r.whole.row = 0
-	err = r.removeTemps(ctx)
+	err = r.sameOwner(ctx)
+	if err == nil {
+		err = r.removeTemps(ctx)
+	}
 	if err == nil {
 		err = s.Decisions(ctx, func(src runstore.Source, d runstore.Decision) error {
 			if d.Kind != runstore.Written {
@@ -448,9 +518,10 @@ func (r *run) forget(ctx context.Context) error {
 			if h, err := hashFile(root, name); err != nil || h != d.Hash {
 				return nil // missing, or somebody changed it: theirs
 			}
-			if err := root.Remove(name); err != nil {
-				return fmt.Errorf("removing %s: %w", name, err)
+			if err := r.trash(root, name); err != nil {
+				return err
 			}
+			r.retracted.Add(1)
 			r.prune(root, path.Dir(name))
 			return nil
 		})

@@ -97,7 +97,7 @@ func classify(err error) failure {
 	case errors.As(err, &spec):
 		return failure{exit: exitWrong, code: "pipeline"}
 	case errors.As(err, &locked):
-		return failure{exit: exitWrong, code: "locked", hint: "wait for the other run to end, or give --state another folder"}
+		return failure{exit: exitWrong, code: "locked", hint: "wait for the other run to end, or stop it"}
 	case errors.As(err, &store):
 		return failure{exit: exitWrong, code: "no_store", hint: "give the pipeline, its output folder, or --state"}
 	case errors.As(err, &oversize) && !errors.As(err, &stage):

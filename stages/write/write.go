@@ -174,7 +174,7 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 			picture.Ext = ".png" // the name of its companion
 		}
 		picture.Ident = "copy"
-		picture.Encode = reading(it.CopySource)
+		picture.Encode = reading(copyDecodable(it))
 	} else {
 		picture.Ext = ".png"
 		picture.Ident = imageio.Encoder()
@@ -275,4 +275,16 @@ func (w *watched) Write(b []byte) (int, error) {
 		w.err = err
 	}
 	return n, err
+}
+
+// copyDecodable copies the item's file, and makes sure that it is a whole
+// picture: a data set must not get a file that nobody could decode.
+func copyDecodable(it *pipeline.Item) func(context.Context, io.Writer) error {
+	return func(ctx context.Context, w io.Writer) error {
+		if err := it.CopySource(ctx, w); err != nil {
+			return err
+		}
+		_, err := it.Frame(ctx)
+		return err
+	}
 }
