@@ -64,7 +64,12 @@ func tiffHeader(data []byte, lim Limits) (raw, error) {
 	switch compression := t.first(tiffCompression, 0); compression {
 	case 0, 1:
 		compressed = false
-	case 3, 4, 5, 8, 32773, 32946:
+	case 3, 4:
+		if t.first(tiffPhotometric, 0) == 1 {
+			// x/image v0.47.0 decodes it inverted.
+			return raw{}, unsupported("fax compression with black as zero")
+		}
+	case 5, 8, 32773, 32946:
 	default:
 		return raw{}, unsupported(fmt.Sprintf("compression %d", compression))
 	}
