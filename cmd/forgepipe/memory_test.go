@@ -138,7 +138,7 @@ func TestLargeFramesStayUnderTheLimit(t *testing.T) {
 func TestMemoryDoesNotGrowWithItems(t *testing.T) {
 	in, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
 	for i := range 20_000 {
-		img := image.NewGray(image.Rect(0, 0, 32, 32))
+		img := image.NewGray(image.Rect(0, 0, 128, 128))
 		for j := range img.Pix {
 			img.Pix[j] = byte(j * (2*i + 1))
 		}

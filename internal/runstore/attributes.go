@@ -69,9 +69,10 @@ type log struct {
 	tail    []byte // bytes to be written after them
 }
 
+// A place is where a log has a record. A log ends before 4 GiB (segmentBytes),
+// and there are many of these in memory.
 type place struct {
-	offset int64
-	length int
+	offset, length uint32
 }
 
 // OpenAttributes opens the attributes of a state directory, creating them as
@@ -189,7 +190,7 @@ func (a *Attributes) recover(path string) error {
 	l := &log{f: f, path: path, places: map[Key]place{}}
 	err = guard(func() error {
 		for k, offset := range records(data, &l.written) {
-			l.places[k] = place{offset: offset}
+			l.places[k] = place{offset: uint32(offset)}
 		}
 		return nil
 	})
@@ -320,7 +321,7 @@ func (a *Attributes) put(k Key, v []byte) error {
 	l := a.log
 	before := len(l.tail)
 	l.tail = appendRecord(l.tail, k, v)
-	l.places[k] = place{l.written + int64(before), len(l.tail) - before}
+	l.places[k] = place{uint32(l.written + int64(before)), uint32(len(l.tail) - before)}
 	if len(l.tail) >= tailSize {
 		if err := l.flush(); err != nil {
 			return fmt.Errorf("writing attributes: %w", err)
@@ -394,9 +395,9 @@ func (l *log) get(k Key) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	record := make([]byte, p.length)
-	if p.offset >= l.written {
-		copy(record, l.tail[p.offset-l.written:])
-	} else if _, err := l.f.ReadAt(record, p.offset); err != nil {
+	if offset := int64(p.offset); offset >= l.written {
+		copy(record, l.tail[offset-l.written:])
+	} else if _, err := l.f.ReadAt(record, offset); err != nil {
 		return nil, false, fmt.Errorf("reading attributes: %w", err)
 	}
 	key, payload, n := parseRecord(record)
@@ -420,7 +421,7 @@ func (l *log) sorted() iter.Seq2[Key, int64] {
 	return func(yield func(Key, int64) bool) {
 		keys := slices.SortedFunc(maps.Keys(l.places), func(a, b Key) int { return bytes.Compare(a[:], b[:]) })
 		for _, k := range keys {
-			if !yield(k, l.places[k].offset) {
+			if !yield(k, int64(l.places[k].offset)) {
 				return
 			}
 		}
