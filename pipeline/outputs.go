@@ -480,7 +480,7 @@ func (r *run) mayReplace(p *publishing, info fs.FileInfo) error {
 		r.replaced.Add(1)
 		return r.trash(p.root, p.path)
 	}
-	if info.Mode().IsRegular() && info.Size() == p.row.Size && !p.isSource(info) {
+	if info.Mode().IsRegular() && info.Size() == p.row.Size {
 		if h, err := hashFile(p.root, p.path); err == nil && h == p.row.Hash {
 			r.reused.Add(1)
 			p.finished()

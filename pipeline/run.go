@@ -146,6 +146,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 		}
 	}
 	r.guardInput()
+	p.seat.run = r // a source may ask for a scratch folder already when it is looked at
 	if o.Sample > 0 {
 		if err := r.prepareSample(); err != nil {
 			return nil, err
@@ -154,7 +155,6 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 	if err := r.openState(); err != nil {
 		return nil, errors.Join(err, r.closeState())
 	}
-	p.seat.run = r
 	for i, s := range p.steps {
 		n := newNode(r, s, i+1)
 		n.in = newQueue(queueItems, max(plan.HostBudget/4, 1))

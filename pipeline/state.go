@@ -120,15 +120,21 @@ func (r *run) checkStateDir() error {
 	if err != nil {
 		return fmt.Errorf("looking at the state directory: %w", err)
 	}
+	has := func(name ...string) bool {
+		_, err := os.Stat(filepath.Join(append([]string{r.stateDir}, name...)...))
+		return err == nil
+	}
 	for _, e := range entries {
+		ours := false
 		switch e.Name() {
 		case "lock", "trash":
+			ours = true
+		case "scratch": // of a run that was killed while it began
+			ours = has("lock")
 		case "sample":
-			if _, err := os.Stat(filepath.Join(r.stateDir, "sample", stateDirName)); err == nil {
-				continue
-			}
-			fallthrough
-		default:
+			ours = has("sample", stateDirName)
+		}
+		if !ours {
 			return &SpecError{[]Problem{{File: r.pipe.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
 				"the state directory %s holds %q and no run store: give an empty or new folder", r.stateDir, e.Name())}}}
 		}

@@ -25,8 +25,8 @@ import (
 
 func main() {
 	file := flag.String("record", "", "Markdown file to write the results into")
-	items := flag.Int("items", 400_000, "items per measurement")
-	rounds := flag.Int("rounds", 5, "interleaved rounds; the median is reported")
+	items := flag.Int("items", 200_000, "items per measurement")
+	rounds := flag.Int("rounds", 3, "interleaved rounds; the median is reported")
 	flag.Parse()
 	body, err := measure(*items, *rounds)
 	if err != nil {
