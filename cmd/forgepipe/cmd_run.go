@@ -65,7 +65,7 @@ with quarantined items; 130 interrupted.`,
 	fl.StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`; may be repeated")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and what would be done, and do nothing")
 	fl.IntVar(&f.sample, "sample", 0, "run `N` inputs chosen at random into a folder of the state directory, and extrapolate")
-	fl.BoolVar(&f.fresh, "fresh", false, "start over: remove the files of earlier runs that nobody changed, and compute everything again")
+	fl.BoolVar(&f.fresh, "fresh", false, "start over: move the files of earlier runs that nobody changed to the trash, and compute everything again")
 	fl.StringVar(&f.state, "state", "", "`FOLDER` of the run store (default: .forgepipe in the first output folder)")
 	fl.StringVar(&f.cache, "cache", "", "`FOLDER` of results shared between pipelines, or none (default: forgepipe in the user's cache folder)")
 	fl.StringVar(&f.cacheLimit, "cache-limit", "2GiB", "`SIZE` that the shared results may take")
