@@ -11,6 +11,10 @@ const (
 	keys      = 1 << chunkBits
 )
 
+// scanBelow is the number of hashes below which an index has no tables and
+// compares with all of them.
+const scanBelow = 4096
+
 // An Index holds hashes of one size and finds the nearest within a distance.
 // It is not safe for concurrent use.
 //
@@ -25,17 +29,9 @@ type Index struct {
 	size     int // bytes of a hash
 	stride   int // words of a hash
 	distance int
-	n        int
-
-	words []uint64 // of all hashes, stride for each
-	table []bucket // keys for each chunk; nil when distance is too large for tables
-	next  []uint32 // per hash and chunk: the next hash in its bucket, plus 1
-}
-
-// A bucket is the hashes that share a chunk's value, the newest first.
-type bucket struct {
-	head  uint32 // its newest hash, plus 1
-	count uint32
+	words    []uint64 // of all hashes, stride for each
+	tables   []table  // one for each chunk; nil while there are few hashes
+	search   search   // the one in progress, kept for its memory
 }
 
 // New makes an index of hashes of size bytes, a multiple of 8, that searches
@@ -44,51 +40,64 @@ func New(size, distance int) *Index {
 	if size < 8 || size%8 != 0 || distance < 0 {
 		panic(fmt.Sprintf("BUG: no index of hashes of %d bytes within %d bits", size, distance))
 	}
-	ix := &Index{size: size, stride: size / 8, distance: distance}
-	if distance < ix.chunks()*(maxRadius+1) {
-		ix.table = make([]bucket, ix.chunks()*keys)
-	}
-	return ix
+	return &Index{size: size, stride: size / 8, distance: distance}
 }
 
-// Bytes is the memory that an index of n hashes of size bytes takes at its
-// peak, when it has just grown.
+// Bytes is the memory that an index of n hashes of size bytes takes at most.
 func Bytes(size, n int) int64 {
-	chunks := int64(size) * 8 / chunkBits
-	perHash := int64(size) + 4*chunks
-	const growth = 2.25 // append grows large slices by a quarter, and both are there while it copies
-	return 8*chunks*keys + int64(growth*float64(perHash*int64(n)))
+	// append makes large slices longer by a quarter, and while it copies the old
+	// one is there too.
+	const growth = 2.25
+	total := growth * float64(size) * float64(n)
+	if n >= scanBelow {
+		chunks := float64(8 * size / chunkBits)
+		total += chunks * (32*keys + growth*32/idsAtOnce*float64(n))
+	}
+	return int64(total)
 }
 
-func (ix *Index) chunks() int { return 4 * ix.stride }
+func (ix *Index) chunks() int { return 8 * ix.size / chunkBits }
 
 // Len is the number of hashes in the index.
-func (ix *Index) Len() int { return ix.n }
+func (ix *Index) Len() int { return len(ix.words) / ix.stride }
 
 // Add adds a hash, whose number is that of the hashes added before.
 func (ix *Index) Add(hash []byte) {
-	ix.words = append(ix.words, ix.split(hash)...)
-	if ix.table != nil {
-		w := ix.words[ix.n*ix.stride:]
-		for c := range ix.chunks() {
-			b := ix.bucket(c, chunk(w, c))
-			ix.next = append(ix.next, b.head)
-			b.head = uint32(ix.n + 1)
-			b.count++
+	n := ix.Len()
+	ix.words = ix.split(ix.words, hash)
+	switch {
+	case ix.tables != nil:
+		ix.enter(n)
+	case n+1 >= scanBelow && ix.distance <= maxCovered(ix.chunks()):
+		ix.tables = make([]table, ix.chunks())
+		for c := range ix.tables {
+			ix.tables[c].buckets = make([]bucket, keys)
+		}
+		for i := range n + 1 {
+			ix.enter(i)
 		}
 	}
-	ix.n++
+}
+
+// enter puts hash i into the tables.
+func (ix *Index) enter(i int) {
+	w := ix.words[i*ix.stride:]
+	for c := range ix.tables {
+		ix.tables[c].add(chunk(w, c), uint32(i))
+	}
 }
 
 // Nearest returns the number and the distance of the nearest hash within the
 // index's distance; of several, the one added first. ok is false when there is
 // none.
 func (ix *Index) Nearest(hash []byte) (i, distance int, ok bool) {
-	s := search{ix: ix, query: ix.split(hash), limit: ix.distance, best: -1}
-	if ix.table == nil || ix.n < scanBelow {
+	s := &ix.search
+	s.words, s.query = ix.words, ix.split(s.query[:0], hash)
+	s.limit, s.best = ix.distance, -1
+	if ix.tables == nil {
 		s.scan()
 	} else {
-		s.run()
+		s.run(ix.tables)
 	}
 	if s.best < 0 {
 		return 0, 0, false
@@ -96,29 +105,31 @@ func (ix *Index) Nearest(hash []byte) (i, distance int, ok bool) {
 	return s.best, s.limit, true
 }
 
-func (ix *Index) split(hash []byte) []uint64 {
+// split appends the words of a hash.
+func (ix *Index) split(words []uint64, hash []byte) []uint64 {
 	if len(hash) != ix.size {
 		panic(fmt.Sprintf("BUG: a hash of %d bytes in an index of hashes of %d", len(hash), ix.size))
 	}
-	w := make([]uint64, ix.stride)
-	for i := range w {
-		w[i] = binary.BigEndian.Uint64(hash[8*i:])
+	for i := 0; i < len(hash); i += 8 {
+		words = append(words, binary.BigEndian.Uint64(hash[i:]))
 	}
-	return w
+	return words
 }
 
 func chunk(words []uint64, c int) uint16 {
 	return uint16(words[c/4] >> (chunkBits * (c % 4)))
 }
 
-func (ix *Index) bucket(c int, key uint16) *bucket { return &ix.table[c*keys+int(key)] }
-
 // A search keeps the nearest hash found so far.
 type search struct {
-	ix    *Index
+	words []uint64 // of all hashes
 	query []uint64
 	limit int // the distance of best, or the largest allowed
 	best  int // -1: none
+	plan  planner
+
+	pending [1024]uint32 // numbers of hashes that are to be compared
+	n       int          // of them
 }
 
 // found takes a hash that is not farther than the limit.
@@ -128,50 +139,68 @@ func (s *search) found(i, distance int) {
 	}
 }
 
-// scan compares with all hashes.
+// scan compares with all hashes. Of 256 bits, the first half nearly always
+// tells that two hashes are too far apart.
 func (s *search) scan() {
-	if s.ix.stride == 4 {
-		s.scan4()
+	if len(s.query) != 4 {
+		for i := range len(s.words) / len(s.query) {
+			if d := s.distance(i); d <= s.limit {
+				s.found(i, d)
+			}
+		}
 		return
 	}
-	for i := range s.ix.n {
-		if d := s.distance(i); d <= s.limit {
-			s.found(i, d)
-		}
-	}
-}
-
-// scan4 is scan for 256 bits, where the first half nearly always tells that
-// unrelated hashes are too far apart.
-func (s *search) scan4() {
-	q := [4]uint64(s.query)
-	words := s.ix.words
-	for i := range s.ix.n {
-		w := (*[4]uint64)(words[4*i:])
-		d := bits.OnesCount64(w[0]^q[0]) + bits.OnesCount64(w[1]^q[1])
-		if d > s.limit {
-			continue
-		}
-		d += bits.OnesCount64(w[2]^q[2]) + bits.OnesCount64(w[3]^q[3])
+	q0, q1, q2, q3 := s.query[0], s.query[1], s.query[2], s.query[3]
+	i := 0
+	for w := s.words; len(w) >= 4; w = w[4:] {
+		d := bits.OnesCount64(w[0]^q0) + bits.OnesCount64(w[1]^q1)
 		if d <= s.limit {
-			s.found(i, d)
+			d += bits.OnesCount64(w[2]^q2) + bits.OnesCount64(w[3]^q3)
+			if d <= s.limit {
+				s.found(i, d)
+			}
 		}
+		i++
 	}
 }
 
-// scanBucket compares with the hashes in a bucket.
-func (s *search) scanBucket(c int, key uint16) {
-	chunks := s.ix.chunks()
-	for i := int(s.ix.bucket(c, key).head) - 1; i >= 0; i = int(s.ix.next[i*chunks+c]) - 1 {
-		if d := s.distance(i); d <= s.limit {
-			s.found(i, d)
+// some adds the first n of ids to those that are to be compared. It copies all,
+// which is faster than looking how many there are.
+func (s *search) some(ids *[idsAtOnce]uint32, n int) {
+	all := *ids
+	*(*[idsAtOnce]uint32)(s.pending[s.n:]) = all
+	s.n += n
+	if s.n > len(s.pending)-idsAtOnce {
+		s.compare()
+	}
+}
+
+// compare compares with the pending hashes. It is done for many of them at a
+// time, so that the processor can fetch the next ones while it waits for one.
+func (s *search) compare() {
+	ids := s.pending[:s.n]
+	s.n = 0
+	if len(s.query) != 4 {
+		for _, id := range ids {
+			if d := s.distance(int(id)); d <= s.limit {
+				s.found(int(id), d)
+			}
+		}
+		return
+	}
+	q := [4]uint64(s.query)
+	for _, id := range ids {
+		w := (*[4]uint64)(s.words[4*int(id):])
+		d := bits.OnesCount64(w[0]^q[0]) + bits.OnesCount64(w[1]^q[1]) + bits.OnesCount64(w[2]^q[2]) + bits.OnesCount64(w[3]^q[3])
+		if d <= s.limit {
+			s.found(int(id), d)
 		}
 	}
 }
 
 // distance is that of hash i from the query.
 func (s *search) distance(i int) int {
-	w := s.ix.words[i*s.ix.stride:][:len(s.query)]
+	w := s.words[i*len(s.query):][:len(s.query)]
 	d := 0
 	for k, q := range s.query {
 		d += bits.OnesCount64(w[k] ^ q)
