@@ -42,15 +42,16 @@ func convolve16(pix []uint8, size image.Point, src source, f imaging.ResampleFil
 
 // load16 reads a row, and multiplies straight colours with alpha.
 func load16(line [][4]uint16, row []uint8, straight bool) {
+	row = row[:8*len(line)]
 	for x := range line {
-		v := binary.BigEndian.Uint64(row[8*x:])
-		p := [4]uint16{uint16(v >> 48), uint16(v >> 32), uint16(v >> 16), uint16(v)}
+		v := binary.BigEndian.Uint64(row[8*x : 8*x+8])
+		p := &line[x]
+		p[0], p[1], p[2], p[3] = uint16(v>>48), uint16(v>>32), uint16(v>>16), uint16(v)
 		if a := uint32(p[3]); straight && a != 65535 {
 			for c, v := range p[:3] {
 				p[c] = uint16((uint32(v)*a + 32767) / 65535)
 			}
 		}
-		line[x] = p
 	}
 }
 

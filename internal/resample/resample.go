@@ -41,17 +41,28 @@ func Resize(img image.Image, size image.Point, f imaging.ResampleFilter) image.I
 	return out
 }
 
-// Work is how many bytes Resize allocates at most beside its result, for a
-// picture with that many bytes per pixel (1 to 8).
-func Work(from, to image.Point, pixel int, f imaging.ResampleFilter) int64 {
+// Bytes is what Resize allocates at most for a picture whose result has that
+// many bytes per pixel: for the result, and beside it while it works.
+func Bytes(from, to image.Point, f imaging.ResampleFilter, pixel int64) (result, work int64) {
+	result = int64(to.X) * int64(to.Y) * pixel
+	work = int64(from.X)*(4+16) + int64(to.X)*8 // a row as it is read and as it is convolved
 	if f.Support <= 0 || from == to {
-		return int64(to.X+from.X) * 8
+		return result, work
 	}
-	x, y := span(from.X, to.X, f), span(from.Y, to.Y, f)
-	weights := int64(to.X)*int64(8*x+tapBytes) + int64(to.Y)*int64(8*y+tapBytes)
-	rows := int64(y+1) * int64(to.X*pixel+2*cacheLine)
-	line := int64(from.X) * (4 + 16) // a row as it is read and as it is convolved
-	return weights + rows + line
+	x, y := int64(span(from.X, to.X, f)), int64(span(from.Y, to.Y, f))
+	work += int64(to.X)*(8*x+tapBytes) + int64(to.Y)*(8*y+tapBytes)
+	work += (y + 1) * (int64(to.X)*pixel + 4*cacheLine)
+	return result, work
+}
+
+// PixelBytes is how many bytes a pixel of Resize's result has at most, for a
+// picture from a file of that format, as imageio names it.
+func PixelBytes(format string) int64 {
+	switch format {
+	case "jpeg", "webp", "gif", "bmp": // which have 8 bits
+		return 4
+	}
+	return 8
 }
 
 // nearest takes the pixel at each new pixel's centre.

@@ -127,3 +127,53 @@ func blacken(m *image.NRGBA) {
 		}
 	}
 }
+
+var lanczos = imaging.Lanczos
+
+func fill(m *image.RGBA) *image.RGBA {
+	for i := range m.Pix {
+		m.Pix[i] = uint8(i * i >> 7)
+		if i%4 == 3 {
+			m.Pix[i] = 255
+		}
+	}
+	return m
+}
+
+// BenchmarkResize takes a photograph's size to a thumbnail's and to twice its
+// size. Run it with -cpu 1: imaging takes what it gets.
+func BenchmarkResize(b *testing.B) {
+	big := fill(image.NewRGBA(image.Rect(0, 0, 4000, 3000)))
+	small := fill(image.NewRGBA(image.Rect(0, 0, 512, 512)))
+	gray := image.NewGray(big.Rect)
+	deep := image.NewRGBA64(big.Rect)
+	straight := &image.NRGBA{Pix: append([]uint8(nil), big.Pix...), Stride: big.Stride, Rect: big.Rect}
+	for i := 3; i < len(straight.Pix); i += 4 {
+		straight.Pix[i] = uint8(i)
+	}
+	thumb, twice := image.Pt(512, 384), image.Pt(1024, 1024)
+	for _, c := range []struct {
+		name string
+		img  image.Image
+		size image.Point
+		f    imaging.ResampleFilter
+	}{
+		{"rgba/down/lanczos", big, thumb, lanczos}, {"rgba/down/bilinear", big, thumb, imaging.Linear},
+		{"rgba/down/box", big, thumb, imaging.Box},
+		{"rgba/up/lanczos", small, twice, lanczos}, {"nrgba/down/lanczos", straight, thumb, lanczos},
+		{"gray/down/lanczos", gray, thumb, lanczos}, {"rgba64/down/lanczos", deep, thumb, lanczos},
+	} {
+		b.Run(c.name+"/forgepipe", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				resample.Resize(c.img, c.size, c.f)
+			}
+		})
+		b.Run(c.name+"/imaging", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				imaging.Resize(c.img, c.size.X, c.size.Y, c.f)
+			}
+		})
+	}
+}
