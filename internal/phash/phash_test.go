@@ -425,14 +425,36 @@ func TestVeryLongPictures(t *testing.T) {
 	}
 }
 
-func TestPDQTakesSomeRowsOfMemory(t *testing.T) {
-	for _, img := range []image.Image{image.NewRGBA(image.Rect(0, 0, 2000, 1500)), image.NewYCbCr(image.Rect(0, 0, 2000, 1500), image.YCbCrSubsampleRatio420)} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		phash.PDQ(img)
-		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > 256<<10 {
-			t.Errorf("%T: %d bytes allocated", img, n)
+func TestMemoryIsWhatBytesSays(t *testing.T) {
+	r := image.Rect(0, 0, 2000, 1500)
+	clear := image.NewNRGBA(r)
+	clear.Pix[3] = 1
+	wide := image.NewNRGBA64(r)
+	wide.Pix[7] = 1
+	for _, tt := range []struct {
+		img   image.Image
+		pixel int64
+		alpha bool
+	}{
+		{image.NewRGBA(r), 4, false}, {image.NewYCbCr(r, image.YCbCrSubsampleRatio420), 4, false},
+		{clear, 4, true}, {wide, 8, true}, {image.NewPaletted(r, color.Palette{color.Transparent}), 4, true},
+	} {
+		for name, f := range map[string]func(){
+			"PDQ":   func() { phash.PDQ(tt.img) },
+			"PHash": func() { phash.PHash(tt.img) },
+			"DHash": func() { phash.DHash(tt.img) },
+		} {
+			most := phash.Bytes(r.Size(), tt.pixel, tt.alpha)
+			if name == "PDQ" {
+				most = phash.PDQBytes(r.Size())
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			f()
+			runtime.ReadMemStats(&after)
+			if n := int64(after.TotalAlloc - before.TotalAlloc); n > most+32<<10 {
+				t.Errorf("%s of %T: %d bytes allocated, and at most %d said", name, tt.img, n, most)
+			}
 		}
 	}
 }
