@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -179,22 +178,4 @@ func packedOf(img image.Image) (packed, bool) {
 // version may give other pixels.
 func Decoder() string { return "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion() }
 
-// Encoder names the encoder with its version, for fingerprints: another version
-// may give other bytes for the same pixels.
-func Encoder() string { return "image/png " + runtime.Version() + " BestSpeed" }
-
-var xImageVersion = sync.OnceValue(func() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == "golang.org/x/image" {
-			for m.Replace != nil {
-				m = m.Replace
-			}
-			return m.Version
-		}
-	}
-	return "unknown"
-})
+var xImageVersion = sync.OnceValue(func() string { return moduleVersion("golang.org/x/image") })
