@@ -508,9 +508,13 @@ func TestPNGSeesEveryTransparentPixel(t *testing.T) {
 	for _, img := range []canvas{image.NewRGBA(r), image.NewNRGBA(r), image.NewRGBA64(r), image.NewNRGBA64(r), image.NewNRGBA(r).SubImage(r).(canvas)} {
 		white := color.NRGBA64{0xffff, 0xffff, 0xffff, 0xffff}
 		draw.Draw(img, r, image.NewUniform(white), image.Point{}, draw.Src)
-		for i := range w * h {
-			x, y := i%w, i/w
-			img.Set(x, y, color.NRGBA64{0xffff, 0xffff, 0xffff, 0xfeff})
+		for i := range 2 * w * h {
+			x, y := i/2%w, i/2/w
+			alpha := uint16(0xfeff)
+			if _, _, _, a := img.ColorModel().Convert(color.NRGBA64{A: 0xfffe}).RGBA(); i%2 == 1 && a == 0xfffe {
+				alpha = 0xfffe
+			}
+			img.Set(x, y, color.NRGBA64{0xffff, 0xffff, 0xffff, alpha})
 			for crop, want := range map[image.Rectangle]int{
 				r: pngRGBA, image.Rect(0, 0, x, h): pngRGB, image.Rect(x+1, 0, w, h): pngRGB, image.Rect(x, y, w, h): pngRGBA,
 			} {
@@ -778,7 +782,6 @@ func TestPNGKeepsNothing(t *testing.T) {
 		t.Errorf("it allocated %d bytes", n)
 	}
 	theImage, theWriter := weak.Make(img), weak.Make(w)
-	img, w = nil, nil
 	runtime.GC() // what lies in pools survives one
 	if theImage.Value() != nil || theWriter.Value() != nil {
 		t.Error("the encoder holds on to the picture or the writer")
