@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,8 @@ type node struct {
 	coster    Coster
 	writer    bool
 	stateful  bool
+	serial    bool
+	turn      sync.Mutex   // of the calls of a serial stage
 	identity  []byte       // stage, version and configuration, when its results may be cached
 	needs     []string     // attributes that its results depend on
 	held      *parking     // of a barrier
@@ -63,7 +66,7 @@ func newNode(r *run, s *Step, position int) *node {
 	if n.workers <= 0 {
 		n.workers = runtime.GOMAXPROCS(0)
 	}
-	if _, ok := s.Stage.(Serial); ok {
+	if _, n.serial = s.Stage.(Serial); n.serial {
 		n.workers = 1
 	}
 	if s.Info.Pure {
