@@ -175,7 +175,14 @@ func packedOf(img image.Image) (packed, bool) {
 }
 
 // Decoder names the decoders with their versions, for fingerprints: another
-// version may give other pixels.
-func Decoder() string { return "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion() }
+// version may give other pixels. Even with libturbojpeg, image/jpeg decodes what
+// that does not take.
+func Decoder() string {
+	plain := "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion()
+	if t, err := turboLibrary(); err == nil {
+		return "libturbojpeg " + t.version + "; " + plain
+	}
+	return plain
+}
 
 var xImageVersion = sync.OnceValue(func() string { return moduleVersion("golang.org/x/image") })

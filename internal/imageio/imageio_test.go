@@ -8,7 +8,6 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"math"
@@ -208,16 +207,6 @@ func TestOrientation(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// 4:2:2 becomes 4:4:0 when rows and columns are exchanged.
-func TestOrientationKeepsPlanes(t *testing.T) {
-	data := rawJPEG(32, 16, false, component{1, 2, 1}, component{2, 1, 1}, component{3, 1, 1})
-	_, img := decode(t, jpegWithEXIF(data, exif(6, binary.BigEndian)))
-	m, ok := img.(*image.YCbCr)
-	if !ok || m.SubsampleRatio != image.YCbCrSubsampleRatio440 || m.Rect != image.Rect(0, 0, 16, 32) {
-		t.Errorf("%T %v", img, img.Bounds())
 	}
 }
 
@@ -490,9 +479,10 @@ func TestKnownExtension(t *testing.T) {
 	}
 }
 
-// DecodePeak is what a progressive file really takes: all its coefficients
-// beside its pixels.
+// DecodePeak is what the standard library really takes, which needs more: of a
+// progressive file all its coefficients beside its pixels.
 func TestPeakOfProgressive(t *testing.T) {
+	defer imageio.WithoutLibrary()()
 	c := []component{{1, 2, 2}, {2, 1, 1}, {3, 1, 1}}
 	lim := imageio.DefaultLimits()
 	for _, progressive := range []bool{false, true} {
@@ -503,12 +493,12 @@ func TestPeakOfProgressive(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if _, err := jpeg.Decode(bytes.NewReader(data)); err != nil {
+		if _, err := imageio.Decode(data, h, lim); err != nil {
 			t.Fatal(err)
 		}
 		runtime.ReadMemStats(&after)
 		took := int64(after.TotalAlloc - before.TotalAlloc)
-		if took < h.DecodePeak || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
+		if took < h.DecodePeak*9/10 || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
 			t.Errorf("progressive %v: allocated %d, DecodePeak says %d", progressive, took, h.DecodePeak)
 		}
 	}
