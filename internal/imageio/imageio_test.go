@@ -419,8 +419,9 @@ func TestKnownExtension(t *testing.T) {
 	}
 }
 
-// DecodePeak is what the standard library really takes, which needs more: of a
-// progressive file all its coefficients beside its pixels.
+// DecodePeak covers what the standard library really takes, of a progressive file
+// all its coefficients beside its pixels, and not much more: half as much again
+// for libturbojpeg's.
 func TestPeakOfProgressive(t *testing.T) {
 	defer imageio.WithoutLibrary()()
 	c := []component{{1, 2, 2}, {2, 1, 1}, {3, 1, 1}}
@@ -438,7 +439,7 @@ func TestPeakOfProgressive(t *testing.T) {
 		}
 		runtime.ReadMemStats(&after)
 		took := int64(after.TotalAlloc - before.TotalAlloc)
-		if took < h.DecodePeak*9/10 || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
+		if took < h.DecodePeak*7/10 || took > h.DecodePeak {
 			t.Errorf("progressive %v: allocated %d, DecodePeak says %d", progressive, took, h.DecodePeak)
 		}
 	}
@@ -460,8 +461,7 @@ func TestEncodePNG(t *testing.T) {
 				t.Error("other bytes for the same pixels")
 			}
 			_, back := decode(t, first.Bytes())
-			want := img
-			same(t, back, want)
+			same(t, back, img)
 
 			// A crop gives its own pixels.
 			crop := image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy())
@@ -476,7 +476,7 @@ func TestEncodePNG(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, back = decode(t, first.Bytes())
-			same(t, back, want.(subImager).SubImage(crop))
+			same(t, back, img.(subImager).SubImage(crop))
 		})
 	}
 	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5))); err == nil {
@@ -508,10 +508,6 @@ func TestEncodePNGKeepsType(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := img.ColorModel()
-		switch want {
-		case color.YCbCrModel, color.CMYKModel:
-			want = color.RGBAModel
-		}
 		if _, ok := want.(color.Palette); !ok && c.ColorModel != want {
 			t.Errorf("%s: %T came back with another colour model", s.name, img)
 		}
