@@ -12,13 +12,10 @@ import (
 	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
-// profile is the least that passes for one.
+// profile is the least that passes for one: noise, and zeros when it is long.
 func profile(size int, space string) []byte {
-	rnd := rand.New(rand.NewPCG(uint64(size), 1))
 	p := make([]byte, size)
-	for i := range p {
-		p[i] = byte(rnd.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(size)}).Read(p[:min(size, 200000)])
 	binary.BigEndian.PutUint32(p, uint32(size))
 	copy(p[16:], space)
 	copy(p[36:], "acsp")
