@@ -302,6 +302,38 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A small file that says it is large is refused before there is room for it.
+func TestTooSmallForItsPixels(t *testing.T) {
+	bigPNG := bytes.Clone(encodePNG(t, opaque(noise(4, 4))))
+	ihdr := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 15000), 15000), 8, 2, 0, 0, 0)
+	copy(bigPNG[8:], chunk("IHDR", ihdr))
+	bigBMP := bytes.Clone(encodeBMP(t, opaque(noise(4, 4))))
+	binary.LittleEndian.PutUint32(bigBMP[18:], 15000)
+	binary.LittleEndian.PutUint32(bigBMP[22:], 15000)
+	bigJPEG := rawJPEG(16, 16, false, component{1, 1, 1}, component{2, 1, 1}, component{3, 1, 1})
+	copy(bigJPEG[bytes.Index(bigJPEG, []byte("\xff\xc0"))+5:], "\x3a\x98\x3a\x98")
+	lim := imageio.DefaultLimits()
+	for name, data := range map[string][]byte{"png": bigPNG, "bmp": bigBMP, "jpeg": bigJPEG} {
+		h, err := imageio.ReadHeader(data, lim)
+		if err != nil || h.Width != 15000 || h.Height != 15000 {
+			t.Fatalf("%s: %+v, %v", name, h, err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = imageio.Decode(data, h, lim)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "are too few for 15000 x 15000 pixels") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%s: allocated %d bytes", name, n)
+		}
+	}
+	// What compresses best is not refused.
+	decode(t, encodePNG(t, image.NewGray(image.Rect(0, 0, 4000, 4000))))
+	decode(t, encodeJPEG(t, image.NewGray(image.Rect(0, 0, 4000, 4000))))
+}
+
 func TestUnsupported(t *testing.T) {
 	rgb := encodeTIFF(t, opaque(noise(4, 4)), tiff.Uncompressed)
 	// x/image/tiff writes entries of 12 bytes; find one and change its value.
