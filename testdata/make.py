@@ -18,8 +18,9 @@ It writes, beside this file:
 
 In formats/expected.json a file has "width" and "height" (upright), "mode" (gray, rgb or rgba), "bits" (8 or 16),
 "icc" (sha256 of its profile, if it has one) and either "sha256", the hash of its pixels from the upper left corner, row
-by row, as R, G, B and A (not multiplied by alpha, black where a GIF is transparent; big endian if 16 bits), or "pixels", a picture in formats-pixels, with
-the difference that is allowed: "most" for every sample, "mean" for the mean of all.
+by row, as R, G, B and A (not multiplied by alpha, black where a GIF is transparent, big endian if 16 bits), or
+"pixels", a picture in formats-pixels, with the difference that is allowed: "most" for every sample, and for some "mean"
+for the mean of all.
 """
 
 import hashlib
@@ -356,15 +357,13 @@ def formats():
                 got[got[..., 3] == 0] = 0
             assert (got == f).all(), name
 
-    def lossy(name, data, most=None, mean=None, icc=None):
+    def lossy(name, data, most, mean=None, icc=None):
         """A file whose pixels are what Pillow decodes, within the tolerance."""
         write(folder / name, data)
         got = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         got = got.convert({"L": "L", "RGBA": "RGBA"}.get(got.mode, "RGB"))
         e = {"width": got.width, "height": got.height, "mode": {"L": "gray", "RGB": "rgb", "RGBA": "rgba"}[got.mode],
-             "bits": 8, "pixels": name + ".png"}
-        if most is not None:
-            e["most"] = most
+             "bits": 8, "pixels": name + ".png", "most": most}
         if mean is not None:
             e["mean"] = mean
         if icc:
@@ -404,23 +403,26 @@ def formats():
     put("png-icc.png", png(rgb, before=chunk(b"iCCP", b"wide\0\0" + zlib.compress(P3, 9))), rgb, icc=P3)
     put("png-called.jpg", png(rgb), rgb)
 
-    # JPEG. The subsampled ones are upsampled differently by different decoders.
+    # JPEG. Decoders differ by a few levels, in their inverse transforms and in how they upsample chroma; image/jpeg with
+    # libjpeg's upsampling is up to 3 from Pillow, 0.11 on average.
+    near = {"most": 4, "mean": 0.25}
+
     def jpeg(x, quality=95, subsampling=0, **options):
         return saved(x, "JPEG", quality=quality, subsampling=subsampling, **options)
 
-    lossy("jpeg-444.jpg", jpeg(im), most=2)
-    lossy("jpeg-422.jpg", jpeg(im, subsampling=1), mean=2)
-    lossy("jpeg-420.jpg", jpeg(im, subsampling=2), mean=2)
+    lossy("jpeg-444.jpg", jpeg(im), **near)
+    lossy("jpeg-422.jpg", jpeg(im, subsampling=1), **near)
+    lossy("jpeg-420.jpg", jpeg(im, subsampling=2), **near)
     ppm = saved(im, "PPM")
     for label, sample in (("411", "4x1,1x1,1x1"), ("440", "1x2,1x1,1x1")):
         data = subprocess.run(["cjpeg", "-quality", "95", "-sample", sample], input=ppm, capture_output=True, check=True).stdout
-        lossy(f"jpeg-{label}.jpg", data, mean=3 if label == "411" else 2)
-    lossy("jpeg-progressive.jpg", jpeg(im, progressive=True), most=2)
-    lossy("jpeg-restart.jpg", jpeg(im, restart_marker_blocks=3), most=2)
-    lossy("jpeg-gray.jpg", saved(im.convert("L"), "JPEG", quality=95), most=2)
-    lossy("jpeg-icc.jpg", jpeg(im, icc_profile=P3), most=2, icc=P3)
+        lossy(f"jpeg-{label}.jpg", data, **near)
+    lossy("jpeg-progressive.jpg", jpeg(im, progressive=True), **near)
+    lossy("jpeg-restart.jpg", jpeg(im, restart_marker_blocks=3), **near)
+    lossy("jpeg-gray.jpg", saved(im.convert("L"), "JPEG", quality=95), **near)
+    lossy("jpeg-icc.jpg", jpeg(im, icc_profile=P3), **near, icc=P3)
     for o in range(1, 9):
-        lossy(f"jpeg-orientation{o}.jpg", jpeg_with(jpeg(turned_back(im, o)), app1(o)), most=2)
+        lossy(f"jpeg-orientation{o}.jpg", jpeg_with(jpeg(turned_back(im, o)), app1(o)), **near)
     k = 60 + xx.astype(np.int32)
     cmyk = np.dstack([255 - rgb.astype(np.int32), k]).clip(0, 255).astype(np.uint8)
     as_cmyk = Image.frombytes("CMYK", (w, h), cmyk.tobytes())
@@ -439,8 +441,8 @@ def formats():
     put("webp-lossless.webp", saved(im, "WEBP", lossless=True), rgb)
     with_alpha = Image.fromarray(rgba)
     put("webp-lossless-alpha.webp", saved(with_alpha, "WEBP", lossless=True, exact=True), rgba)
-    lossy("webp-lossy.webp", saved(im, "WEBP", quality=90), mean=3)
-    lossy("webp-lossy-alpha.webp", saved(with_alpha, "WEBP", quality=90, exact=True), mean=3)
+    lossy("webp-lossy.webp", saved(im, "WEBP", quality=90), most=2)
+    lossy("webp-lossy-alpha.webp", saved(with_alpha, "WEBP", quality=90, exact=True), most=2)
 
     # TIFF
     put("tiff-rgb.tif", tiff(rgb), rgb)

@@ -54,7 +54,7 @@ func emitted(t *testing.T, dir string, more map[string]any) (stagetest.Emitted, 
 		if in.LQ == nil {
 			continue
 		}
-		if want := filepath.Join(dir, "lq", in.LQ.Name); in.LQ.Path != want || in.Path != filepath.Join(dir, "hq", in.Name) || in.Scale != 4 {
+		if !strings.HasSuffix(in.LQ.Path, filepath.Join(filepath.Base(dir), "lq", in.LQ.Name)) || !strings.HasSuffix(in.Path, filepath.Join(filepath.Base(dir), "hq", in.Name)) || in.Scale != 4 {
 			t.Errorf("%q is at %q, its companion %q at %q with scale %d", in.Name, in.Path, in.LQ.Name, in.LQ.Path, in.Scale)
 		}
 		found[in.Name] = in.LQ.Name
@@ -359,5 +359,25 @@ func TestEmitStopsWhenTold(t *testing.T) {
 	n := 0
 	if err := s.Emit(ctx, func(pipeline.Input) error { n++; cancel(); return nil }); !errors.Is(err, context.Canceled) || n != 1 {
 		t.Errorf("Emit gave %v after %d inputs", err, n)
+	}
+}
+
+// The pairs of the test data, whole and broken.
+func TestTestdata(t *testing.T) {
+	const testdata = "../../testdata"
+	e, found, _, s := emitted(t, testdata+"/pairs", nil)
+	want := map[string]string{"0001.jpg": "0001.png", "0002.jpg": "0002.png", "0003.png": "0003.png", "more/0004.jpg": "more/0004.png"}
+	if !maps.Equal(found, want) || s.Out != 4 || s.Quarantined != 0 || !slices.Equal(e.Sidecars["0001.jpg"], []string{"0001.txt"}) {
+		t.Errorf("pairs %q, out %d, failed %v, sidecars %q", found, s.Out, s.Failed, e.Sidecars)
+	}
+	_, _, b, s := emitted(t, testdata+"/pairs-broken", nil)
+	failed := b.Messages(pipeline.EventFailed)
+	for name, cause := range map[string]string{"mismatch.png": "64 x 44 is not 4 times 15 x 11", "alone.png": "no low-quality companion", "../lq/orphan.png": "without its image"} {
+		if !strings.Contains(failed[name], cause) {
+			t.Errorf("%s failed with %q, want %q", name, failed[name], cause)
+		}
+	}
+	if s.Out != 1 || s.Quarantined != 3 {
+		t.Errorf("out %d, quarantined %d, want 1 and 3", s.Out, s.Quarantined)
 	}
 }
