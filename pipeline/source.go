@@ -495,12 +495,13 @@ func (f *family) data(raw []byte) ([]byte, error) {
 }
 
 // scaled decodes the source's picture at a smaller scale, for one caller; nil
-// when it is better taken from the whole one.
+// when the format has none. It does so also when the whole picture is there
+// already: the result must not depend on who looked before.
 func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) {
 	b := f.buf
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.img != nil || b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
+	if b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
