@@ -7,7 +7,6 @@ import (
 	"image"
 	"runtime/debug"
 
-	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
 )
 
@@ -39,6 +38,10 @@ func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
 	// The stage may write to the slice it gets: batch is needed to check its
 	// answer.
 	w.in = append(w.in[:0], batch...)
+	if w.serial {
+		w.turn.Lock()
+		defer w.turn.Unlock()
+	}
 	o.out, o.err = w.Stage.Process(ctx, w.in)
 	return o
 }
@@ -87,8 +90,8 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 		w.out = append(w.out, it)
 		return nil
 	}
-	if n.img != nil && it.pair != nil && n.img.Bounds().Size() != it.pic.rect.Size() {
-		n.err = errors.New("a pair's picture cannot get another size without its companion")
+	if n.err == nil {
+		n.err = it.checkPictures()
 	}
 	if n.err != nil && n.parent == nil {
 		// A failed item takes what was derived from it along: half a result is
@@ -104,6 +107,7 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 		if w.held == nil {
 			return w.bug("holds %s, but it is no barrier", it.id)
 		}
+		w.remember(it)
 		w.commit(it)
 		return w.held.add(ctx, it)
 	case n.err != nil:
@@ -162,8 +166,8 @@ func (w *worker) checkKeys(it *Item, derived []*Item) error {
 // commit takes over what the attempt said about the item.
 func (w *worker) commit(it *Item) {
 	n := &it.next
-	if n.img != nil {
-		w.replacePixels(it)
+	if n.hq != nil || n.lq != nil {
+		w.replacePictures(it)
 	}
 	if len(n.attrs) > 0 {
 		it.attrs = mergeAttributes(it.attrs, n.attrs)
@@ -174,39 +178,95 @@ func (w *worker) commit(it *Item) {
 	if len(n.outputs) > 0 {
 		it.outputs = append(it.outputs, n.outputs...)
 	}
+	if len(n.taken) > 0 {
+		it.taken = append(it.taken, n.taken...)
+	}
 }
 
-// replacePixels gives the item a buffer of its own.
-func (w *worker) replacePixels(it *Item) {
-	img := it.next.img
-	old := it.pic
-	b := &buffer{img: img, bytes: imageio.Bytes(img)}
-	if w.run.opts.Check {
-		b.sum = pixelSum(img)
+// checkPictures says what is wrong with the pictures that the attempt set.
+func (it *Item) checkPictures() error {
+	n := &it.next
+	scale := n.scale
+	switch {
+	case n.lq == nil && it.pair != nil && n.hq != nil && n.hq.size != it.pic.rect.Size():
+		return errors.New("a pair's picture cannot get another size without its companion")
+	case n.lq == nil:
+		return nil
+	case scale == 0 && it.pair == nil:
+		return errors.New("the item has no low-quality companion that could be replaced")
+	case scale == 0:
+		scale = it.pair.scale
+	case it.pair != nil:
+		return errors.New("the item has a low-quality companion already")
 	}
-	b.retain()
-	// The bytes are there already: say so, also where that passes the limit.
-	b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
-	b.lease.Resize(b.bytes)
-	size := img.Bounds().Size()
-	if old.rect.Size() != size || it.next.parent != nil {
-		it.grid = Grid{}
+	if hq, lq := it.Size(), n.lq.size; scale < 1 || lq.Mul(scale) != hq {
+		return fmt.Errorf("the pair does not fit: %d x %d is not %d times %d x %d", hq.X, hq.Y, scale, lq.X, lq.Y)
 	}
+	return nil
+}
+
+// replacePictures gives the item buffers of its own for what is new.
+func (w *worker) replacePictures(it *Item) {
+	n := &it.next
 	from := it
-	if p := it.next.parent; p != nil {
-		from = p
+	if n.parent != nil {
+		from = n.parent
 	}
-	key, ok := w.resultKey(from)
+	// What the pictures are is known by what they were made from.
+	key, known := w.resultKey(from)
+	if from.next.known && from.next.redo == nil {
+		from.next.redo = newRedo(w.node, from)
+	}
+	redo := from.next.redo
+	old := it.pic.buf
+	var icc []byte
+	if from.pic.buf != nil {
+		icc = from.pic.buf.profile()
+	}
+	if n.hq != nil {
+		if it.pic.rect.Size() != n.hq.size || n.parent != nil {
+			it.grid = Grid{}
+		}
+		it.pic = w.newPicture(n.hq, icc, redo, product{key: derivation(from, it)})
+		it.attrs, it.vectors = nil, nil
+		if old != nil {
+			defer old.release()
+		}
+	}
+	if n.lq != nil {
+		scale := n.scale
+		if it.pair != nil {
+			scale = it.pair.scale
+			defer it.pair.pic.buf.release()
+		}
+		it.pair = &pairing{pic: w.newPicture(n.lq, icc, redo, product{key: derivation(from, it), lq: true}), scale: scale}
+	}
 	it.origin = origin{}
-	if ok {
+	if known {
 		it.origin = sum([]byte("pixels"), key[:], []byte(it.Lineage()))
 	}
-	it.pic = picture{buf: b, rect: image.Rectangle{Max: size}}
-	it.weight = b.bytes
-	it.attrs, it.vectors = nil, nil
-	if old.buf != nil {
-		old.buf.release()
+	it.weight = it.pic.weight()
+	if it.pair != nil {
+		it.weight += it.pair.pic.weight()
 	}
+}
+
+// newPicture puts a picture that a stage made, or is going to make again, into
+// a buffer that the caller uses.
+func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) picture {
+	b := &buffer{img: m.img, icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: m.bytes}
+	// The bytes are there already, or replay has waited for them: say so, also
+	// where that passes the limit.
+	b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
+	b.lease.Resize(m.bytes)
+	switch {
+	case m.img == nil:
+		redo.promise(b, what, m)
+	case w.run.opts.Check:
+		b.sum = pixelSum(m.img)
+	}
+	b.retain()
+	return picture{buf: b, rect: image.Rectangle{Max: m.size}}
 }
 
 func (w *worker) checkPixels(batch []*Item) error {
@@ -224,33 +284,48 @@ func (w *worker) checkPixels(batch []*Item) error {
 
 // flush lets a barrier emit what it held.
 func (n *node) flush(ctx context.Context) error {
-	if n.barrier == nil || n.run.draining() || n.run.dry != nil || !n.run.listed.Load() {
+	if n.barrier == nil || n.run.draining() || !n.run.listed.Load() {
 		return nil
 	}
-	w := worker{node: n}
-	c := &call{stage: n.ID}
-	var held, emitted int64
+	w := worker{node: n, flushing: true}
+	switch d := n.run.dry; {
+	case d == nil:
+	case n.writer || n.identity == nil: // has held nothing
+		return nil
+	case n.unsure.Load():
+		return d.pass(ctx, &w)
+	}
+	var c, emitting *call // the pass that is going on, and the one that emits
+	var last *Item        // emitted
+	var emitted int64
 	items := func(yield func(*Item, error) bool) {
+		pass := &call{stage: n.ID}
 		for it, err := range n.held.items(ctx) {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
+			c = pass
 			it.call.Store(c)
 			it.next = change{}
-			held++
-			if !yield(it, nil) {
+			more := yield(it, nil)
+			if it != last { // which is somebody else's by now
+				it.call.Store(nil)
+				it.release()
+			}
+			if !more {
 				return
 			}
 		}
 	}
 	emit := func(it *Item) error {
 		switch {
-		case it == nil || it.call.Load() != c || it.next.returned:
-			return n.bug("emits an item that it did not hold, or emits it twice")
+		case it == nil || it == last || c == nil || it.call.Load() != c || emitting != nil && emitting != c:
+			return n.bug("emits an item that it does not hold, twice, or in a second pass")
 		case it.next.held || it.next.derived != nil:
 			return n.bug("holds or derives from %s in Flush", it.id)
 		}
+		emitting, last = c, it
 		it.next.returned = true
 		emitted++
 		w.out = w.out[:0]

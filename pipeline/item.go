@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
 // Item is one image on its way: identity, pixels, attributes, vectors and
@@ -26,9 +29,10 @@ type Item struct {
 	pair    *pairing
 	attrs   []Attribute
 	vectors []Vector
-	outputs []string // absolute paths of the files written from it
-	weight  int64    // bytes it counts for in queues
-	maybe   bool     // in a dry run: what happens from here on is not known
+	outputs []string  // absolute paths of the files written from it
+	taken   []Sidecar // of other items (AddSidecar)
+	weight  int64     // bytes it counts for in queues
+	maybe   bool      // in a dry run: what happens from here on is not known
 
 	call atomic.Pointer[call] // the attempt it is in
 	next change               // what this attempt has said so far
@@ -45,7 +49,9 @@ type change struct {
 	attrs    []Attribute
 	vectors  []Vector
 	outputs  []string
-	img      image.Image
+	taken    []Sidecar
+	hq, lq   *made
+	scale    int // of a companion that is new
 	rejected bool
 	reason   string
 	values   []Attribute
@@ -55,7 +61,20 @@ type change struct {
 	held     bool
 	returned bool
 	known    bool  // replayed from the cache
+	redo     *redo // makes the pictures of a replayed result
 	parent   *Item // set on derived items
+}
+
+// made is a picture that a stage made. img is nil when the result was replayed
+// from the cache: then it is made again when somebody wants to see it.
+type made struct {
+	img   image.Image
+	size  image.Point
+	bytes int64
+}
+
+func newMade(img image.Image) *made {
+	return &made{img: img, size: img.Bounds().Size(), bytes: imageio.Bytes(img)}
 }
 
 func (c *change) terminal() bool { return c.rejected || c.err != nil || c.held }
@@ -77,21 +96,21 @@ func (it *Item) Source() SourceInfo {
 	return SourceInfo{
 		Name: f.name, Path: f.path, Size: f.size, Format: string(f.header.Format),
 		Width: f.header.Width, Height: f.header.Height,
-		Sidecars: f.sidecars, KeepExtension: f.keepExt,
+		Sidecars: it.sidecars(), KeepExtension: f.keepExt, SHA256: f.hash,
 	}
 }
 
 // Size is the item's width and height in pixels, upright.
 func (it *Item) Size() image.Point {
-	if it.next.img != nil {
-		return it.next.img.Bounds().Size()
+	if it.next.hq != nil {
+		return it.next.hq.size
 	}
 	return it.pic.rect.Size()
 }
 
 // Grid tells where the item lies on the source's 8x8 block lattice.
 func (it *Item) Grid() Grid {
-	if it.next.img != nil && it.next.img.Bounds().Size() != it.pic.rect.Size() {
+	if it.next.hq != nil && it.next.hq.size != it.pic.rect.Size() {
 		return Grid{}
 	}
 	return it.grid
@@ -100,17 +119,33 @@ func (it *Item) Grid() Grid {
 // Unchanged reports whether the item still is the source file's picture, whole
 // and with the samples it was decoded with, so that copying the file keeps it.
 func (it *Item) Unchanged() bool {
-	return it.next.img == nil && it.fam.path != "" && it.pic.buf == it.fam.buf && it.Lineage() == ""
+	return it.next.hq == nil && it.fam.path != "" && it.pic.buf == it.fam.buf && it.Lineage() == ""
 }
 
 // Frame decodes the picture, once for all items that share it, and returns the
 // item's part of it. The pixels are shared: a stage that wants to change them
 // makes a copy and calls SetImage. Errors are the item's: pass them to Fail.
 func (it *Item) Frame(ctx context.Context) (*Frame, error) {
-	if it.next.img != nil {
-		return &Frame{Image: it.next.img}, nil
+	if it.next.hq != nil {
+		return &Frame{Image: it.next.hq.img, ICC: it.pic.buf.profile()}, nil
 	}
 	return it.pic.frame(ctx, it.fam.check())
+}
+
+// ScaledFrame is Frame for a stage that is going to make the picture smaller:
+// an unchanged JPEG is decoded at the smallest of the scales n/8 at which both
+// sides are still at least those of least, which takes a fraction of the time
+// and gives other samples than decoding and filtering. For others it is what
+// Frame gives.
+func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, error) {
+	if !it.Unchanged() {
+		return it.Frame(ctx)
+	}
+	f, err := it.fam.scaled(ctx, least)
+	if f != nil || err != nil {
+		return f, err
+	}
+	return it.Frame(ctx)
 }
 
 // Pair reports the integer scale of the item's low-quality companion, and
@@ -229,8 +264,34 @@ func (it *Item) SetVector(v Vector) { it.next.vectors = append(it.next.vectors, 
 
 // SetImage replaces the picture. The image belongs to the engine from then on.
 // Attributes and vectors describe pixels, so those set before are gone; of the
-// block lattice nothing is left unless the size stays the same.
-func (it *Item) SetImage(img image.Image) { it.next.img = img }
+// block lattice nothing is left unless the size stays the same. The colour
+// profile stays. The picture of a pair must keep its size; see SetImages.
+func (it *Item) SetImage(img image.Image) { it.next.hq = newMade(img) }
+
+// SetImages replaces both pictures of a pair, as SetImage does the one of a
+// single item. The scale between them must stay.
+func (it *Item) SetImages(hq, lq image.Image) {
+	it.next.hq, it.next.lq = newMade(hq), newMade(lq)
+}
+
+// SetPair gives an item that has none a low-quality companion, scale times
+// smaller than its picture in both directions. It may be called together with
+// SetImage, whose picture it then belongs to. Attributes and vectors stay: they
+// describe the item's own picture.
+func (it *Item) SetPair(lq image.Image, scale int) {
+	it.next.lq, it.next.scale = newMade(lq), scale
+}
+
+// AddSidecar makes a file of another item's travel with this one, as the
+// caption of a duplicate that goes.
+func (it *Item) AddSidecar(s Sidecar) { it.next.taken = append(it.next.taken, s) }
+
+func (it *Item) sidecars() []Sidecar {
+	if len(it.taken)+len(it.next.taken) == 0 {
+		return it.fam.sidecars
+	}
+	return slices.Concat(it.fam.sidecars, it.taken, it.next.taken)
+}
 
 // Derive makes a new item from this one, to be returned from Process beside or
 // instead of it. The key names the derivation within this item and becomes
@@ -242,10 +303,7 @@ func (it *Item) SetImage(img image.Image) { it.next.img = img }
 // described other pixels, but its source, its sidecars and its source.*
 // attributes.
 func (it *Item) Derive(key string, px Pixels) *Item {
-	d := &Item{id: it.id + "@" + EscapeID(key), fam: it.fam, maybe: it.maybe}
-	d.call.Store(it.call.Load())
-	d.next.parent = it
-	it.next.derived = append(it.next.derived, d)
+	d := it.derive(key)
 	switch {
 	case key == "":
 		d.next.err = errors.New("a derivation needs a key")
@@ -256,14 +314,14 @@ func (it *Item) Derive(key string, px Pixels) *Item {
 	}
 	if px.img != nil {
 		d.pic = picture{rect: image.Rectangle{Max: px.img.Bounds().Size()}}
-		d.next.img = px.img
+		d.next.hq = newMade(px.img)
 		return d
 	}
 	if whole := (image.Rectangle{Max: it.Size()}); !px.rect.In(whole) || px.rect.Empty() {
 		d.next.err = fmt.Errorf("the crop %v does not lie inside the picture %v", px.rect, whole)
 		return d
 	}
-	if it.next.img != nil {
+	if it.next.hq != nil {
 		d.next.err = errors.New("a crop of a picture that this call replaced is not possible: derive with FromImage")
 		return d
 	}
@@ -284,6 +342,14 @@ func (it *Item) Derive(key string, px Pixels) *Item {
 		}
 		d.pair = &pairing{pic: p.pic.crop(r), scale: s}
 	}
+	return d
+}
+
+func (it *Item) derive(key string) *Item {
+	d := &Item{id: it.id + "@" + EscapeID(key), fam: it.fam, maybe: it.maybe}
+	d.call.Store(it.call.Load())
+	d.next.parent = it
+	it.next.derived = append(it.next.derived, d)
 	return d
 }
 
@@ -336,6 +402,8 @@ type SourceInfo struct {
 	// KeepExtension says that another source has the same stem, so that both
 	// keep their extension in the names of what is made of them.
 	KeepExtension bool
+	// SHA256 is the hash of the file's bytes; zero when it is not known.
+	SHA256 [32]byte
 }
 
 func mergeAttributes(dst, set []Attribute) []Attribute {

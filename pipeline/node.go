@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,9 +33,12 @@ type node struct {
 	coster    Coster
 	writer    bool
 	stateful  bool
+	serial    bool
+	turn      sync.Mutex   // of the calls of a serial stage
 	identity  []byte       // stage, version and configuration, when its results may be cached
 	needs     []string     // attributes that its results depend on
 	held      *parking     // of a barrier
+	unsure    atomic.Bool  // in a dry run: some items' results are not known here
 	parked    *parking     // where its output waits for the next phase; nil within a phase
 	active    atomic.Int32 // workers that still run
 	calling   atomic.Int32 // of them, those inside the stage
@@ -63,7 +67,7 @@ func newNode(r *run, s *Step, position int) *node {
 	if n.workers <= 0 {
 		n.workers = runtime.GOMAXPROCS(0)
 	}
-	if _, ok := s.Stage.(Serial); ok {
+	if _, n.serial = s.Stage.(Serial); n.serial {
 		n.workers = 1
 	}
 	if s.Info.Pure {
@@ -140,6 +144,8 @@ type worker struct {
 	todo  []*Item // of it, those that the stage has to see
 	in    []*Item // the copy of todo that the stage gets
 	out   []*Item // passed on
+
+	flushing bool // of a barrier, whose decisions depend on all items
 }
 
 // abandon lets go of items that the run will not finish.

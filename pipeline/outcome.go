@@ -3,10 +3,13 @@ package pipeline
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"image"
 	"math"
 	"slices"
 	"strconv"
+
+	"github.com/forgepipe/forgepipe/memory"
 )
 
 // What a pure stage made of an item is a function of the item's pixels, the
@@ -16,11 +19,14 @@ import (
 
 // outcomeVersion is raised when the layout below changes: old records are then
 // not found.
-const outcomeVersion = 1
+const outcomeVersion = 2
 
 const (
 	outcomePassed byte = 1 << iota
 	outcomeRejected
+	outcomeHeld
+	outcomePicture   // the picture was replaced, or made by FromImage
+	outcomeCompanion // so was the companion
 )
 
 // resultKey identifies what the stage makes of an item; false when that cannot
@@ -67,15 +73,54 @@ func (w *worker) replay(ctx context.Context, it *Item) (bool, error) {
 		it.next = change{} // a damaged record: compute it again
 		return false, nil
 	}
-	w.cached.Add(1)
 	it.next.known = true
+	room, err := w.room(ctx, it.next.newBytes())
+	var over *memory.OversizeError
+	if errors.As(err, &over) {
+		it.next = change{} // processing says it better
+		return false, nil
+	}
+	if err != nil {
+		it.release()
+		return true, err
+	}
+	defer room.Release()
+	w.cached.Add(1)
 	return true, w.account(ctx, it)
 }
 
-// remember stores what the stage made of the item, unless that includes new
-// pixels or a failure, which are not kept.
+// newBytes is what the pictures of a replayed result are going to occupy.
+func (c *change) newBytes() (n int64) {
+	for _, m := range [2]*made{c.hq, c.lq} {
+		if m != nil {
+			n += m.bytes
+		}
+	}
+	for _, d := range c.derived {
+		n += d.next.newBytes()
+	}
+	return n
+}
+
+// room waits for room for pictures that somebody may want to see, as the call
+// that makes them would. What was replayed before goes on first: it could be
+// what has the room.
+func (w *worker) room(ctx context.Context, bytes int64) (*memory.Lease, error) {
+	req := memory.Request{Kind: memory.Residency, Bytes: bytes, Priority: w.priority, Holder: w.ID}
+	if l, ok := w.run.host.TryAcquire(req); ok {
+		return l, nil
+	}
+	if err := w.deliver(ctx); err != nil {
+		return nil, err
+	}
+	w.out = w.out[:0]
+	return w.run.host.Acquire(ctx, req)
+}
+
+// remember stores what the stage made of the item, unless that is a failure. Of
+// new pictures it stores that they were made.
 func (w *worker) remember(it *Item) {
-	if it.next.known || w.identity == nil || w.run.outcomes == nil || it.next.parent != nil {
+	if it.next.known || w.flushing || w.identity == nil || w.run.outcomes == nil || it.next.parent != nil {
 		return
 	}
 	key, ok := w.resultKey(it)
@@ -119,17 +164,27 @@ func encodeOutcome(it *Item) ([]byte, bool) {
 
 func appendOutcome(b []byte, it *Item) ([]byte, bool) {
 	n := &it.next
-	if n.img != nil || n.err != nil || n.held || len(n.outputs) > 0 {
+	if n.err != nil || len(n.outputs)+len(n.taken) > 0 {
 		return nil, false
 	}
 	var flags byte
-	if n.returned {
-		flags |= outcomePassed
-	}
-	if n.rejected {
-		flags |= outcomeRejected
+	for _, f := range []struct {
+		set  bool
+		flag byte
+	}{{n.returned, outcomePassed}, {n.rejected, outcomeRejected}, {n.held, outcomeHeld}, {n.hq != nil, outcomePicture}, {n.lq != nil, outcomeCompanion}} {
+		if f.set {
+			flags |= f.flag
+		}
 	}
 	b = append(b, flags)
+	for _, m := range [2]*made{n.hq, n.lq} {
+		if m != nil {
+			for _, v := range [3]int64{int64(m.size.X), int64(m.size.Y), m.bytes} {
+				b = binary.AppendUvarint(b, uint64(v))
+			}
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(n.scale))
 	b = appendAttributes(b, n.attrs)
 	b = appendVectors(b, n.vectors)
 	b = appendString(b, n.reason)
@@ -149,19 +204,43 @@ func decodeOutcome(it *Item, record []byte) bool {
 		if r.err != nil {
 			return false
 		}
-		d := it.Derive(key, Crop(image.Rect(v[0], v[1], v[0]+v[2], v[1]+v[3])))
+		d := replayDerive(it, key, image.Rect(v[0], v[1], v[0]+v[2], v[1]+v[3]), &r)
 		if d.next.err != nil {
 			return false
 		}
-		readOutcome(&r, d)
 	}
 	return r.err == nil && len(r.b) == 0
+}
+
+// replayDerive makes again what Derive made, as a crop or from a picture.
+func replayDerive(it *Item, key string, crop image.Rectangle, r *reader) *Item {
+	if len(r.b) == 0 || r.b[0]&outcomePicture == 0 {
+		d := it.Derive(key, Crop(crop))
+		if d.next.err == nil {
+			readOutcome(r, d)
+		}
+		return d
+	}
+	d := it.derive(key)
+	d.pic = picture{rect: image.Rectangle{Max: crop.Size()}}
+	readOutcome(r, d)
+	return d
 }
 
 func readOutcome(r *reader, it *Item) {
 	flags := r.byte()
 	it.next.returned = flags&outcomePassed != 0
 	it.next.rejected = flags&outcomeRejected != 0
+	it.next.held = flags&outcomeHeld != 0
+	for _, m := range []struct {
+		flag byte
+		made **made
+	}{{outcomePicture, &it.next.hq}, {outcomeCompanion, &it.next.lq}} {
+		if flags&m.flag != 0 {
+			*m.made = &made{size: image.Pt(int(r.uvarint()), int(r.uvarint())), bytes: int64(r.uvarint())}
+		}
+	}
+	it.next.scale = int(r.uvarint())
 	it.next.attrs = r.attributes()
 	it.next.vectors = r.vectors()
 	it.next.reason = r.string()

@@ -256,7 +256,7 @@ func (r *run) guardInput() {
 
 // ident is what the file's bytes are a function of; zero when not known.
 func (p *publishing) ident() (id [8]byte) {
-	if p.Item == nil || !p.Item.origin.known() || p.Item.next.img != nil {
+	if p.Item == nil || !p.Item.origin.known() || p.Item.next.hq != nil || p.Item.next.lq != nil {
 		return id
 	}
 	s := sum([]byte("file"), p.Item.origin[:], []byte(p.Ident), []byte(p.Part))

@@ -26,6 +26,9 @@ type parking struct {
 	sorter *extsort.Sorter
 	n      atomic.Int64
 	spills atomic.Int64
+	// stagesStay says that the items come back within the same phase, when the
+	// stages before are still open and can make a picture again.
+	stagesStay bool
 }
 
 // parkingMemory is what one parking sorts in memory before it writes a run.
@@ -48,27 +51,9 @@ func (p *parking) len() int64 { return p.n.Load() }
 func (p *parking) add(ctx context.Context, it *Item) error {
 	b := it.fam.encode(nil)
 	b = append(b, boolByte(it.maybe))
-	b = append(b, it.origin[:]...)
-	b = appendAttributes(b, it.attrs)
-	b = appendVectors(b, it.vectors)
-	b = binary.AppendUvarint(b, uint64(len(it.outputs)))
-	for _, o := range it.outputs {
-		b = appendString(b, o)
-	}
-	g := it.grid
-	b = append(b, byte(g.X), byte(g.Y), boolByte(g.Known))
-	b, err := p.addPicture(ctx, b, it.pic, it.fam.buf)
+	b, err := p.addState(ctx, b, it)
 	if err != nil {
 		return fmt.Errorf("parking %s: %w", it.id, err)
-	}
-	if it.pair == nil {
-		b = append(b, 0)
-	} else {
-		b = append(b, 1)
-		b = binary.AppendUvarint(b, uint64(it.pair.scale))
-		if b, err = p.addPicture(ctx, b, it.pair.pic, it.fam.pairBuffer()); err != nil {
-			return fmt.Errorf("parking %s: %w", it.id, err)
-		}
 	}
 	if err := p.sorter.Add(it.id, b); err != nil {
 		return fmt.Errorf("parking %s: %w", it.id, err)
@@ -78,6 +63,26 @@ func (p *parking) add(ctx context.Context, it *Item) error {
 	return nil
 }
 
+// addState writes down what an item is beside its name and source.
+func (p *parking) addState(ctx context.Context, b []byte, it *Item) ([]byte, error) {
+	b = append(b, it.origin[:]...)
+	b = appendAttributes(b, it.attrs)
+	b = appendVectors(b, it.vectors)
+	b = binary.AppendUvarint(b, uint64(len(it.outputs)))
+	for _, o := range it.outputs {
+		b = appendString(b, o)
+	}
+	b = appendSidecars(b, it.taken)
+	g := it.grid
+	b = append(b, byte(g.X), byte(g.Y), boolByte(g.Known))
+	b, err := p.addPicture(ctx, b, it.pic, it.fam.buf)
+	if err != nil || it.pair == nil {
+		return append(b, 0), err
+	}
+	b = binary.AppendUvarint(append(b, 1), uint64(it.pair.scale))
+	return p.addPicture(ctx, b, it.pair.pic, it.fam.pairBuffer())
+}
+
 func boolByte(v bool) byte {
 	if v {
 		return 1
@@ -85,17 +90,29 @@ func boolByte(v bool) byte {
 	return 0
 }
 
-// addPicture writes where the pixels can be had: from the source's buffer, or
-// from a file that holds them.
+// How a parked picture is had again.
+const (
+	fromSource byte = iota // it is a part of the source's
+	fromSpill              // its samples are in a file
+	fromStage              // a stage makes it again
+)
+
+// addPicture writes down how the pixels are had again, and spills those that
+// cannot be had otherwise.
 func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source *buffer) ([]byte, error) {
-	place := func(r image.Rectangle, file string, bytes int64) []byte {
+	place := func(how byte, r image.Rectangle) {
+		b = append(b, how)
 		for _, v := range [4]int{r.Min.X, r.Min.Y, r.Max.X, r.Max.Y} {
 			b = binary.AppendVarint(b, int64(v))
 		}
-		return binary.AppendUvarint(appendString(b, file), uint64(bytes))
 	}
 	if pic.buf == source && source.load != nil {
-		return place(pic.rect, "", 0), nil
+		place(fromSource, pic.rect)
+		return b, nil
+	}
+	if m := pic.buf.promised(); m != nil && p.stagesStay {
+		place(fromStage, pic.rect)
+		return m.encode(ctx, p, b)
 	}
 	f, err := pic.frame(ctx, false)
 	if err != nil {
@@ -113,7 +130,9 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 	if err != nil {
 		return nil, err
 	}
-	return place(image.Rectangle{Max: pic.rect.Size()}, name, imageio.Bytes(f.Image)), nil
+	place(fromSpill, image.Rectangle{Max: pic.rect.Size()})
+	b = binary.AppendUvarint(appendString(b, name), uint64(imageio.Bytes(f.Image)))
+	return appendString(b, string(f.ICC)), nil
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and
@@ -163,50 +182,84 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 func (p *parking) restore(ctx context.Context, r *reader, id string, fam *family) (*Item, error) {
 	it := &Item{id: id, fam: fam}
 	it.maybe = r.byte() == 1
+	p.restoreState(ctx, r, it)
+	if r.err != nil {
+		return nil, fmt.Errorf("BUG: a parked item cannot be read: %w", r.err)
+	}
+	it.retain()
+	return it, nil
+}
+
+func (p *parking) restoreState(ctx context.Context, r *reader, it *Item) {
 	copy(it.origin[:], r.take(16))
 	it.attrs = r.attributes()
 	it.vectors = r.vectors()
 	for range r.count() {
 		it.outputs = append(it.outputs, r.string())
 	}
+	it.taken = r.sidecars()
 	it.grid = Grid{X: int(r.byte()), Y: int(r.byte()), Known: r.byte() == 1}
-	it.pic = p.picture(ctx, r, fam.buf)
+	it.pic = p.picture(ctx, r, it.fam, it.fam.buf)
 	if r.byte() == 1 {
 		it.pair = &pairing{scale: int(r.uvarint())}
-		it.pair.pic = p.picture(ctx, r, fam.pairBuffer())
-	}
-	if r.err != nil {
-		return nil, fmt.Errorf("BUG: a parked item cannot be read: %w", r.err)
+		it.pair.pic = p.picture(ctx, r, it.fam, it.fam.pairBuffer())
 	}
 	it.weight = it.pic.weight()
-	it.retain()
-	return it, nil
 }
 
-func (p *parking) picture(ctx context.Context, r *reader, source *buffer) picture {
+func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *buffer) picture {
+	how := r.byte()
 	var v [4]int
 	for i := range v {
 		v[i] = int(r.varint())
 	}
-	pic := picture{rect: image.Rect(v[0], v[1], v[2], v[3]), buf: source}
-	name, bytes := r.string(), int64(r.uvarint())
-	if name == "" {
-		return pic
+	pic := picture{rect: image.Rect(v[0], v[1], v[2], v[3])}
+	switch how {
+	case fromSource:
+		pic.buf = source
+	case fromSpill:
+		pic.buf = p.spilled(r)
+		p.wait(ctx, pic.buf)
+	case fromStage:
+		m := p.remaking(ctx, r, fam)
+		size := m.want.size
+		pic.buf = &buffer{bytes: m.want.bytes, area: int64(size.X) * int64(size.Y)}
+		if r.err == nil {
+			m.redo.promise(pic.buf, m.what, m.want)
+			p.wait(ctx, pic.buf)
+		}
 	}
-	b := &buffer{bytes: bytes, area: int64(pic.rect.Dx()) * int64(pic.rect.Dy()), room: bytes}
-	b.load = func(context.Context) (image.Image, error) {
+	if b := pic.buf; b != nil && b.area == 0 {
+		b.area = int64(pic.rect.Dx()) * int64(pic.rect.Dy())
+	}
+	return pic
+}
+
+func (p *parking) spilled(r *reader) *buffer {
+	name, bytes, icc := r.string(), int64(r.uvarint()), []byte(r.string())
+	if len(icc) == 0 {
+		icc = nil
+	}
+	b := &buffer{bytes: bytes}
+	b.load = func(context.Context) (image.Image, []byte, error) {
 		f, err := p.dir.Open(name)
 		if err != nil {
-			return nil, fmt.Errorf("reading spilled pixels: %w", err)
+			return nil, nil, fmt.Errorf("reading spilled pixels: %w", err)
 		}
 		defer f.Close()
 		img, err := imageio.ReadRaw(io.Reader(f))
 		if err != nil {
-			return nil, fmt.Errorf("reading spilled pixels: %w", err)
+			return nil, nil, fmt.Errorf("reading spilled pixels: %w", err)
 		}
-		return img, nil
+		return img, icc, nil
 	}
-	req := memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: "spilled pixels"}
+	return b
+}
+
+// wait waits until the picture has room.
+func (p *parking) wait(ctx context.Context, b *buffer) {
+	b.room = b.bytes
+	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: "parked pixels"}
 	var err error
 	if b.lease, err = p.run.host.Acquire(ctx, req); err != nil {
 		// It fitted when it was made; if it does not now, it is had beyond the
@@ -214,8 +267,6 @@ func (p *parking) picture(ctx context.Context, r *reader, source *buffer) pictur
 		b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: req.Holder})
 		b.parked = true
 	}
-	pic.buf = b
-	return pic
 }
 
 func (p *parking) close() {

@@ -21,6 +21,9 @@ type Frame struct {
 	// bits, gray stays gray. Bounds().Min is not (0, 0) in general, because a
 	// crop is a view of its source and not a copy.
 	Image image.Image
+	// ICC is the colour profile of the samples, as the source file carries it;
+	// nil means sRGB, or that nothing is known. It must not be changed.
+	ICC []byte
 }
 
 // Grid is the place of an item's pixel (0, 0) on the 8x8 block lattice of the
@@ -78,13 +81,15 @@ func FromImage(img image.Image) Pixels { return Pixels{img: img} }
 // A buffer is one decoded picture, shared by all items that are crops of it.
 // The engine counts the items; with the last one the memory and its lease go.
 type buffer struct {
-	load  func(ctx context.Context) (image.Image, error) // nil: img is all there is
-	bytes int64                                          // decoded size, from the header: read without the lock, so never changed
-	area  int64                                          // pixels
+	load  func(ctx context.Context) (image.Image, []byte, error) // nil: img is all there is
+	bytes int64                                                  // decoded size, from the header: read without the lock, so never changed
+	area  int64                                                  // pixels
 	refs  atomic.Int32
+	redo  *remaking // of a picture that is made again when it is wanted
 
 	mu     sync.Mutex
 	img    image.Image
+	icc    []byte // colour profile, once it was decoded
 	raw    []byte // the file's bytes, kept from hashing until decoding
 	fault  error  // a decoding error: the file will not get better
 	lease  *memory.Lease
@@ -105,11 +110,31 @@ func (b *buffer) release() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.redo != nil && b.img == nil {
+		b.redo.drop()
+	}
 	b.img, b.raw = nil, nil
 	if b.lease != nil {
 		b.lease.Release()
 		b.lease = nil
 	}
+}
+
+// profile is the colour profile, nil until the picture was decoded.
+func (b *buffer) profile() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.icc
+}
+
+// promised is what a picture that nobody has looked at yet is made again with.
+func (b *buffer) promised() *remaking {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.img != nil || b.fault != nil {
+		return nil
+	}
+	return b.redo
 }
 
 // frame returns the decoded picture, decoding it if nobody has. Others who
@@ -132,14 +157,17 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 		b.lease.Resize(b.room)
 		b.parked = false
 	}
-	img, err := b.load(ctx)
+	img, icc, err := b.load(ctx)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, errDryRun) {
 			b.fault = err
 		}
 		return nil, err
 	}
-	b.img, b.raw = img, nil
+	b.img, b.icc, b.raw = img, icc, nil
+	if b.redo != nil { // what it was made from has gone
+		b.load = nil
+	}
 	if b.lease != nil {
 		b.lease.Resize(imageio.Bytes(img))
 	}
@@ -217,13 +245,14 @@ func (p picture) frame(ctx context.Context, check bool) (*Frame, error) {
 		return nil, err
 	}
 	b := img.Bounds()
+	icc := p.buf.profile()
 	r := p.rect.Add(b.Min)
 	if r == b {
-		return &Frame{Image: img}, nil
+		return &Frame{Image: img, ICC: icc}, nil
 	}
 	s, ok := img.(subImager)
 	if !ok {
 		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
 	}
-	return &Frame{Image: s.SubImage(r)}, nil
+	return &Frame{Image: s.SubImage(r), ICC: icc}, nil
 }

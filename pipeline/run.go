@@ -374,6 +374,7 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 			if n.held, err = r.newParking(n.ID); err != nil {
 				return err
 			}
+			n.held.stagesStay = true
 		}
 		l, err := r.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: n.cost(nil).Resident, Holder: n.ID})
 		if err != nil {

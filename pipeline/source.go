@@ -20,6 +20,7 @@ import (
 
 	"github.com/sourcegraph/conc/pool"
 
+	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/memory"
@@ -264,7 +265,7 @@ func (f *family) identify(ctx context.Context, in Input) error {
 		return fmt.Errorf("looking at the file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("it is %s, not a regular file", modeName(info.Mode()))
+		return fmt.Errorf("it is %s, not a regular file", fsys.KindOf(info.Mode()))
 	}
 	f.size, f.mtime = info.Size(), info.ModTime().UnixNano()
 	if f.known() {
@@ -299,20 +300,6 @@ func (f *family) identify(ctx context.Context, in Input) error {
 // smallFile is the size up to which a file's bytes are kept between hashing and
 // decoding.
 const smallFile = 16 << 20
-
-func modeName(m os.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a folder"
-	case m&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case m&os.ModeSocket != 0:
-		return "a socket"
-	case m&os.ModeDevice != 0:
-		return "a device"
-	}
-	return "something special"
-}
 
 func (f *family) identifyImage(in Input) {
 	b := in.Image.Bounds()
@@ -376,7 +363,10 @@ func (f *family) lookup() (src runstore.Source, ok bool) {
 		return src, false
 	}
 	if ok {
-		f.row, f.earlier = src.ID, decisions
+		f.earlier = decisions
+		if f.row == 0 { // one that was parked has it, and others read it
+			f.row = src.ID
+		}
 	}
 	return src, ok
 }
@@ -479,24 +469,55 @@ func (f *family) prepare(lease *memory.Lease) {
 	if f.path == "" {
 		return
 	}
-	b.load = func(context.Context) (image.Image, error) {
+	b.load = func(context.Context) (image.Image, []byte, error) {
 		if f.run.dry != nil {
-			return nil, errDryRun
+			return nil, nil, errDryRun
 		}
-		data := b.raw
-		if data == nil {
-			var err error
-			if data, err = f.readFile(false); err != nil {
-				return nil, err
-			}
+		data, err := f.data(b.raw)
+		if err != nil {
+			return nil, nil, err
 		}
 		img, err := imageio.Decode(data, f.header, f.run.pipe.Limits)
 		if err != nil {
-			return nil, fmt.Errorf("decoding: %w", err)
+			return nil, nil, fmt.Errorf("decoding: %w", err)
 		}
 		f.run.decoded.Add(1)
-		return img, nil
+		return img, imageio.ICCProfile(data), nil
 	}
+}
+
+// data is the file's bytes: those kept from hashing, or read again.
+func (f *family) data(raw []byte) ([]byte, error) {
+	if raw != nil {
+		return raw, nil
+	}
+	return f.readFile(false)
+}
+
+// scaled decodes the source's picture at a smaller scale, for one caller; nil
+// when the format has none. It does so also when the whole picture is there
+// already: the result must not depend on who looked before.
+func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) {
+	b := f.buf
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
+		return nil, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	data, err := f.data(b.raw)
+	if err != nil {
+		return nil, err
+	}
+	img, err := imageio.DecodeScaled(data, f.header, f.run.pipe.Limits, least)
+	if err != nil {
+		return nil, fmt.Errorf("decoding: %w", err)
+	}
+	f.run.decoded.Add(1)
+	b.icc = imageio.ICCProfile(data)
+	return &Frame{Image: img, ICC: b.icc}, nil
 }
 
 // register enters the source into the store.
@@ -581,13 +602,7 @@ func (f *family) encode(b []byte) []byte {
 	b = append(b, f.hash[:]...)
 	b = appendHeader(b, f.header)
 	b = append(b, boolByte(f.keepExt))
-	b = binary.AppendUvarint(b, uint64(len(f.sidecars)))
-	for _, s := range f.sidecars {
-		b = appendString(b, s.Ext)
-		b = appendString(b, s.Path)
-		b = binary.AppendVarint(b, s.Size)
-		b = binary.AppendVarint(b, s.Time)
-	}
+	b = appendSidecars(b, f.sidecars)
 	b = binary.AppendVarint(b, f.row)
 	if f.pair == nil {
 		return append(b, 0)
@@ -600,14 +615,30 @@ func decodeFamily(r *reader, run *run) *family {
 	copy(f.hash[:], r.take(32))
 	f.header = readHeader(r)
 	f.keepExt = r.byte() == 1
-	for range r.count() {
-		f.sidecars = append(f.sidecars, Sidecar{Ext: r.string(), Path: r.string(), Size: r.varint(), Time: r.varint()})
-	}
+	f.sidecars = r.sidecars()
 	f.row = r.varint()
 	if r.byte() == 1 {
 		f.pair = decodeFamily(r, run)
 	}
 	return f
+}
+
+func appendSidecars(b []byte, sidecars []Sidecar) []byte {
+	b = binary.AppendUvarint(b, uint64(len(sidecars)))
+	for _, s := range sidecars {
+		b = appendString(b, s.Ext)
+		b = appendString(b, s.Path)
+		b = binary.AppendVarint(b, s.Size)
+		b = binary.AppendVarint(b, s.Time)
+	}
+	return b
+}
+
+func (r *reader) sidecars() (all []Sidecar) {
+	for range r.count() {
+		all = append(all, Sidecar{Ext: r.string(), Path: r.string(), Size: r.varint(), Time: r.varint()})
+	}
+	return all
 }
 
 // absolute makes a path independent of the working directory.

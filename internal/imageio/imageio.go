@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,22 +185,4 @@ func Decoder() string {
 	return plain
 }
 
-// Encoder names the encoder with its version, for fingerprints: another version
-// may give other bytes for the same pixels.
-func Encoder() string { return "image/png " + runtime.Version() + " BestSpeed" }
-
-var xImageVersion = sync.OnceValue(func() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == "golang.org/x/image" {
-			for m.Replace != nil {
-				m = m.Replace
-			}
-			return m.Version
-		}
-	}
-	return "unknown"
-})
+var xImageVersion = sync.OnceValue(func() string { return moduleVersion("golang.org/x/image") })

@@ -482,11 +482,11 @@ func TestEncodePNG(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			_, img := decode(t, s.data)
 			var first bytes.Buffer
-			if err := imageio.EncodePNG(&first, img); err != nil {
+			if err := imageio.EncodePNG(&first, img, imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			var again bytes.Buffer
-			if err := imageio.EncodePNG(&again, img); err != nil {
+			if err := imageio.EncodePNG(&again, img, imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(first.Bytes(), again.Bytes()) {
@@ -504,18 +504,18 @@ func TestEncodePNG(t *testing.T) {
 				SubImage(image.Rectangle) image.Image
 			}
 			first.Reset()
-			if err := imageio.EncodePNG(&first, img.(subImager).SubImage(crop)); err != nil {
+			if err := imageio.EncodePNG(&first, img.(subImager).SubImage(crop), imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			_, back = decode(t, first.Bytes())
 			same(t, back, img.(subImager).SubImage(crop))
 		})
 	}
-	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5))); err == nil {
+	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5)), imageio.PNGOptions{}); err == nil {
 		t.Error("an empty image was encoded")
 	}
 	failed := errors.New("disk full")
-	if err := imageio.EncodePNG(failing{failed}, noise(300, 300)); !errors.Is(err, failed) {
+	if err := imageio.EncodePNG(failing{failed}, noise(300, 300), imageio.PNGOptions{}); !errors.Is(err, failed) {
 		t.Errorf("a failed write: %v", err)
 	}
 }
@@ -532,7 +532,7 @@ func TestEncodePNGKeepsType(t *testing.T) {
 		}
 		_, img := decode(t, s.data)
 		var b bytes.Buffer
-		if err := imageio.EncodePNG(&b, img); err != nil {
+		if err := imageio.EncodePNG(&b, img, imageio.PNGOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		c, err := png.DecodeConfig(&b)
@@ -602,7 +602,7 @@ func TestNames(t *testing.T) {
 	if d := imageio.Decoder(); !strings.Contains(d, "image/jpeg go1.") || !strings.Contains(d, "; x/image ") {
 		t.Errorf("Decoder() = %q", d)
 	}
-	if e := imageio.Encoder(); !strings.Contains(e, "image/png go1.") {
+	if e := imageio.Encoder(); !strings.Contains(e, "png 1 klauspost/compress ") {
 		t.Errorf("Encoder() = %q", e)
 	}
 }
@@ -611,7 +611,7 @@ func BenchmarkEncodePNG(b *testing.B) {
 	m := as(image.NewRGBA(image.Rect(0, 0, 512, 512)), opaque(noise(512, 512)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := imageio.EncodePNG(io.Discard, m); err != nil {
+		if err := imageio.EncodePNG(io.Discard, m, imageio.PNGOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,0 +1,168 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// The cache remembers of a new picture only that there was one, and its size.
+// An item whose result is replayed gets a promise in its place, and goes on:
+// often nobody looks, because its file is there already. Who does look makes
+// the stage run again on what it saw the first time.
+
+// A redo is a stage's call that can be repeated to make its pictures again.
+type redo struct {
+	node *node
+	item *Item // as the stage saw it; it keeps the pictures it shares
+
+	mu       sync.Mutex
+	promised int // pictures that were neither fetched nor given up
+	made     map[product]*made
+}
+
+// product tells the pictures of one call apart.
+type product struct {
+	key string // of the derivation; empty for the item itself
+	lq  bool   // the companion
+}
+
+// derivation is the key under which d was derived from it; empty when d is it.
+func derivation(it, d *Item) string {
+	if d == it {
+		return ""
+	}
+	return d.id[len(it.id)+1:]
+}
+
+func newRedo(n *node, it *Item) *redo {
+	seen := &Item{
+		id: it.id, fam: it.fam, origin: it.origin, pic: it.pic, grid: it.grid, pair: it.pair,
+		attrs: slices.Clone(it.attrs), vectors: slices.Clone(it.vectors),
+	}
+	seen.retain()
+	return &redo{node: n, item: seen}
+}
+
+// remaking is one picture that a redo promised.
+type remaking struct {
+	redo *redo
+	what product
+	want *made
+}
+
+// promise makes b a buffer whose picture is made when it is wanted.
+func (r *redo) promise(b *buffer, what product, m *made) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.promised++
+	b.redo = &remaking{redo: r, what: what, want: m}
+	b.load = b.redo.fetch
+}
+
+func (m *remaking) fetch(ctx context.Context) (image.Image, []byte, error) {
+	r := m.redo
+	if r.node.run.dry != nil {
+		return nil, nil, errDryRun
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.made == nil {
+		if err := r.call(ctx); err != nil {
+			return nil, nil, fmt.Errorf("making the picture of stage %s again: %w", r.node.ID, err)
+		}
+	}
+	got := r.made[m.what]
+	if got == nil || got.size != m.want.size {
+		return nil, nil, fmt.Errorf("making the picture of stage %s again: it came out otherwise than the first time: start over with --fresh", r.node.ID)
+	}
+	delete(r.made, m.what)
+	icc := r.item.pic.buf.profile()
+	r.forget()
+	return got.img, icc, nil
+}
+
+// drop gives up a picture that nobody wanted.
+func (m *remaking) drop() {
+	m.redo.mu.Lock()
+	defer m.redo.mu.Unlock()
+	m.redo.forget()
+}
+
+func (r *redo) forget() {
+	if r.promised--; r.promised == 0 {
+		r.item.release()
+		r.made = nil
+	}
+}
+
+// call repeats the stage's call. It must not wait for memory: who wants the
+// picture is inside of a call of its own.
+func (r *redo) call(ctx context.Context) (err error) {
+	n, it := r.node, r.item
+	it.call.Store(&call{stage: n.ID})
+	it.next = change{}
+	work, _ := n.run.host.TryAcquire(memory.Request{Kind: memory.Work, Priority: n.priority, Holder: n.ID})
+	work.Resize(n.cost([]*Item{it}).Work)
+	defer work.Release()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if n.serial {
+		n.turn.Lock()
+		defer n.turn.Unlock()
+	}
+	if _, err := n.Stage.Process(ctx, []*Item{it}); err != nil {
+		return err
+	}
+	if it.next.err != nil {
+		return it.next.err
+	}
+	r.made = map[product]*made{}
+	for _, d := range append([]*Item{it}, it.next.derived...) {
+		if d.next.hq != nil {
+			r.made[product{key: derivation(it, d)}] = d.next.hq
+		}
+		if d.next.lq != nil {
+			r.made[product{key: derivation(it, d), lq: true}] = d.next.lq
+		}
+	}
+	return nil
+}
+
+// encode writes down how the picture is had again within this phase: the
+// stage's place in the chain, and what it saw.
+func (m *remaking) encode(ctx context.Context, p *parking, b []byte) ([]byte, error) {
+	it := m.redo.item
+	b = binary.AppendUvarint(b, uint64(m.redo.node.priority-1))
+	b = appendString(b, m.what.key)
+	b = append(b, boolByte(m.what.lq))
+	for _, v := range [3]int64{int64(m.want.size.X), int64(m.want.size.Y), m.want.bytes} {
+		b = binary.AppendUvarint(b, uint64(v))
+	}
+	b = appendString(b, it.id)
+	return p.addState(ctx, b, it)
+}
+
+func (p *parking) remaking(ctx context.Context, r *reader, fam *family) *remaking {
+	m := &remaking{want: &made{}}
+	place := r.count()
+	m.what = product{key: r.string(), lq: r.byte() == 1}
+	m.want.size = image.Pt(int(r.uvarint()), int(r.uvarint()))
+	m.want.bytes = int64(r.uvarint())
+	it := &Item{id: r.string(), fam: fam}
+	p.restoreState(ctx, r, it)
+	if r.err != nil {
+		return m
+	}
+	m.redo = newRedo(p.run.nodes[place], it)
+	return m
+}

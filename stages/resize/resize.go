@@ -1,0 +1,300 @@
+// Package resize is the stage "resize": it gives images another size.
+package resize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+
+	"github.com/disintegration/imaging"
+
+	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+const (
+	applySingle  = "single"
+	applyBoth    = "both"
+	decodeExact  = "exact"
+	decodeScaled = "scaled"
+)
+
+// Info declares the stage.
+func Info() pipeline.Info {
+	return pipeline.Info{
+		Name:  "resize",
+		Short: "Gives images another size.",
+		Long: `Gives every image another size, with a resampling filter as Pillow applies it. The size is said in one way: width or height (the other side follows), width and height together, longest or shortest (the side that is longer or shorter gets that length), or scale (a factor). Sides that follow are rounded to whole pixels.
+
+Of width and height together, fit says what becomes of images of another shape: exact stretches them, inside makes them as large as fits into the box, outside as small as fills it, and cover cuts the largest part of the box's shape from the middle and makes it the box's size.
+
+An image that would have to grow in any direction is passed on untouched, unless enlarge: true. One that has the size already is passed on untouched too, so that write can copy its file. Gray, 16-bit and transparent images stay what they are; palettes become colours. Attributes describe pixels, so those of an image that was resized are gone.
+
+The filters are: ` + resample.FiltersDoc + `
+
+A pair fails unless apply: both, which gives both of its images another size. Then sizes are those of the high-quality image; those that are given must be multiples of the pair's scale, and those that follow are rounded to such.`,
+		Fields: []pipeline.Field{
+			side("width", "Width of the new image; alone, the height follows.", "512"),
+			side("height", "Height of the new image; alone, the width follows.", "512"),
+			side("longest", "Length of the side that is longer.", "1024"),
+			side("shortest", "Length of the side that is shorter.", "512"),
+			{
+				Name: "scale", Type: pipeline.FieldFloat, Min: 0.001, Max: 64,
+				Doc:      "Factor for both sides.",
+				Examples: []string{"0.5"},
+			},
+			{
+				Name: "fit", Type: pipeline.FieldEnum, Enum: []string{fitExact, fitInside, fitOutside, fitCover}, Default: fitExact,
+				Doc: "What becomes of images of another shape than width x height.",
+			},
+			{
+				Name: "filter", Type: pipeline.FieldEnum, Enum: resample.Names(), Default: "lanczos",
+				Doc: "The filter that new pixels are computed with.",
+			},
+			{
+				Name: "enlarge", Type: pipeline.FieldBool, Default: "false",
+				Doc: "Resize also images that have to grow for it.",
+			},
+			{
+				Name: "decode", Type: pipeline.FieldEnum, Enum: []string{decodeExact, decodeScaled}, Default: decodeExact,
+				Doc: "How JPEG files are decoded: exact decodes all pixels and filters them; scaled has the decoder make an image of at least twice the new size first, which is faster by far and gives slightly other pixels.",
+			},
+			{
+				Name: "apply", Type: pipeline.FieldEnum, Enum: []string{applySingle, applyBoth}, Default: applySingle,
+				Doc: "What to resize: single images only, where a pair fails, or also both images of a pair.",
+			},
+		},
+		Pure:    true,
+		Version: 1,
+		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
+			return newStage(c, e)
+		},
+	}
+}
+
+func side(name, doc, example string) pipeline.Field {
+	return pipeline.Field{Name: name, Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 65535, Doc: doc, Examples: []string{example}}
+}
+
+// Stage resizes items.
+type Stage struct {
+	wanted    wanted
+	filter    imaging.ResampleFilter
+	enlarge   bool
+	scaled    bool // decoding
+	both      bool // images of a pair
+	maxPixels int64
+}
+
+var (
+	_ pipeline.Stage   = (*Stage)(nil)
+	_ pipeline.Coster  = (*Stage)(nil)
+	_ pipeline.Batcher = (*Stage)(nil)
+)
+
+func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
+	if err := checkSize(c); err != nil {
+		return nil, err
+	}
+	return &Stage{
+		wanted: wanted{
+			width: int(c.Int("width")), height: int(c.Int("height")),
+			longest: int(c.Int("longest")), shortest: int(c.Int("shortest")),
+			scale: c.Float("scale"), fit: c.String("fit"),
+		},
+		filter:    resample.Named(c.String("filter")),
+		enlarge:   c.Bool("enlarge"),
+		scaled:    c.String("decode") == decodeScaled,
+		both:      c.String("apply") == applyBoth,
+		maxPixels: e.Limits.MaxPixels,
+	}, nil
+}
+
+// checkSize reports a configuration that says no size, or two.
+func checkSize(c pipeline.Config) error {
+	said := ""
+	for _, name := range []string{"width", "height", "longest", "shortest", "scale"} {
+		switch {
+		case !c.IsSet(name), said == "width" && name == "height":
+		case said == "":
+			said = name
+		default:
+			return c.Errorf(name, 0, "the size is said by %s already: leave one of them out", said)
+		}
+	}
+	switch {
+	case said == "":
+		return &pipeline.FieldError{Field: "width", Missing: true, Err: errors.New("resize needs a size: width, height, longest, shortest or scale")}
+	case c.IsSet("fit") && (!c.IsSet("width") || !c.IsSet("height")):
+		return c.Errorf("fit", 0, "says how width and height go together: give both, or leave fit out")
+	case c.Float("scale") > 1 && !c.Bool("enlarge"):
+		return c.Errorf("scale", 0, "%v makes images larger: add enlarge: true", c.Float("scale"))
+	}
+	return nil
+}
+
+// Process replaces the pictures of the items whose size is another.
+func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+	out := make([]*pipeline.Item, 0, len(batch))
+	for _, it := range batch {
+		if err := s.resize(ctx, it); err != nil {
+			it.Fail(err)
+			continue
+		}
+		out = append(out, it)
+	}
+	return out, nil
+}
+
+func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
+	if scale, paired := it.Pair(); paired {
+		return s.resizePair(ctx, it, scale)
+	}
+	size := it.Size()
+	to := s.wanted.of(size)
+	if !s.changes(size, to) {
+		return nil
+	}
+	if err := s.check(to); err != nil {
+		return err
+	}
+	f, err := s.frame(ctx, it, to)
+	if err != nil {
+		return fmt.Errorf("resizing: %w", err)
+	}
+	img, err := part(f.Image, s.wanted.part(f.Image.Bounds().Size()))
+	if err != nil {
+		return err
+	}
+	it.SetImage(resample.Resize(img, to, s.filter))
+	return nil
+}
+
+// frame decodes the item for a picture of that size.
+func (s *Stage) frame(ctx context.Context, it *pipeline.Item, to image.Point) (*pipeline.Frame, error) {
+	if !s.scaled {
+		return it.Frame(ctx)
+	}
+	if s.wanted.fit == fitCover {
+		outside := s.wanted
+		outside.fit = fitOutside
+		to = outside.of(it.Size())
+	}
+	return it.ScaledFrame(ctx, to.Mul(2))
+}
+
+// resizePair computes with the sizes of the low-quality image, of which those
+// of the other are multiples.
+func (s *Stage) resizePair(ctx context.Context, it *pipeline.Item, scale int) error {
+	if !s.both {
+		return errors.New("the item is a pair: set apply: both to resize both of its images")
+	}
+	wanted, ok := s.wanted.divided(scale)
+	if !ok {
+		return fmt.Errorf("the size is no multiple of the pair's scale: make it a multiple of %d", scale)
+	}
+	size := it.Size().Div(scale)
+	to := wanted.of(size)
+	if !s.changes(size, to) {
+		return nil
+	}
+	if err := s.check(to.Mul(scale)); err != nil {
+		return err
+	}
+	hq, err := it.Frame(ctx)
+	if err != nil {
+		return fmt.Errorf("resizing: %w", err)
+	}
+	lq, err := it.PairFrame(ctx)
+	if err != nil {
+		return fmt.Errorf("resizing the low-quality image: %w", err)
+	}
+	from := wanted.part(size)
+	small, err := part(lq.Image, from)
+	if err != nil {
+		return err
+	}
+	large, err := part(hq.Image, image.Rectangle{Min: from.Min.Mul(scale), Max: from.Max.Mul(scale)})
+	if err != nil {
+		return err
+	}
+	it.SetImages(resample.Resize(large, to.Mul(scale), s.filter), resample.Resize(small, to, s.filter))
+	return nil
+}
+
+// changes reports whether an image gets another size at all.
+func (s *Stage) changes(size, to image.Point) bool {
+	return to != size && (s.enlarge || to.X <= size.X && to.Y <= size.Y)
+}
+
+// check holds a new size against the limit.
+func (s *Stage) check(to image.Point) error {
+	if !s.allowed(to) {
+		return fmt.Errorf("%d x %d is more than the %d pixels that limits.pixels allows", to.X, to.Y, s.maxPixels)
+	}
+	return nil
+}
+
+// allowed forms no product that could overflow.
+func (s *Stage) allowed(to image.Point) bool { return int64(to.X) <= s.maxPixels/int64(to.Y) }
+
+// part is a rectangle of a picture, counted from its upper left corner, as a
+// view of it.
+func part(img image.Image, r image.Rectangle) (image.Image, error) {
+	b := img.Bounds()
+	if r = r.Add(b.Min); r == b {
+		return img, nil
+	}
+	s, ok := img.(interface {
+		SubImage(r image.Rectangle) image.Image
+	})
+	if !ok {
+		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
+	}
+	return s.SubImage(r), nil
+}
+
+// Cost is that of the new pixels, and of the filter. What is passed on or
+// refused costs nothing. A scaled decode takes less than the item's own pixels,
+// which have their room already.
+func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	var c pipeline.Cost
+	if len(batch) == 0 {
+		size := image.Pt(4000, 3000)
+		c.Output, c.Work = s.bytes(s.wanted, size, 1, 4)
+	}
+	for _, it := range batch {
+		pixel := resample.PixelBytes(it.Source().Format)
+		scale, paired := it.Pair()
+		if !paired {
+			output, work := s.bytes(s.wanted, it.Size(), 1, pixel)
+			c.Output += output
+			c.Work = max(c.Work, work)
+			continue
+		}
+		wanted, ok := s.wanted.divided(scale)
+		if !ok || !s.both {
+			continue
+		}
+		size := it.Size().Div(scale)
+		hq, work := s.bytes(wanted, size, scale, pixel)
+		lq, _ := s.bytes(wanted, size, 1, pixel)
+		c.Output += hq + lq
+		c.Work = max(c.Work, work)
+	}
+	return c
+}
+
+// bytes is what a picture takes that is unit times as large as size, and is
+// made unit times as large as is wanted.
+func (s *Stage) bytes(w wanted, size image.Point, unit int, pixel int64) (output, work int64) {
+	to := w.of(size)
+	if !s.changes(size, to) || !s.allowed(to.Mul(unit)) {
+		return 0, 0
+	}
+	return resample.Bytes(size.Mul(unit), to.Mul(unit), s.filter, pixel)
+}
+
+// Batch keeps batches at one image, as a call takes long.
+func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: 1} }
