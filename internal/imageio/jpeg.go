@@ -128,39 +128,39 @@ func (j *jpegInfo) mcus() (mcus, blocks int64) {
 	return (int64(j.size.X) + w - 1) / w * ((int64(j.size.Y) + h - 1) / h), blocks
 }
 
-// jpegHeader counts what the more needy of the two decoders occupies, so that a
-// header says the same wherever it was read. image/jpeg decodes to planes padded
-// to whole MCUs, and a progressive file keeps a block of 64 int32 per 64 samples
-// until its last scan; libturbojpeg keeps one of 64 int16, as it does when the
-// components come in several scans.
+// jpegHeader counts what both decoders occupy, because of some files one is the
+// judge of the other's work, and a header says the same wherever it was read.
+// image/jpeg decodes to planes padded to whole MCUs, and of a progressive file
+// keeps a block of 64 int32 per 64 samples until its last scan; libturbojpeg
+// keeps one of 64 int16, as it does when the components come in several scans.
 func jpegHeader(data []byte, lim Limits) (raw, error) {
 	j, err := readJPEG(data, lim)
 	if err != nil {
 		return raw{}, err
 	}
 	r := raw{width: int64(j.size.X), height: int64(j.size.Y), orientation: j.orientation}
-	mcus, blocks := j.mcus()
-	turbo := int64(turboScratch) + 64*r.width
-	if j.progressive || j.firstScan < j.comps {
-		turbo += mcus * blocks * 128
-	}
-	planes := mcus * blocks * 64
-	if j.progressive {
-		planes += mcus * blocks * 256
-	}
-	r.scratch = max(planes, turbo)
 	if j.comps == 1 {
 		r.flat(1)
 	} else {
 		r.flat(4)
 	}
+	mcus, blocks := j.mcus()
+	r.scratch = mcus*blocks*64 + turboScratch + 64*r.width
+	if j.progressive {
+		r.scratch += mcus * blocks * 256
+	}
+	if j.progressive || j.firstScan < j.comps {
+		r.scratch += mcus * blocks * 128
+	}
+	if j.comps == 4 || j.comps == 3 && j.rgb() {
+		r.scratch += r.bytes // image/jpeg makes an image of these itself
+	}
 	return r, nil
 }
 
 // walkJPEG calls visit with each segment, which begins at at with a marker, until
-// that returns false, and skips
-// the entropy-coded data after a start of scan (0xda). It ends at the end of
-// image, or quietly where the data end.
+// that returns false. It skips the entropy-coded data after a start of scan
+// (0xda), and ends at the end of image, or quietly where the data end.
 func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool) {
 	i := 2
 	for {
