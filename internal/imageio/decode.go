@@ -10,12 +10,11 @@ import (
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
-	"golang.org/x/image/webp"
 )
 
 // Decode decodes the image, of an animation the first frame, turned upright.
-// JPEG becomes gray or opaque RGBA; other formats keep the type that their
-// decoder gives. h is what ReadHeader told of the same data; data that have
+// JPEG becomes gray or opaque RGBA, lossy WebP RGBA or NRGBA; others keep the
+// type that their decoder gives, 16 bits included. h is what ReadHeader told of the same data; data that have
 // changed since, that end early or that decode to another size are errors, and
 // so is a panic in a decoder.
 func Decode(data []byte, h Header, lim Limits) (image.Image, error) {
@@ -40,6 +39,7 @@ func eighths(side, n int) int { return (side*n + turboEighths - 1) / turboEighth
 
 // decodeAt decodes at n/8.
 func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err error) {
+	lim = lim.applyDefaults()
 	// Reading the header again costs nothing beside decoding, and nobody can then
 	// exchange a file between the check and the work.
 	now, err := ReadHeader(data, lim)
@@ -82,9 +82,7 @@ func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
 			img = onScreen(m, size.X, size.Y)
 		}
 	case WebP:
-		if err = checkWebPEnd(data); err == nil {
-			img, err = webp.Decode(r)
-		}
+		img, err = decodeWebP(data)
 	case BMP:
 		img, err = bmp.Decode(r)
 	case TIFF:

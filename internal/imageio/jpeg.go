@@ -16,6 +16,7 @@ const maxScans = 500
 // jpegInfo is what stands before a JPEG's first scan.
 type jpegInfo struct {
 	size        image.Point
+	frame       int // where the frame header's marker stands
 	comps       int
 	id          [4]byte
 	h, v        [4]int64 // sampling factors
@@ -42,11 +43,11 @@ func readJPEG(data []byte, lim Limits) (jpegInfo, error) {
 		return j, err
 	}
 	var sof []byte
-	walkJPEG(data, func(marker byte, payload []byte) bool {
+	walkJPEG(data, func(at int, marker byte, payload []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if sof == nil {
-				sof, j.progressive = payload, marker == 0xc2
+				sof, j.frame, j.progressive = payload, at, marker == 0xc2
 			}
 		case 0xe0:
 			if len(payload) >= 5 {
@@ -86,7 +87,7 @@ func readJPEG(data []byte, lim Limits) (jpegInfo, error) {
 // unusualJPEG names what image/jpeg would only call an unknown marker or
 // precision.
 func unusualJPEG(data []byte) (err error) {
-	walkJPEG(data, func(marker byte, payload []byte) bool {
+	walkJPEG(data, func(_ int, marker byte, payload []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if len(payload) > 0 && payload[0] != 8 {
@@ -156,10 +157,11 @@ func jpegHeader(data []byte, lim Limits) (raw, error) {
 	return r, nil
 }
 
-// walkJPEG calls visit with each segment until that returns false, and skips
+// walkJPEG calls visit with each segment, which begins at at with a marker, until
+// that returns false, and skips
 // the entropy-coded data after a start of scan (0xda). It ends at the end of
 // image, or quietly where the data end.
-func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
+func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool) {
 	i := 2
 	for {
 		// Between segments, as in scan data, anything up to a marker is passed
@@ -190,7 +192,7 @@ func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
 		if n < 2 || i+n > len(data) {
 			return
 		}
-		if !visit(marker, data[i+2:i+n]) {
+		if !visit(i-2, marker, data[i+2:i+n]) {
 			return
 		}
 		i += n
@@ -202,7 +204,7 @@ func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
 func checkJPEGScans(data []byte) error {
 	scans := 0
 	var want, seen []byte
-	walkJPEG(data, func(marker byte, p []byte) bool {
+	walkJPEG(data, func(_ int, marker byte, p []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if len(p) >= 6 {

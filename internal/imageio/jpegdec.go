@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/jpeg"
 	"io"
+	"strings"
 )
 
 // decodeJPEG decodes to gray or opaque RGBA, scaled by eighths/8 where the
@@ -81,18 +82,18 @@ func under(ink, light uint8) uint8 {
 }
 
 // reader gives the file to image/jpeg, which reads the colours of some files
-// otherwise than libjpeg does, with a segment that settles them.
+// otherwise than libjpeg does, with a segment more that settles them.
 func (j *jpegInfo) reader(data []byte) io.Reader {
-	var first string
+	var more string
 	switch {
 	case j.comps == 4 && !j.adobe:
-		first = "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
-	case j.comps == 3 && !j.rgb() && string(j.id[:3]) == "RGB" && !j.lastJFIF:
-		first = "\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+		more = "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+	case j.comps == 3 && !j.rgb() && !j.lastJFIF:
+		more = "\xff\xe0\x00\x07JFIF\x00"
 	default:
 		return bytes.NewReader(data)
 	}
-	return io.MultiReader(bytes.NewReader(data[:2]), bytes.NewReader([]byte(first)), bytes.NewReader(data[2:]))
+	return io.MultiReader(bytes.NewReader(data[:j.frame]), strings.NewReader(more), bytes.NewReader(data[j.frame:]))
 }
 
 // decodePlainJPEG decodes with the standard library.
@@ -112,7 +113,7 @@ func decodePlainJPEG(data []byte, j *jpegInfo) (image.Image, error) {
 		}
 		return out, nil
 	case *image.YCbCr:
-		return planesToRGBA(m), nil
+		return &image.RGBA{Pix: planesToRGB(m, jpegPlanes), Stride: 4 * j.size.X, Rect: m.Rect}, nil
 	case *image.CMYK:
 		p := m.Pix
 		for i := 0; i < len(p); i += 4 {

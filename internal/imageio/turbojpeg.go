@@ -311,4 +311,3 @@ func damage(e *turboError) error {
 	}
 	return nil
 }
-

@@ -2,28 +2,58 @@ package imageio
 
 import "image"
 
-// planesToRGBA converts a JPEG's planes as libjpeg does: chroma that is shared by
-// two pixels in a direction is interpolated, 3/4 of the nearer sample and 1/4 of
-// the further one, with the rounding of "fancy upsampling" (Independent JPEG
-// Group's libjpeg 6b), other chroma is repeated; then JFIF's Y'CbCr becomes RGB.
-// The image begins at the origin.
-func planesToRGBA(m *image.YCbCr) *image.RGBA {
+// A conversion of planes is how rows of Y', Cb and Cr become opaque RGBA, and how
+// the sums of four chroma samples are rounded before.
+type conversion struct {
+	colours     func(dst, y, cb, cr []uint8)
+	left, right int32 // sixteenths added to the left and the right of two samples
+	narrowest   int   // chroma with fewer columns is repeated
+}
+
+var (
+	jpegPlanes = conversion{jfifColours, 8, 7, 3}
+	webpPlanes = conversion{webpColours, 8, 8, 1}
+)
+
+// planesToRGB converts planes to RGBA bytes without padding, for an image that
+// begins at the origin. Chroma that two pixels share in a direction is
+// interpolated, 3/4 of the nearer sample and 1/4 of the further one, as libjpeg's
+// and libwebp's "fancy upsampling" do; other chroma is repeated.
+func planesToRGB(m *image.YCbCr, c conversion) []uint8 {
 	w, h := m.Rect.Dx(), m.Rect.Dy()
 	sx, sy := subsampling(m.SubsampleRatio)
 	cw, ch := (w+sx-1)/sx, (h+sy-1)/sy
-	out := image.NewRGBA(m.Rect)
+	pix := make([]uint8, 4*w*h)
 	cb, cr := make([]uint8, cw*sx), make([]uint8, cw*sx)
-	up := upsampler{sx: sx, sy: sy, w: cw, h: ch, stride: m.CStride, sums: make([]int32, cw)}
+	up := upsampler{conversion: c, sx: sx, sy: sy, w: cw, h: ch, stride: m.CStride, sums: make([]int32, cw)}
 	for y := range h {
 		up.row(cb, m.Cb, y)
 		up.row(cr, m.Cr, y)
-		rgbRow(out.Pix[y*out.Stride:][:4*w], m.Y[y*m.YStride:][:w], cb, cr)
+		c.colours(pix[4*w*y:][:4*w], m.Y[y*m.YStride:][:w], cb[:w], cr[:w])
 	}
-	return out
+	return pix
+}
+
+// subsampling is how many pixels share a chroma sample in each direction.
+func subsampling(r image.YCbCrSubsampleRatio) (x, y int) {
+	switch r {
+	case image.YCbCrSubsampleRatio422:
+		return 2, 1
+	case image.YCbCrSubsampleRatio420:
+		return 2, 2
+	case image.YCbCrSubsampleRatio440:
+		return 1, 2
+	case image.YCbCrSubsampleRatio411:
+		return 4, 1
+	case image.YCbCrSubsampleRatio410:
+		return 4, 2
+	}
+	return 1, 1
 }
 
 // upsampler makes full rows of a chroma plane of w x h samples.
 type upsampler struct {
+	conversion
 	sx, sy       int
 	w, h, stride int
 	sums         []int32
@@ -32,7 +62,7 @@ type upsampler struct {
 // row makes row y of the image.
 func (u *upsampler) row(dst, plane []uint8, y int) {
 	near := plane[y/u.sy*u.stride:][:u.w]
-	fancy := u.sx <= 2 && u.sy <= 2 && (u.w > 2 || u.sx == 1)
+	fancy := u.sx <= 2 && u.sy <= 2 && (u.w >= u.narrowest || u.sx == 1)
 	if !fancy {
 		for x := range dst {
 			dst[x] = near[x/u.sx]
@@ -69,7 +99,7 @@ func (u *upsampler) row(dst, plane []uint8, y int) {
 	for x, c := range near {
 		u.sums[x] = 3*int32(c) + int32(far[x])
 	}
-	widen(dst, u.sums, 8, 7, 4)
+	widen(dst, u.sums, u.left, u.right, 4)
 }
 
 // widen makes two samples of each, left with one rounding and right with the
@@ -89,8 +119,8 @@ func widen(dst []uint8, sums []int32, left, right int32, bits uint) {
 	}
 }
 
-// rgbRow converts by JFIF's equations in 16 bits of fraction.
-func rgbRow(dst, y, cb, cr []uint8) {
+// jfifColours converts by JFIF's equations, with 16 bits of fraction.
+func jfifColours(dst, y, cb, cr []uint8) {
 	const half = 1 << 15
 	cb, cr = cb[:len(y)], cr[:len(y)]
 	for x, l := range y {
@@ -99,6 +129,21 @@ func rgbRow(dst, y, cb, cr []uint8) {
 		p[0] = clamp(yy + (91881*r+half)>>16)
 		p[1] = clamp(yy + (-22554*b-46802*r+half)>>16)
 		p[2] = clamp(yy + (116130*b+half)>>16)
+		p[3] = 0xff
+	}
+}
+
+// webpColours converts by ITU-R BT.601, where black is 16, white 235 and chroma
+// has 224 levels, rounded as in libwebp: factors of 14 bits, 8 of which go at
+// once.
+func webpColours(dst, y, cb, cr []uint8) {
+	cb, cr = cb[:len(y)], cr[:len(y)]
+	for x, l := range y {
+		p := dst[4*x : 4*x+4 : 4*x+4]
+		yy, b, r := int32(l)*19077>>8, int32(cb[x]), int32(cr[x])
+		p[0] = clamp((yy + r*26149>>8 - 14234) >> 6)
+		p[1] = clamp((yy - b*6419>>8 - r*13320>>8 + 8708) >> 6)
+		p[2] = clamp((yy + b*33050>>8 - 17685) >> 6)
 		p[3] = 0xff
 	}
 }
