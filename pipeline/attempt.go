@@ -284,10 +284,17 @@ func (w *worker) checkPixels(batch []*Item) error {
 
 // flush lets a barrier emit what it held.
 func (n *node) flush(ctx context.Context) error {
-	if n.barrier == nil || n.run.draining() || n.run.dry != nil || !n.run.listed.Load() {
+	if n.barrier == nil || n.run.draining() || !n.run.listed.Load() {
 		return nil
 	}
-	w := worker{node: n}
+	w := worker{node: n, flushing: true}
+	switch d := n.run.dry; {
+	case d == nil:
+	case n.writer || n.identity == nil: // has held nothing
+		return nil
+	case n.unsure.Load():
+		return d.pass(ctx, &w)
+	}
 	var c, emitting *call // the pass that is going on, and the one that emits
 	var last *Item        // emitted
 	var emitted int64

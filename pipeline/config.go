@@ -23,13 +23,21 @@ type Config struct {
 }
 
 // NewConfig makes a configuration in Go, for building a pipeline without YAML.
-// Values are written as in YAML ("512", "60%"); FieldStrings takes a []string.
+// Values are written as in YAML ("512", "60%"); FieldStrings takes a []string,
+// FieldChoices a word, a map[string]any of one word to a map[string]any of its
+// options, or a []any or []string of such.
 func NewConfig(info Info, values map[string]any) (Config, error) {
 	c := Config{info: info, values: map[string]any{}, set: map[string]bool{}}
 	for name, v := range values {
 		f, ok := info.field(name)
 		if !ok {
 			return Config{}, fmt.Errorf("%s has no field %q%s", info.Name, name, didYouMean(name, info.fieldNames()))
+		}
+		if f.Type == FieldChoices {
+			if err := c.choose(f, v); err != nil {
+				return Config{}, err
+			}
+			continue
 		}
 		if list, ok := v.([]string); ok {
 			if err := c.assign(f, list...); err != nil {
@@ -42,6 +50,66 @@ func NewConfig(info Info, values map[string]any) (Config, error) {
 		}
 	}
 	return c, c.complete()
+}
+
+// Chosen is one element of a FieldChoices: the word and its options.
+type Chosen struct {
+	Name    string
+	Options Config
+}
+
+// MarshalJSON writes what a configuration's key is made of.
+func (c Chosen) MarshalJSON() ([]byte, error) {
+	return json.Marshal([]string{c.Name, c.Options.key()})
+}
+
+// choose sets a FieldChoices from Go values.
+func (c *Config) choose(f Field, v any) error {
+	elements, ok := v.([]any)
+	if words, isWords := v.([]string); isWords {
+		for _, w := range words {
+			elements = append(elements, w)
+		}
+	} else if !ok {
+		elements = []any{v}
+	}
+	var all []Chosen
+	for _, e := range elements {
+		one, err := c.chosen(f, e)
+		if err != nil {
+			return &FieldError{Field: f.Name, Err: err}
+		}
+		all = append(all, one)
+	}
+	c.values[f.Name], c.set[f.Name] = all, true
+	return nil
+}
+
+func (c *Config) chosen(f Field, element any) (Chosen, error) {
+	word, options := "", map[string]any(nil)
+	switch e := element.(type) {
+	case string:
+		word = e
+	case map[string]any:
+		if len(e) != 1 {
+			return Chosen{}, fmt.Errorf("an element has one word, not %d", len(e))
+		}
+		for k, v := range e {
+			m, ok := v.(map[string]any)
+			if !ok && v != nil {
+				return Chosen{}, fmt.Errorf("the options of %s must be a map[string]any, not %T", k, v)
+			}
+			word, options = k, m
+		}
+	default:
+		return Chosen{}, fmt.Errorf("an element must be a string or a map[string]any, not %T", element)
+	}
+	in, err := c.info.choice(f, word)
+	if err != nil {
+		return Chosen{}, err
+	}
+	o, err := NewConfig(in, options)
+	return Chosen{word, o}, err
 }
 
 func (in Info) fieldNames() []string {
@@ -110,6 +178,8 @@ func (t FieldType) zero() any {
 		return time.Duration(0)
 	case FieldStrings:
 		return []string(nil)
+	case FieldChoices:
+		return []Chosen(nil)
 	}
 	return ""
 }
@@ -206,7 +276,8 @@ func (f Field) number(v float64) string {
 // field's place in the file. Constructors make one with Config.Errorf.
 type FieldError struct {
 	Field   string
-	Offset  int // characters into the field's text
+	Element int // of the field's list, from 1; 0 is the field as a whole
+	Offset  int // characters into the text
 	Missing bool
 	Err     error
 }
@@ -224,6 +295,12 @@ func (e *FieldError) Unwrap() error { return e.Err }
 // into the field's text the fault lies.
 func (c Config) Errorf(field string, offset int, format string, args ...any) error {
 	return &FieldError{Field: field, Offset: offset, Err: fmt.Errorf(format, args...)}
+}
+
+// ElementErrorf makes an error about one element of a field's list, counted
+// from 0.
+func (c Config) ElementErrorf(field string, i int, format string, args ...any) error {
+	return &FieldError{Field: field, Element: i + 1, Err: fmt.Errorf(format, args...)}
 }
 
 func (c Config) get(name string, types ...FieldType) any {
@@ -244,6 +321,9 @@ func (c Config) String(name string) string {
 
 // Strings returns a list of text.
 func (c Config) Strings(name string) []string { return c.get(name, FieldStrings).([]string) }
+
+// Choices returns words with their options.
+func (c Config) Choices(name string) []Chosen { return c.get(name, FieldChoices).([]Chosen) }
 
 // Int returns a whole number or a size in bytes.
 func (c Config) Int(name string) int64 { return c.get(name, FieldInt, FieldSize).(int64) }

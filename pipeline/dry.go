@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 )
@@ -29,6 +30,7 @@ func (d *dryRun) skip(w *worker, batch []*Item) []*Item {
 				d.compute.Add(1)
 				it.maybe = true
 			}
+			w.unsure.Store(true)
 			w.out = append(w.out, it)
 		default:
 			todo = append(todo, it)
@@ -36,6 +38,22 @@ func (d *dryRun) skip(w *worker, batch []*Item) []*Item {
 	}
 	w.todo = todo
 	return todo
+}
+
+// pass lets go on what a barrier held: where it has not seen all items, nobody
+// knows what it would decide.
+func (d *dryRun) pass(ctx context.Context, w *worker) error {
+	for it, err := range w.held.items(ctx) {
+		if err != nil {
+			return err
+		}
+		it.maybe = true
+		w.out = append(w.out[:0], it)
+		if err := w.deliver(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // file counts an output that a run would write.

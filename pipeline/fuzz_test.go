@@ -52,6 +52,10 @@ func fakes() pipeline.Registry {
 				{Name: "keep", Type: pipeline.FieldExpr, Doc: "A condition."},
 				{Name: "needs", Type: pipeline.FieldStrings, Doc: "Attributes."},
 				{Name: "metrics", Type: pipeline.FieldStrings, Doc: "Metrics.", Enum: []string{"laplacian", "entropy"}},
+				{Name: "by", Type: pipeline.FieldChoices, Doc: "Choices.", Choices: []pipeline.Choice{
+					{Name: "bytes", Doc: "No options."},
+					{Name: "hash", Doc: "An option.", Fields: []pipeline.Field{{Name: "bits", Type: pipeline.FieldInt, Doc: "Bits."}}},
+				}},
 			},
 			New: func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) {
 				if i := strings.Index(c.String("keep"), "!!"); i >= 0 {
@@ -78,6 +82,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(string(b))
 	}
 	f.Add("source: {images: {path: a}}\nstages:\n  - make:\n  - every: {needs: [made], room: 1MiB, keep: 'a'}\n")
+	f.Add("source: {images: {path: a}}\nstages:\n  - every: {by: [bytes, {hash: {bits: 3}}, {hash: }, {}, [x]]}\n")
 	f.Add("a: &a [*a]\n")
 	f.Add("a: &a {b: 1}\nc: [*a, *a]\n<<: *a\n")
 	f.Add("source: {images: {path: '${X:-y}'}}\nstages: [{make: }, {every: {count: 99}}]\nmemory: {host: {limit: 60%}}\n")

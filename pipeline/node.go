@@ -38,6 +38,7 @@ type node struct {
 	identity  []byte       // stage, version and configuration, when its results may be cached
 	needs     []string     // attributes that its results depend on
 	held      *parking     // of a barrier
+	unsure    atomic.Bool  // in a dry run: some items' results are not known here
 	parked    *parking     // where its output waits for the next phase; nil within a phase
 	active    atomic.Int32 // workers that still run
 	calling   atomic.Int32 // of them, those inside the stage
@@ -143,6 +144,8 @@ type worker struct {
 	todo  []*Item // of it, those that the stage has to see
 	in    []*Item // the copy of todo that the stage gets
 	out   []*Item // passed on
+
+	flushing bool // of a barrier, whose decisions depend on all items
 }
 
 // abandon lets go of items that the run will not finish.

@@ -120,7 +120,7 @@ func (w *worker) room(ctx context.Context, bytes int64) (*memory.Lease, error) {
 // remember stores what the stage made of the item, unless that is a failure. Of
 // new pictures it stores that they were made.
 func (w *worker) remember(it *Item) {
-	if it.next.known || w.identity == nil || w.run.outcomes == nil || it.next.parent != nil {
+	if it.next.known || w.flushing || w.identity == nil || w.run.outcomes == nil || it.next.parent != nil {
 		return
 	}
 	key, ok := w.resultKey(it)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/forgepipe/forgepipe/memory"
 )
 
 // FieldType is the type of a configuration field.
@@ -25,9 +27,10 @@ const (
 	FieldEnum                      // one of Enum
 	FieldExpr                      // a condition over attributes
 	FieldStrings                   // list of text, or one text
+	FieldChoices                   // a word of Choices, {word: {options}}, or a list of such
 )
 
-var fieldTypeNames = [...]string{"text", "a path", "a whole number", "a number", "true or false", "a size (512MiB)", "a share (60%)", "a duration (30s)", "a word", "a condition", "a list of text"}
+var fieldTypeNames = [...]string{"text", "a path", "a whole number", "a number", "true or false", "a size (512MiB)", "a share (60%)", "a duration (30s)", "a word", "a condition", "a list of text", "a word, {word: {options}} or a list of such"}
 
 // String names the type for messages and documentation, with its article.
 func (t FieldType) String() string { return fieldTypeNames[t] }
@@ -43,8 +46,30 @@ type Field struct {
 	Default  string   // as it would be written in YAML; empty is the zero value
 	Min, Max float64  // range of numbers and sizes, both 0: unbounded
 	Enum     []string // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
+	Choices  []Choice // what a FieldChoices can hold; it has no default
 	Examples []string
 	Cosmetic bool // does not change what the stage makes of an item (a cached result stays valid)
+}
+
+// Choice declares one word that a FieldChoices can hold, and its options:
+//
+//	by: [sha256, {pdq: {max_distance: 20}}]
+type Choice struct {
+	Name   string
+	Doc    string  // a sentence
+	Fields []Field // its options
+}
+
+// choice is the declaration that a word's options are checked against.
+func (in Info) choice(f Field, word string) (Info, error) {
+	var words []string
+	for _, c := range f.Choices {
+		if c.Name == word {
+			return Info{Name: in.Name + "." + f.Name + "." + word, Fields: c.Fields}, nil
+		}
+		words = append(words, c.Name)
+	}
+	return Info{}, fmt.Errorf("%q is none of %s%s", word, strings.Join(words, ", "), didYouMean(word, words))
 }
 
 // Made declares an attribute or vector that a stage sets.
@@ -160,9 +185,27 @@ func (in Info) check() error {
 	case slices.Contains(reserved, in.Name):
 		return fmt.Errorf("%s is a reserved key and cannot name a stage", in.Name)
 	}
+	return in.checkFields()
+}
+
+func (in Info) checkFields() error {
 	for i, f := range in.Fields {
 		if f.Name == "" || f.Doc == "" {
 			return fmt.Errorf("%s: field %d needs a name and a description", in.Name, i)
+		}
+		if (f.Type == FieldChoices) != (len(f.Choices) > 0) {
+			return fmt.Errorf("%s.%s needs choices if that is its type, and can have none if it is not", in.Name, f.Name)
+		}
+		if f.Type == FieldChoices && f.Default != "" {
+			return fmt.Errorf("%s.%s cannot have a default", in.Name, f.Name)
+		}
+		for _, c := range f.Choices {
+			if c.Name == "" || c.Doc == "" {
+				return fmt.Errorf("%s.%s has a choice without a name or a description", in.Name, f.Name)
+			}
+			if err := (Info{Name: in.Name + "." + f.Name + "." + c.Name, Fields: c.Fields}).checkFields(); err != nil {
+				return err
+			}
 		}
 		if f.Type == FieldEnum && len(f.Enum) == 0 {
 			return fmt.Errorf("%s.%s is an enum without values", in.Name, f.Name)
@@ -250,6 +293,15 @@ func (e Env) Share(key string, open func() (value any, close func() error, err e
 		return nil, nil, s.err
 	}
 	return s.value, release, nil
+}
+
+// Lease reserves bytes of host memory, until the lease is released, for what a
+// barrier needs in Flush beyond 64 bytes for each item it held. It waits for
+// room, and refuses with a *memory.OversizeError what can never be had. It is
+// not for Process, whose items hold pictures in memory that others may wait
+// for: there, Cost says what a call needs.
+func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
+	return e.seat.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
 }
 
 // nearest returns the candidate most like name, or "" when none is close.

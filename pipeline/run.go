@@ -578,17 +578,6 @@ func (r *run) scratch() (fsys.Root, error) {
 // Scratch is a folder for files of this run alone; it goes with the run.
 func (e Env) Scratch() (fsys.Root, error) { return e.seat.run.scratch() }
 
-// Lease waits until bytes of main memory are to be had, for what a stage keeps
-// beyond one call, and takes them until release. Only Open and Flush may wait for
-// it: in Process it could wait for itself.
-func (e Env) Lease(ctx context.Context, bytes int64) (release func(), err error) {
-	l, err := e.seat.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
-	if err != nil {
-		return nil, err
-	}
-	return l.Release, nil
-}
-
 // wholeRun is the family that files of the whole run belong to.
 func (r *run) wholeRun() *family {
 	r.mu.Lock()

@@ -376,7 +376,10 @@ func (f *family) lookup() (src runstore.Source, ok bool) {
 		return src, false
 	}
 	if ok {
-		f.row, f.earlier = src.ID, decisions
+		f.earlier = decisions
+		if f.row == 0 { // one that was parked has it, and others read it
+			f.row = src.ID
+		}
 	}
 	return src, ok
 }

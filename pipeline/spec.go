@@ -453,7 +453,15 @@ func (p *parser) configure(in Info, e StageSpec) (Config, bool) {
 		v := e.config.items[i]
 		f, ok := in.field(k.text)
 		if !ok {
-			p.problem(k, "%s has no field %q%s (it has %s)", in.Name, k.text, didYouMean(k.text, in.fieldNames()), strings.Join(in.fieldNames(), ", "))
+			has := "none"
+			if len(in.Fields) > 0 {
+				has = strings.Join(in.fieldNames(), ", ")
+			}
+			p.problem(k, "%s has no field %q%s (it has %s)", in.Name, k.text, didYouMean(k.text, in.fieldNames()), has)
+			continue
+		}
+		if f.Type == FieldChoices {
+			c.values[f.Name], c.set[f.Name] = p.choices(in, f, v), true
 			continue
 		}
 		var words []string
@@ -486,11 +494,42 @@ func (p *parser) configure(in Info, e StageSpec) (Config, bool) {
 	return c, true
 }
 
+// choices reads a FieldChoices.
+func (p *parser) choices(in Info, f Field, n *yamlNode) []Chosen {
+	elements := []*yamlNode{n}
+	if n.kind == listNode {
+		elements = n.items
+	}
+	var all []Chosen
+	for _, e := range elements {
+		word, options := e, &yamlNode{kind: nullNode, line: e.line, col: e.col}
+		if e.kind == mapNode && len(e.keys) == 1 {
+			word, options = e.keys[0], e.items[0]
+		}
+		if word.kind != scalarNode {
+			p.problem(e, "%s.%s: each element is a word or {word: {options}}, not %s", in.Name, f.Name, e.what())
+			continue
+		}
+		sub, err := in.choice(f, word.text)
+		if err != nil {
+			p.problem(word, "%s.%s: %v", in.Name, f.Name, err)
+			continue
+		}
+		if c, ok := p.configure(sub, StageSpec{at: word, config: options}); ok {
+			all = append(all, Chosen{word.text, c})
+		}
+	}
+	return all
+}
+
 // place finds where in the file a constructor's error belongs.
 func (p *parser) place(e StageSpec, err error) *yamlNode {
 	var fe *FieldError
 	if errors.As(err, &fe) && e.config.kind == mapNode {
 		if n := e.config.get(fe.Field); n != nil {
+			if n.kind == listNode && 0 < fe.Element && fe.Element <= len(n.items) {
+				n = n.items[fe.Element-1]
+			}
 			at := *n
 			at.col += fe.Offset
 			if n.quoted && fe.Offset > 0 {

@@ -66,8 +66,8 @@ type Closer interface {
 // last batch is through, Flush gets the held items in ID order, each once, and
 // hands each to emit after having set attributes on it, rejected or failed it,
 // or not. What is not emitted is a bug in the stage. A barrier keeps at most 64
-// bytes per held item in memory. When a run is interrupted, Flush is not
-// called.
+// bytes per held item in memory without asking (see Env.Lease). When a run is
+// interrupted, Flush is not called.
 type Barrier interface {
 	Stage
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
@@ -145,7 +145,8 @@ type Rooted interface {
 }
 
 // Env is what the engine gives to a stage's constructor. Beside what it holds,
-// it is the stage's door to the run that it works in: Publish and Share.
+// it is the stage's door to the run that it works in: Publish, Share, Scratch
+// and Lease.
 type Env struct {
 	StageID    string          // the stage's id in the pipeline
 	Log        *slog.Logger    // never nil

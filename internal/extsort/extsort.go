@@ -54,7 +54,6 @@ type Sorter struct {
 	stale   []string // merged runs whose removal failed
 	serial  int
 	state   error // why there can be no more Add, or nil
-	read    bool  // All has been called
 	closed  bool
 }
 
@@ -133,8 +132,8 @@ func (s *Sorter) Len() int64 {
 }
 
 // All gives the records in ascending order of their keys' bytes, equal keys in
-// the order of Add. It may be called once, and ends the adding. An error comes
-// with an empty record and ends the sequence.
+// the order of Add. It ends the adding, and may be called again for another
+// pass. An error comes with an empty record and ends the sequence.
 func (s *Sorter) All() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		sources, done, err := s.open()
@@ -157,13 +156,12 @@ func (s *Sorter) open() (sources []source, done func(), err error) {
 	defer s.mu.Unlock()
 	done = func() {}
 	switch {
-	case s.read:
-		return nil, done, errors.New("they have been read already: sort them again")
-	case s.state != nil:
+	case s.state == nil:
+		s.state = errRead
+		s.sort()
+	case !errors.Is(s.state, errRead):
 		return nil, done, s.state
 	}
-	s.read, s.state = true, errRead
-	s.sort()
 	sources, done, err = s.openRuns(s.runs)
 	if err != nil {
 		return nil, done, err

@@ -1,0 +1,399 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/standard"
+)
+
+// half is every second pixel of every second row.
+func half(img image.Image) *image.Gray {
+	b := img.Bounds()
+	out := image.NewGray(image.Rect(0, 0, b.Dx()/2, b.Dy()/2))
+	for y := range b.Dy() / 2 {
+		for x := range b.Dx() / 2 {
+			out.Set(x, y, img.At(b.Min.X+2*x, b.Min.Y+2*y))
+		}
+	}
+	return out
+}
+
+// pictureStages are pure stages that make pictures, and how often they were
+// asked for one.
+func pictureStages(calls *atomic.Int64) pipeline.Registry {
+	each := func(f func(it *pipeline.Item, img image.Image) error) pipeline.Stage {
+		return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+			calls.Add(1)
+			fr, err := it.Frame(ctx)
+			if err != nil {
+				return err
+			}
+			return f(it, fr.Image)
+		})
+	}
+	stages := map[string]pipeline.Stage{
+		"shrink": each(func(it *pipeline.Item, img image.Image) error { it.SetImage(half(img)); return nil }),
+		"pairup": each(func(it *pipeline.Item, img image.Image) error { it.SetPair(half(img), 2); return nil }),
+		"both": each(func(it *pipeline.Item, img image.Image) error {
+			it.SetImages(half(img), half(half(img)))
+			return nil
+		}),
+		"quarter": each(func(it *pipeline.Item, img image.Image) error {
+			it.SetImage(half(img))
+			it.SetPair(half(half(img)), 2)
+			return nil
+		}),
+		"twins": batchStage(func(ctx context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+			for _, it := range batch {
+				calls.Add(1)
+				f, err := it.Frame(ctx)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, it.Derive("a", pipeline.FromImage(half(f.Image))), it.Derive("b", pipeline.FromImage(half(half(f.Image)))))
+			}
+			return out, nil
+		}),
+		"gather": &all{},
+	}
+	var infos []pipeline.Info
+	for name, s := range stages {
+		infos = append(infos, pipeline.Info{
+			Name: name, Short: "Tests.", Pure: true, Version: 1, Derives: name == "twins",
+			New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return s, nil },
+		})
+	}
+	return standard.Registry().With(infos...)
+}
+
+// A run over outputs that are there already computes no picture, one whose
+// outputs have gone makes the very same ones again, with and without a barrier
+// between, and a dry run makes none.
+func TestPicturesAreMadeAgainOnlyWhenSomebodyLooks(t *testing.T) {
+	for _, stages := range []string{
+		"shrink", "pairup", "quarter", "twins", "shrink gather", "pairup gather", "quarter gather", "twins gather",
+		"shrink shrink gather", "pairup both", "pairup both gather shrink2", "twins shrink gather", "shrink twins",
+	} {
+		t.Run(stages, func(t *testing.T) {
+			dir := t.TempDir()
+			for i := range 3 {
+				put(t, filepath.Join(dir, "in", fmt.Sprintf("%d.png", i)), pngBytes(t, 64, 48, speckle(i)))
+			}
+			var calls atomic.Int64
+			var yaml strings.Builder
+			fmt.Fprintf(&yaml, "source: {images: {path: %s/in}}\nstages:\n", dir)
+			n := 0
+			for name := range strings.FieldsSeq(stages) {
+				if name == "shrink2" { // a pair's two pictures
+					name = "both"
+				}
+				n++
+				fmt.Fprintf(&yaml, "  - id: s%d\n    %s: {}\n", n, name)
+			}
+			fmt.Fprintf(&yaml, "  - write: {path: %s/out, format: png}\n", dir)
+			run := func(o pipeline.RunOptions) (*pipeline.Summary, int64) {
+				t.Helper()
+				calls.Store(0)
+				p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml.String()), pipeline.Options{Registry: pictureStages(&calls)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Check = true
+				s := mustRun(t, p, o)
+				if s.Quarantined != 0 {
+					t.Fatalf("quarantined %+v", s.Failed)
+				}
+				return s, calls.Load()
+			}
+			first, made := run(pipeline.RunOptions{})
+			if made == 0 {
+				t.Fatal("the first run made nothing")
+			}
+			before := outputs(t, filepath.Join(dir, "out"))
+			if f := forecast(t, yaml.String(), pictureStages(&calls)); f.Reuse != first.Written || f.Write+f.Maybe+f.Compute != 0 {
+				t.Errorf("with all %d files there, a dry run says %+v", first.Written, f)
+			}
+
+			put(t, filepath.Join(dir, "in", "3.png"), pngBytes(t, 64, 48, speckle(3)))
+			if _, again := run(pipeline.RunOptions{}); again != made/3 {
+				t.Errorf("with one more input beside 3 that are done: %d calls, want %d", again, made/3)
+			}
+			for name := range before {
+				if err := os.Remove(filepath.Join(dir, "out", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s, dry := run(pipeline.RunOptions{DryRun: true}); dry != 0 || s.In != 4 {
+				t.Errorf("a dry run made %d calls", dry)
+			}
+			s, again := run(pipeline.RunOptions{})
+			if again == 0 || s.Written != first.Written {
+				t.Errorf("outputs that had gone: %d calls, %d files written, want %d", again, s.Written, first.Written)
+			}
+			after := outputs(t, filepath.Join(dir, "out"))
+			for name, want := range before {
+				if !bytes.Equal(after[name], want) {
+					t.Errorf("%s is not what it was", name)
+				}
+			}
+		})
+	}
+}
+
+func forecast(t *testing.T, yaml string, r pipeline.Registry) pipeline.Forecast {
+	t.Helper()
+	p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), pipeline.Options{Registry: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := p.Start(t.Context(), pipeline.RunOptions{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return *run.Forecast()
+}
+
+// speckle is a pattern of input n.
+func speckle(n int) func(x, y int) color.Color {
+	return func(x, y int) color.Color { return color.Gray{Y: uint8(37*x + 101*y + 11*n + x*y)} }
+}
+
+// outputs reads the files of an output tree.
+func outputs(t *testing.T, root string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for _, path := range everything(t, root) {
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.IsDir() || strings.HasPrefix(rel, ".forgepipe") {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[rel] = b
+	}
+	return files
+}
+
+func TestNewPicturesOfAPairMustFit(t *testing.T) {
+	gray := func(w, h int) image.Image { return image.NewGray(image.Rect(0, 0, w, h)) }
+	single := listed{{Name: "a.png", Image: gray(64, 32)}}
+	pair := listed{{Name: "a.png", Image: gray(64, 32), Scale: 4, LQ: &pipeline.Input{Name: "a.png", Image: gray(16, 8)}}}
+	for name, tt := range map[string]struct {
+		source listed
+		do     func(it *pipeline.Item)
+		cause  string
+		scale  int // of what comes out
+	}{
+		"a companion":                     {single, func(it *pipeline.Item) { it.SetPair(gray(32, 16), 2) }, "", 2},
+		"a companion of the same size":    {single, func(it *pipeline.Item) { it.SetPair(gray(64, 32), 1) }, "", 1},
+		"a companion that does not fit":   {single, func(it *pipeline.Item) { it.SetPair(gray(32, 15), 2) }, "64 x 32 is not 2 times 32 x 15", 0},
+		"a scale that is none":            {single, func(it *pipeline.Item) { it.SetPair(gray(32, 16), -2) }, "is not -2 times", 0},
+		"a second companion":              {pair, func(it *pipeline.Item) { it.SetPair(gray(32, 16), 2) }, "has a low-quality companion already", 0},
+		"a cropped picture and companion": {single, func(it *pipeline.Item) { it.SetImage(gray(60, 30)); it.SetPair(gray(20, 10), 3) }, "", 3},
+		"both":                            {pair, func(it *pipeline.Item) { it.SetImages(gray(128, 64), gray(32, 16)) }, "", 4},
+		"both at another scale":           {pair, func(it *pipeline.Item) { it.SetImages(gray(128, 64), gray(64, 32)) }, "128 x 64 is not 4 times 64 x 32", 0},
+		"both of a single picture":        {single, func(it *pipeline.Item) { it.SetImages(gray(64, 32), gray(16, 8)) }, "has no low-quality companion that could be replaced", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := runIt(t, chain(t, tt.source, pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+				tt.do(it)
+				return nil
+			}), pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+				f, err := it.PairFrame(ctx)
+				if err != nil {
+					return err
+				}
+				if scale, _ := it.Pair(); scale != tt.scale || f.Image.Bounds().Size().Mul(scale) != it.Size() {
+					t.Errorf("scale %d, %v beside %v", scale, it.Size(), f.Image.Bounds().Size())
+				}
+				return nil
+			})))
+			switch {
+			case err != nil:
+				t.Error(err)
+			case tt.cause == "" && s.Out != 1:
+				t.Errorf("quarantined %+v", s.Failed)
+			case tt.cause != "" && (s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, tt.cause)):
+				t.Errorf("%d came out, quarantined %+v", s.Out, s.Failed)
+			}
+		})
+	}
+}
+
+// twice is a barrier that looks at all before it decides, and does it wrong
+// where it is told to.
+type twice struct {
+	holder
+	passes  int
+	emitIn  func(pass int) bool
+	retries bool
+}
+
+func (b *twice) Flush(_ context.Context, held pipeline.HeldItems, emit func(*pipeline.Item) error) error {
+	for pass := range b.passes {
+		for it, err := range held {
+			if err != nil {
+				return err
+			}
+			if !b.emitIn(pass) {
+				continue
+			}
+			if err := emit(it); err != nil {
+				return err
+			}
+			if b.retries {
+				return emit(it)
+			}
+		}
+	}
+	return nil
+}
+
+func TestABarrierMayGoOverItsItemsAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		barrier twice
+		bug     string
+	}{
+		"emits in the first pass":  {twice{passes: 2, emitIn: func(p int) bool { return p == 0 }}, ""},
+		"emits in the third pass":  {twice{passes: 3, emitIn: func(p int) bool { return p == 2 }}, ""},
+		"emits in two passes":      {twice{passes: 2, emitIn: func(int) bool { return true }}, "in a second pass"},
+		"emits in none":            {twice{passes: 2, emitIn: func(int) bool { return false }}, "held 40 items and emitted 0"},
+		"emits one and once again": {twice{passes: 1, emitIn: func(int) bool { return true }, retries: true}, "twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := runIt(t, chain(t, inputs(40), &tt.barrier, pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+				_, err := it.Frame(ctx)
+				return err
+			})))
+			if tt.bug == "" && (err != nil || s.Out != 40) {
+				t.Errorf("%v, %+v", err, s)
+			}
+			if tt.bug != "" && (err == nil || !strings.Contains(err.Error(), tt.bug)) {
+				t.Errorf("error %v, want %q", err, tt.bug)
+			}
+		})
+	}
+}
+
+// What a barrier's Process found out about an item is cached like the result of
+// any other pure stage.
+func TestABarriersCallsAreCached(t *testing.T) {
+	state := t.TempDir()
+	var calls atomic.Int64
+	run := func() {
+		t.Helper()
+		b := &counting{calls: &calls}
+		r := pipeline.NewRegistry(pipeline.Info{
+			Name: "count", Short: "Counts.", Pure: true, Version: 1,
+			New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return b, nil },
+		})
+		p := pipeline.New("", pipeline.Options{})
+		p.SetSource(inputs(20))
+		if err := p.Use(t.Context(), r, "count", "count", nil); err != nil {
+			t.Fatal(err)
+		}
+		add(t, p, pipeline.Step{ID: "look", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+			if v, ok := it.Attr("seen"); !ok || v.String() != it.ID() {
+				it.Fail(errors.New("it came without what Process had set"))
+			}
+			return nil
+		})})
+		if s := mustRun(t, p, pipeline.RunOptions{StateDir: state}); s.Out != 20 {
+			t.Errorf("%+v", s)
+		}
+	}
+	for range 3 {
+		run()
+	}
+	if calls.Load() != 20 {
+		t.Errorf("Process was called for %d items, want 20", calls.Load())
+	}
+}
+
+type counting struct {
+	all
+	calls *atomic.Int64
+}
+
+func (c *counting) Process(_ context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+	for _, it := range batch {
+		c.calls.Add(1)
+		it.SetAttr("seen", pipeline.String(it.ID()))
+		it.Hold()
+	}
+	return nil, nil
+}
+
+// A duplicate's caption goes on with what stays, through a second barrier.
+func TestSidecarsOfAnotherItem(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "in", "a.png"), gray(t, 16, 16, 1))
+	put(t, filepath.Join(dir, "in", "b.png"), gray(t, 16, 16, 2))
+	put(t, filepath.Join(dir, "in", "b.txt"), []byte("two"))
+	p := fromYAML(t, "source: {images: {path: %s/in}}\nstages:\n  - write: {path: %s/elsewhere}\n", dir, dir)
+	var sidecar pipeline.Sidecar
+	add(t, p, pipeline.Step{ID: "merge", Workers: 1, Stage: &merging{&sidecar}})
+	add(t, p, pipeline.Step{ID: "gather", Stage: &all{}})
+	if err := p.Use(t.Context(), standard.Registry(), "write", "out", map[string]any{"path": filepath.Join(dir, "out")}); err != nil {
+		t.Fatal(err)
+	}
+	s := mustRun(t, p, pipeline.RunOptions{})
+	if s.Out != 1 || s.Rejected["merge"]["duplicate"] != 1 {
+		t.Errorf("%+v", s)
+	}
+	holds(t, filepath.Join(dir, "out", "a.txt"), []byte("two"))
+}
+
+// merging gives b's sidecars to a.
+type merging struct{ sidecar *pipeline.Sidecar }
+
+func (*merging) Process(_ context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+	for _, it := range batch {
+		it.Hold()
+	}
+	return nil, nil
+}
+
+func (m *merging) Flush(_ context.Context, held pipeline.HeldItems, emit func(*pipeline.Item) error) error {
+	for it, err := range held {
+		if err != nil {
+			return err
+		}
+		if it.ID() == "b.png" {
+			*m.sidecar = it.Source().Sidecars[0]
+		}
+	}
+	for it, err := range held {
+		if err != nil {
+			return err
+		}
+		if it.ID() == "b.png" {
+			it.Reject("duplicate")
+		} else {
+			it.AddSidecar(*m.sidecar)
+		}
+		if err := emit(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
