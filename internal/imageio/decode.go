@@ -73,7 +73,9 @@ func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
 	case JPEG:
 		img, err = decodeJPEG(data, lim, n)
 	case PNG:
-		img, err = png.Decode(r)
+		if err = checkPNGSize(data, size); err == nil {
+			img, err = png.Decode(r)
+		}
 	case GIF:
 		if err = checkGIFEnd(data); err == nil {
 			img, err = gif.Decode(r)
@@ -84,7 +86,9 @@ func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
 	case WebP:
 		img, err = decodeWebP(data)
 	case BMP:
-		img, err = bmp.Decode(r)
+		if err = checkBMPSize(data, size); err == nil {
+			img, err = bmp.Decode(r)
+		}
 	case TIFF:
 		img, err = tiff.Decode(r)
 	default:
@@ -101,4 +105,10 @@ func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
 		return nil, fmt.Errorf("the header says %v and the pixels are %v: the file is corrupt", size, b)
 	}
 	return turn(img, h.Orientation), nil
+}
+
+// tooSmall says that a file cannot hold its pixels, before a decoder makes room
+// for them.
+func tooSmall(have int, size image.Point) error {
+	return fmt.Errorf("%d bytes are too few for %d x %d pixels: %w", have, size.X, size.Y, errShort)
 }

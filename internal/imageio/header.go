@@ -2,6 +2,7 @@ package imageio
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
@@ -145,4 +146,14 @@ func bmpHeader(data []byte, lim Limits) (raw, error) {
 	}
 	r.scratch = 4 * r.width
 	return r, nil
+}
+
+// checkBMPSize sees to it that the pixels are there, which are never compressed
+// in what x/image decodes.
+func checkBMPSize(data []byte, size image.Point) error {
+	row := (int64(size.X)*int64(binary.LittleEndian.Uint16(data[28:])) + 31) / 32 * 4
+	if row*int64(size.Y) > int64(len(data)) {
+		return tooSmall(len(data), size)
+	}
+	return nil
 }

@@ -253,44 +253,6 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
-// check reads a file of which nothing is known.
-func check(t *testing.T, data []byte, lim imageio.Limits) {
-	t.Helper()
-	h, err := imageio.ReadHeader(data, lim)
-	if err != nil {
-		return
-	}
-	if h.Width <= 0 || h.Height <= 0 || int64(h.Width)*int64(h.Height) > lim.MaxPixels || h.Bytes <= 0 || h.DecodePeak < h.Bytes {
-		t.Fatalf("header %+v", h)
-	}
-	img, err := imageio.Decode(data, h, lim)
-	if (img == nil) != (err != nil) {
-		t.Fatalf("image %v and error %v", img, err)
-	}
-	if err == nil && (img.Bounds() != image.Rect(0, 0, h.Width, h.Height) || imageio.Bytes(img) != h.Bytes) {
-		t.Fatalf("%T of %v in %d bytes, header %+v", img, img.Bounds(), imageio.Bytes(img), h)
-	}
-}
-
-func FuzzReadHeader(f *testing.F) {
-	for _, s := range samples(f) {
-		f.Add(s.data)
-	}
-	f.Add(animatedWebP)
-	f.Add(jpegWithEXIF(rawJPEG(8, 8, false, component{1, 1, 1}), exif(6, binary.LittleEndian)))
-	f.Add(tiffWithOrientation(encodeTIFF(f, noise(3, 2), tiff.Deflate), 5))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		lim := imageio.Limits{MaxPixels: 1 << 16, MaxFileBytes: 1 << 20}
-		check(t, data, lim)
-		if len(data) > 16 {
-			a, ok := imageio.Sniff(data)
-			if b, ok2 := imageio.Sniff(data[:16]); a != b || ok != ok2 {
-				t.Errorf("16 bytes were not enough: %q and %q", a, b)
-			}
-		}
-	})
-}
-
 func TestLimits(t *testing.T) {
 	// A PNG header that announces 60000 x 60000.
 	huge := bytes.Clone(encodePNG(t, noise(1, 1)))

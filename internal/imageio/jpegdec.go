@@ -21,6 +21,10 @@ func decodeJPEG(data []byte, lim Limits, n int) (image.Image, error) {
 	if err := checkJPEGScans(data); err != nil {
 		return nil, err
 	}
+	// Each block takes a bit at least, in the scan of its DC coefficient.
+	if blocks := int64(j.size.X+7) / 8 * int64((j.size.Y+7)/8); blocks/8 > int64(len(data)) {
+		return nil, tooSmall(len(data), j.size)
+	}
 	t, err := turboLibrary()
 	if err != nil || !j.turbo() {
 		return decodePlainJPEG(data, &j)
@@ -48,18 +52,16 @@ func (t *turbo) decode(data []byte, j *jpegInfo, n int) (image.Image, error) {
 		m := image.NewRGBA(rect)
 		img, pix = m, m.Pix
 	}
-	if err := t.decompress(pix, data, j.size, size, format); err != nil {
-		var said *turboError
-		if !errors.As(err, &said) {
-			return nil, err
+	err := t.decompress(pix, data, j.size, size, format, turboStrict)
+	var said *turboError
+	if errors.As(err, &said) && said.warning {
+		err = damage(said)
+		if err == nil {
+			err = t.decodeWarned(pix, data, j, size, format, said)
 		}
-		if err := damage(said); err != nil {
-			return nil, err
-		}
-		// The other decoder is the judge of what came after the warning.
-		if _, err := jpeg.Decode(j.reader(data)); err != nil {
-			return nil, fmt.Errorf("%w (libturbojpeg: %s)", err, said.text)
-		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	if format == turboCMYK {
 		for i := 0; i < len(pix); i += 4 {
@@ -67,6 +69,20 @@ func (t *turbo) decode(data []byte, j *jpegInfo, n int) (image.Image, error) {
 		}
 	}
 	return img, nil
+}
+
+// decodeWarned decodes a file with a harmless warning. The library tells only the
+// first of its warnings, so that image/jpeg is the judge of what comes after it.
+func (t *turbo) decodeWarned(pix, data []byte, j *jpegInfo, size image.Point, format int32, first *turboError) error {
+	if _, err := jpeg.Decode(j.reader(data)); err != nil {
+		return fmt.Errorf("%w (libturbojpeg: %s)", err, first.text)
+	}
+	err := t.decompress(pix, data, j.size, size, format, 0)
+	var said *turboError
+	if errors.As(err, &said) && said.warning {
+		return nil
+	}
+	return err
 }
 
 // inksToRGBA puts a pixel of four inks into p. JPEG files have them inverted, as

@@ -44,6 +44,7 @@ const (
 	turboRGBA        = 7       // TJPF_RGBA
 	turboCMYK        = 11      // TJPF_CMYK
 	turboAccurateDCT = 4096    // TJFLAG_ACCURATEDCT
+	turboStrict      = 8192    // TJFLAG_STOPONWARNING
 	turboWarning     = 0       // TJERR_WARNING
 	turboMaxSide     = 65500   // JPEG_MAX_DIMENSION
 	turboEighths     = 8       // scales are n/8
@@ -219,7 +220,7 @@ type turboError struct {
 	warning bool // there are pixels all the same
 }
 
-func (e *turboError) Error() string { return e.text }
+func (e *turboError) Error() string { return "libturbojpeg: " + e.text }
 
 func (t *turbo) failure(handle uintptr) *turboError {
 	text := strings.TrimSpace(t.errorText(handle))
@@ -227,8 +228,9 @@ func (t *turbo) failure(handle uintptr) *turboError {
 }
 
 // decompress decodes a JPEG that is stored with size full, scaled to size, into
-// dst, whose rows have no padding. An error of the library is a *turboError.
-func (t *turbo) decompress(dst, data []byte, full, size image.Point, format int32) (err error) {
+// dst, whose rows have no padding. An error of the library is a *turboError. With
+// turboStrict in flags its first warning ends the work.
+func (t *turbo) decompress(dst, data []byte, full, size image.Point, format, flags int32) (err error) {
 	bpp := 4
 	if format == turboGray {
 		bpp = 1
@@ -254,7 +256,7 @@ func (t *turbo) decompress(dst, data []byte, full, size image.Point, format int3
 	if told := image.Pt(int(w), int(h)); told != full {
 		return fmt.Errorf("the header says %v and libturbojpeg %v: the file is corrupt", full, told)
 	}
-	rc := t.decompress2(handle, &data[0], uint(len(data)), &dst[0], int32(size.X), int32(size.X*bpp), int32(size.Y), format, turboAccurateDCT)
+	rc := t.decompress2(handle, &data[0], uint(len(data)), &dst[0], int32(size.X), int32(size.X*bpp), int32(size.Y), format, turboAccurateDCT|flags)
 	runtime.KeepAlive(data)
 	runtime.KeepAlive(dst)
 	if rc != 0 {
@@ -294,19 +296,17 @@ func (t *turbo) compress(pix []byte, width, pitch, height int, format, subsampli
 	return write(unsafe.Slice(out, size))
 }
 
-// damage tells what an error of the library means. A nil result is for a warning
-// that says nothing against the pixels, such as bytes between two segments: but
-// the library tells only its first warning, so that worse may have followed.
-func damage(e *turboError) error {
-	text := strings.TrimPrefix(e.text, "Corrupt JPEG data: ")
+// damage is the error that a warning of the library amounts to. Some say nothing
+// against the pixels, such as that there are bytes between two segments: then it
+// is nil.
+func damage(warning *turboError) error {
+	text := strings.TrimPrefix(warning.text, "Corrupt JPEG data: ")
 	switch {
-	case strings.HasPrefix(e.text, "Premature end of"):
+	case strings.HasPrefix(text, "Premature end of"): // the file, or what there is of it
 		return errShort
-	case !e.warning:
-		return fmt.Errorf("libturbojpeg: %s", e.text)
 	case strings.HasPrefix(text, "premature end of data segment"),
 		strings.HasPrefix(text, "bad Huffman code"),
-		strings.HasPrefix(text, "found marker"):
+		strings.HasPrefix(text, "found marker"): // instead of a restart marker
 		return fmt.Errorf("the file is corrupt: %s", text)
 	}
 	return nil

@@ -4,7 +4,8 @@
 Made with Pillow 13.0.0 (libjpeg-turbo 3.2.0), NumPy 2.4, cjpeg and libturbojpeg
 2.1.5 of Debian 12. NAME.jpg is decoded to NAME.png by Image.convert("RGB"), or "L"
 where the file is gray; NAME@N.png is the same at N/8, by Image.draft. photos.txt
-has the SHA-256 of the RGB bytes of each photograph in testdata/photos, upright.
+has the SHA-256 of the RGB bytes of each photograph in testdata/photos, upright;
+encoded.txt that of what Pillow saves of a PNG at a quality and subsampling.
 """
 
 import ctypes
@@ -85,6 +86,13 @@ def main():
             image.convert("L" if image.mode == "L" else "RGB").save(HERE / f"{name}@{n}.png", optimize=True)
     # Of these there is nothing to decode.
     (HERE / "arithmetic.jpg").write_bytes(cjpeg(rgb, "-quality", "90", "-arithmetic"))
+    with open(HERE / "encoded.txt", "w") as out:
+        for kind in ("444", "gray"):
+            image = Image.open(HERE / f"{kind}.png")
+            for quality in (30, 88, 95, 100):
+                for subsampling in (444, 422, 420) if kind == "444" else (444,):
+                    data = pillow(image, quality=quality, subsampling=":".join(str(subsampling)))
+                    print(kind, quality, subsampling, hashlib.sha256(data).hexdigest(), file=out)
     with open(HERE / "photos.txt", "w") as out:
         for path in sorted(PHOTOS.glob("*.jpg")):
             image = ImageOps.exif_transpose(Image.open(path))
