@@ -4,8 +4,10 @@
 // then does [Decode] run, turned upright by the EXIF orientation and in the
 // decoder's own pixel type, so that 16 bits, gray and chroma subsampling are
 // kept. A file that is truncated, corrupt or hostile ends as an error that says
-// what is wrong, never as a panic or a half-decoded image. [EncodePNG] writes
-// the same bytes for the same pixels, [Decoder] and [Encoder] name what did the
-// work, for fingerprints. JPEG, PNG and GIF come from the standard library,
-// WebP, BMP and TIFF from golang.org/x/image.
+// what is wrong, never as a panic or a half-decoded image. [EncodePNG],
+// [EncodeJPEG] and [EncodeWebP] write the same bytes for the same pixels;
+// [Decoder], [Encoder] and the encoders' own names tell what did the work, for
+// fingerprints. JPEG goes through libturbojpeg where it is installed, and WebP
+// is written by libwebp; PNG is written by this package. All else comes from the
+// standard library and from golang.org/x/image.
 package imageio

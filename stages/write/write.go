@@ -55,11 +55,11 @@ Name is a template: {dir} is the source's folder, {stem} its file name without t
 				Doc: "keep copies unchanged images in the format they have and writes others as PNG; png, jpeg and webp make everything that.",
 			},
 			{
-				Name: "level", Type: pipeline.FieldInt, Default: "1", Min: 1, Max: 9,
+				Name: "level", Type: pipeline.FieldInt, Unit: "of zlib", Default: "1", Min: 1, Max: 9,
 				Doc: "How hard PNG is compressed. It changes only the size: for photographs, 6 takes twice the time of 1 for 8 % less, 8 seven times for 13 %. For png and keep.",
 			},
 			{
-				Name: "quality", Type: pipeline.FieldInt, Min: 1, Max: 100,
+				Name: "quality", Type: pipeline.FieldInt, Unit: "points", Min: 1, Max: 100,
 				Doc: "How much is kept, up to 100. Unless given it is 95 for jpeg and 90 for webp; it has no meaning for others, nor for a lossless webp.",
 			},
 			{
