@@ -72,7 +72,7 @@ func stored(orientation int, p image.Point, width, height int) image.Point {
 }
 
 // onTheSource is blockiness as its description says it, of an area of the
-// file's picture as it is stored: blocks at multiples of 8, a DCT of four loops.
+// file's picture as it is stored: blocks at multiples of 8, a DCT of nested loops.
 func onTheSource(gray func(x, y int) float64, area image.Rectangle) float64 {
 	var cosine [8][8]float64
 	for k := range 8 {
@@ -90,12 +90,13 @@ func onTheSource(gray func(x, y int) float64, area image.Rectangle) float64 {
 				if !image.Rect(x, y, x+8, y+8).In(area) {
 					continue
 				}
-				var c [64]float64
+				var px, c [64]float64
+				for i := range px {
+					px[i] = gray(x+i%8, y+i/8)
+				}
 				for k := range c {
-					for j := range 8 {
-						for i := range 8 {
-							c[k] += gray(x+i, y+j) * cosine[k%8][i] * cosine[k/8][j]
-						}
+					for i := range px {
+						c[k] += px[i] * cosine[k%8][i%8] * cosine[k/8][i/8]
 					}
 				}
 				blocks[image.Pt(x, y)] = c
