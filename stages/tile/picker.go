@@ -185,12 +185,11 @@ func (p *picker) position(block int) image.Point {
 // rank finds the best block of a row.
 func (p *picker) rank(r int) {
 	best, found := int64(-1), -1
-	for b := r * p.columns; b < (r+1)*p.columns; b++ {
-		switch v := p.best[b]; {
-		case v > best:
-			best, found = v, b
-		case v == best && found >= 0 && p.at[b]>>p.shift < p.at[found]>>p.shift:
-			found = b // further up
+	first := r * p.columns
+	for c, v := range p.best[first : first+p.columns] {
+		b := first + c
+		if v > best || v == best && found >= 0 && p.at[b]>>p.shift < p.at[found]>>p.shift {
+			best, found = v, b // at equal sums it lies further up
 		}
 	}
 	p.rows[r] = found
@@ -234,19 +233,25 @@ func (p *picker) overlap(a, b int) bool { return a-b < p.size && b-a < p.size }
 // take forbids everything that overlaps a square there.
 func (p *picker) take(corner image.Point) {
 	p.taken = append(p.taken, corner)
-	for r := range p.rows {
-		top, bottom := p.span(r, p.down)
-		if bottom <= corner.Y-p.size || top >= corner.Y+p.size {
-			continue
-		}
-		for c := range p.columns {
-			left, right := p.span(c, p.across)
-			if p.overlap(left, corner.X) && p.overlap(right, corner.X) && p.overlap(top, corner.Y) && p.overlap(bottom, corner.Y) {
+	from, to := p.reach(corner.X, p.columns)
+	top, bottom := p.reach(corner.Y, p.plan.rows)
+	for r := top; r < bottom; r++ {
+		y0, y1 := p.span(r, p.down)
+		for c := from; c < to; c++ {
+			x0, x1 := p.span(c, p.across)
+			if p.overlap(x0, corner.X) && p.overlap(x1, corner.X) && p.overlap(y0, corner.Y) && p.overlap(y1, corner.Y) {
 				p.best[r*p.columns+c] = -1
 			}
 		}
 		p.rank(r)
 	}
+}
+
+// reach is the range of blocks, in one direction in which there are so many,
+// that have positions which overlap a square at that place.
+func (p *picker) reach(place, blocks int) (from, to int) {
+	side := p.align << p.shift
+	return max(place-p.size, 0) / side, min((place+p.size)/side+1, blocks)
 }
 
 // span is where the first and the last positions of a block lie, in one
