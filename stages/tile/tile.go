@@ -51,8 +51,8 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 				Examples: []string{"1"},
 			},
 			{
-				Name: "threshold", Type: pipeline.FieldFloat, Min: 0, Max: 1e6,
-				Doc:      "The least mean, in the metric's unit, that a tile must have. Only for pick: best.",
+				Name: "threshold", Type: pipeline.FieldFloat, Unit: "levels of gray", Min: 0, Max: 1e6,
+				Doc:      "The least mean of the metric that a tile must have. Only for pick: best.",
 				Examples: []string{"4"},
 			},
 			{
