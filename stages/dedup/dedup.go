@@ -213,6 +213,9 @@ func summary(t *table, v *verdicts) string {
 		}
 	}
 	text := fmt.Sprintf("%d of %d are duplicates", duplicates, t.len())
+	if duplicates == 1 {
+		text = fmt.Sprintf("1 of %d is a duplicate", t.len())
+	}
 	if duplicates > 0 {
 		var parts []string
 		for m, n := range by {
@@ -220,7 +223,11 @@ func summary(t *table, v *verdicts) string {
 				parts = append(parts, fmt.Sprintf("by %s %d", t.columns[m].name, n))
 			}
 		}
-		text += fmt.Sprintf(" in %d groups (%s)", groups, strings.Join(parts, ", "))
+		in := fmt.Sprintf("%d groups", groups)
+		if groups == 1 {
+			in = "1 group"
+		}
+		text += fmt.Sprintf(" in %s (%s)", in, strings.Join(parts, ", "))
 	}
 	for _, c := range t.columns {
 		none := 0

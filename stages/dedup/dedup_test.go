@@ -10,11 +10,14 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/disintegration/imaging"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
@@ -23,7 +26,19 @@ import (
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// folder is for files that several tests read.
+var folder string
+
+func TestMain(m *testing.M) {
+	var err error
+	if folder, err = os.MkdirTemp("", "dedup-"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(folder)
+		os.Exit(code)
+	}))
+}
 
 // attrs are those of one item, given maps items' names to them.
 type (
@@ -59,12 +74,20 @@ func (g given) giver() stagetest.Step {
 	}}
 }
 
-// source offers items of those names, all with the same picture.
+// dot is a file with a picture of one pixel.
+var dot = sync.OnceValue(func() string {
+	file := filepath.Join(folder, "dot.png")
+	if err := imaging.Save(image.NewGray(image.Rect(0, 0, 1, 1)), file); err != nil {
+		panic(err)
+	}
+	return file
+})
+
+// source offers items of those names, all with the same file.
 func (g given) source(names []string) stagetest.Source {
-	img := image.NewGray(image.Rect(0, 0, 1, 1))
 	var s stagetest.Source
 	for _, name := range names {
-		s = append(s, pipeline.Input{Name: name, Image: img})
+		s = append(s, pipeline.Input{Name: name, Path: dot()})
 	}
 	return s
 }
@@ -84,11 +107,34 @@ func config(fieldValues ...any) map[string]any {
 // it rejects, and its note.
 func (g given) rejected(t testing.TB, c map[string]any) (map[string]string, string) {
 	t.Helper()
-	b := stagetest.New(t, g.source(g.names()), g.giver(), stagetest.Step{Info: dedup.Info(), Values: c})
-	s, seen := b.Run(t, pipeline.RunOptions{NoStore: true})
-	said := b.Messages(pipeline.EventRejected)
-	if len(said)+len(seen) != len(g) || s.Rejected["dedup1"]["duplicate"] != int64(len(said)) {
-		t.Errorf("%d items, %d rejected, %d passed, %v", len(g), len(said), len(seen), s.Rejected)
+	p := pipeline.New("test", pipeline.Options{})
+	p.SetSource(g.source(g.names()))
+	for _, step := range []stagetest.Step{g.giver(), {Info: dedup.Info(), Values: c}} {
+		if err := p.Use(t.Context(), pipeline.NewRegistry(step.Info), step.Info.Name, step.Info.Name, step.Values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return run(t, p, len(g))
+}
+
+// run gives what is said of the items that the second stage, dedup, rejects, and
+// its note.
+func run(t testing.TB, p *pipeline.Pipeline, items int) (map[string]string, string) {
+	t.Helper()
+	said := map[string]string{}
+	var mu sync.Mutex
+	s, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
+		if e.Kind == pipeline.EventRejected {
+			mu.Lock()
+			said[e.Item] = e.Message
+			mu.Unlock()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(len(said)); s.Out+n != int64(items) || s.Rejected["dedup"]["duplicate"] != n {
+		t.Errorf("%d items, %d rejected, %d passed, %v", items, n, s.Out, s.Rejected)
 	}
 	return said, s.Stages[1].Note
 }
@@ -263,56 +309,56 @@ func TestMethods(t *testing.T) {
 			given{"a": {"pdq": ones(0)}, "b": {"pdq": ones(31)}, "c": {"pdq": ones(63)}},
 			by("pdq"),
 			map[string]string{"b": "keeper a, by pdq, distance 31, rule id"},
-			"1 of 3 are duplicates in 1 groups (by pdq 1)",
+			"1 of 3 is a duplicate in 1 group (by pdq 1)",
 		},
 		"PDQ with a distance of its own": {
 			given{"a": {"pdq": ones(0)}, "b": {"pdq": ones(3)}, "c": {"pdq": ones(7)}},
 			by(map[string]any{"pdq": map[string]any{"max_distance": 3}}),
 			map[string]string{"b": "keeper a, by pdq, distance 3, rule id"},
-			"1 of 3 are duplicates in 1 groups (by pdq 1)",
+			"1 of 3 is a duplicate in 1 group (by pdq 1)",
 		},
 		"PDQ with the stage's distance": {
 			given{"a": {"pdq": ones(0)}, "b": {"pdq": ones(3)}, "c": {"pdq": ones(7)}},
 			config("by", "pdq", "prefer", []string{}, "max_distance", 3),
 			map[string]string{"b": "keeper a, by pdq, distance 3, rule id"},
-			"1 of 3 are duplicates in 1 groups (by pdq 1)",
+			"1 of 3 is a duplicate in 1 group (by pdq 1)",
 		},
 		"a distance of 0": {
 			given{"a": {"pdq": ones(0)}, "b": {"pdq": ones(1)}, "c": {"pdq": ones(1)}},
 			config("by", "pdq", "prefer", []string{}, "max_distance", 0),
 			map[string]string{"c": "keeper b, by pdq, distance 0, rule id"},
-			"1 of 3 are duplicates in 1 groups (by pdq 1)",
+			"1 of 3 is a duplicate in 1 group (by pdq 1)",
 		},
 		"no verdict on flat pictures": {
 			given{"a": {"pdq": ones(0), "pdq_quality": flat}, "b": {"pdq": ones(0), "pdq_quality": flat}, "c": {"pdq": ones(0), "pdq_quality": whole(50)}, "d": {"pdq": ones(0)}},
 			by("pdq"),
 			map[string]string{"d": "keeper c, by pdq, distance 0, rule id"},
-			"1 of 4 are duplicates in 1 groups (by pdq 1); 2 had no verdict from pdq (flat pictures)",
+			"1 of 4 is a duplicate in 1 group (by pdq 1); 2 had no verdict from pdq (flat pictures)",
 		},
 		"the quality of PDQ matters to PDQ alone": {
 			given{"a": {"dhash": hash64(0), "pdq_quality": flat, "pdq": ones(0)}, "b": {"dhash": hash64(0), "pdq_quality": flat, "pdq": ones(0)}},
 			by("pdq", "dhash"),
 			map[string]string{"b": "keeper a, by dhash, distance 0, rule id"},
-			"1 of 2 are duplicates in 1 groups (by dhash 1); 2 had no verdict from pdq (flat pictures)",
+			"1 of 2 is a duplicate in 1 group (by dhash 1); 2 had no verdict from pdq (flat pictures)",
 		},
 		"pHash, as far as 6 bits": {
 			given{"a": {"phash": hash64(0)}, "b": {"phash": hash64(0x3f)}, "c": {"phash": hash64(0x1fff)}},
 			by("phash"),
 			map[string]string{"b": "keeper a, by phash, distance 6, rule id"},
-			"1 of 3 are duplicates in 1 groups (by phash 1)",
+			"1 of 3 is a duplicate in 1 group (by phash 1)",
 		},
 		// c is nearer to b by dHash, and equal to a by pHash, which comes first.
 		"the first method that matches decides": {
 			given{"a": {"phash": hash64(0), "dhash": hash64(0)}, "b": {"phash": hash64(1 << 40 * 0xffff), "dhash": hash64(0xffff)}, "c": {"phash": hash64(3), "dhash": hash64(0xffff)}},
 			by("phash", "dhash"),
 			map[string]string{"c": "keeper a, by phash, distance 2, rule id"},
-			"1 of 3 are duplicates in 1 groups (by phash 1)",
+			"1 of 3 is a duplicate in 1 group (by phash 1)",
 		},
 		"in the order of the list": {
 			given{"a": {"phash": hash64(0), "dhash": hash64(0)}, "b": {"phash": hash64(1 << 40 * 0xffff), "dhash": hash64(0xffff)}, "c": {"phash": hash64(3), "dhash": hash64(0xffff)}},
 			by("dhash", "phash"),
 			map[string]string{"c": "keeper b, by dhash, distance 0, rule id"},
-			"1 of 3 are duplicates in 1 groups (by dhash 1)",
+			"1 of 3 is a duplicate in 1 group (by dhash 1)",
 		},
 		"equal pixels": {
 			given{"a": {"pixels_sha256": ones(9)}, "b": {"pixels_sha256": ones(8)}, "c": {"pixels_sha256": ones(9)}, "d": {"pixels_sha256": ones(8)}},
@@ -320,11 +366,11 @@ func TestMethods(t *testing.T) {
 			map[string]string{"c": "keeper a, by pixels, distance 0, rule id", "d": "keeper b, by pixels, distance 0, rule id"},
 			"2 of 4 are duplicates in 2 groups (by pixels 2)",
 		},
-		"not a file": {
+		"equal files": {
 			given{"a": {}, "b": {}},
 			by("sha256"),
-			map[string]string{},
-			"0 of 2 are duplicates; 2 had no verdict from sha256 (not whole source files)",
+			map[string]string{"b": "keeper a, by sha256, distance 0, rule id"},
+			"1 of 2 is a duplicate in 1 group (by sha256 1)",
 		},
 	}
 	for name, tt := range tests {
@@ -579,18 +625,9 @@ func TestTheOrderDoesNotMatter(t *testing.T) {
     workers: %d
     batch: %d
 `, workers, batch), g.giver().Info)
-			got := map[string]string{}
-			var mu sync.Mutex
-			s, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
-				mu.Lock()
-				defer mu.Unlock()
-				got[e.Item] = e.Message
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			got, note := run(t, p, len(g))
 			compareSaid(t, got, want)
-			if note := s.Stages[1].Note; note != wantNote {
+			if note != wantNote {
 				t.Errorf("%d workers, batches of %d: the note is %q, want %q", workers, batch, note, wantNote)
 			}
 		}
