@@ -340,7 +340,7 @@ func TestHashesAreCached(t *testing.T) {
 	var src stagetest.Source
 	for i := range 8 {
 		var img image.Image = texture(uint64(i/2), 64, 64)
-		if i%2 == 1 { // the same picture in another file
+		if i%2 == 0 { // the same picture in another file, which is larger
 			img = converted(image.NewNRGBA(img.Bounds()), img, asIs)
 		}
 		src = append(src, save(t, dir, fmt.Sprintf("%d.png", i), img))
