@@ -15,7 +15,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check soak bench-engine fuzz platform
+.PHONY: help build libs demo test check soak bench-engine fuzz platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ platform:
 	if [ "$$os/$$arch" != linux/amd64 ]; then \
 		echo "forgepipe supports only linux/amd64 so far; this is $$os/$$arch." >&2; exit 1; \
 	fi
+
+libs: ## install the image libraries that are used when they are there (Debian, Ubuntu; as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libturbojpeg0 libwebp7
 
 demo: export INPUT := $(or $(INPUT),testdata/photos)
 demo: export OUT := $(or $(OUT),out/demo)

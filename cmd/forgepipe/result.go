@@ -31,6 +31,7 @@ type envelope struct {
 	Forecast *forecastJSON          `json:"forecast,omitempty"`
 	Report   *pipeline.VerifyReport `json:"report,omitempty"`
 	Version  *versionJSON           `json:"version,omitempty"`
+	Checks   []checkJSON            `json:"checks,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
 	Error    *errorJSON             `json:"error"`
 }

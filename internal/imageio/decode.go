@@ -6,19 +6,40 @@ import (
 	"fmt"
 	"image"
 	"image/gif"
-	"image/jpeg"
 	"image/png"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
-	"golang.org/x/image/webp"
 )
 
-// Decode decodes the image, of an animation the first frame, in the type that
-// its decoder gives, turned upright. h is what ReadHeader told of the same data;
-// data that have changed since, that end early or that decode to another size
-// are errors, and so is a panic in a decoder.
-func Decode(data []byte, h Header, lim Limits) (img image.Image, err error) {
+// Decode decodes the image, of an animation the first frame, turned upright.
+// JPEG becomes gray or opaque RGBA, lossy WebP RGBA or NRGBA; others keep the
+// type that their decoder gives, 16 bits included. h is what ReadHeader told of the same data; data that have
+// changed since, that end early or that decode to another size are errors, and
+// so is a panic in a decoder.
+func Decode(data []byte, h Header, lim Limits) (image.Image, error) {
+	return decodeAt(data, h, lim, turboEighths)
+}
+
+// DecodeScaled decodes like Decode, but a JPEG at the smallest scale n/8 at which
+// neither side of the upright image is smaller than least, which is faster and
+// needs less memory. It scales in the frequency domain, about as good as a box
+// filter. Where even the full size is smaller, for other formats, and without
+// libturbojpeg, it decodes at full size.
+func DecodeScaled(data []byte, h Header, lim Limits, least image.Point) (image.Image, error) {
+	n := 1
+	for n < turboEighths && (eighths(h.Width, n) < least.X || eighths(h.Height, n) < least.Y) {
+		n++
+	}
+	return decodeAt(data, h, lim, n)
+}
+
+// eighths is what is left of a side at n/8, as libjpeg rounds it.
+func eighths(side, n int) int { return (side*n + turboEighths - 1) / turboEighths }
+
+// decodeAt decodes at n/8.
+func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err error) {
+	lim = lim.applyDefaults()
 	// Reading the header again costs nothing beside decoding, and nobody can then
 	// exchange a file between the check and the work.
 	now, err := ReadHeader(data, lim)
@@ -33,41 +54,41 @@ func Decode(data []byte, h Header, lim Limits) (img image.Image, err error) {
 			img, err = nil, fmt.Errorf("decoding %s: the decoder panicked: %v", h.Format, p)
 		}
 	}()
-	img, err = decode(data, h)
+	img, err = decode(data, h, lim, n)
 	if err != nil {
 		return nil, fmt.Errorf("decoding %s: %w", h.Format, explain(err))
 	}
 	return img, nil
 }
 
-func decode(data []byte, h Header) (image.Image, error) {
-	width, height := h.Width, h.Height
+func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
+	size := image.Pt(h.Width, h.Height)
 	if h.Orientation >= 5 {
-		width, height = height, width
+		size.X, size.Y = size.Y, size.X
 	}
 	var img image.Image
 	var err error
 	r := bytes.NewReader(data)
 	switch h.Format {
 	case JPEG:
-		if err = checkJPEGScans(data); err == nil {
-			img, err = jpeg.Decode(r)
-		}
+		img, err = decodeJPEG(data, lim, n)
 	case PNG:
-		img, err = png.Decode(r)
+		if err = checkPNGSize(data, size); err == nil {
+			img, err = png.Decode(r)
+		}
 	case GIF:
 		if err = checkGIFEnd(data); err == nil {
 			img, err = gif.Decode(r)
 		}
 		if m, ok := img.(*image.Paletted); ok && err == nil {
-			img = onScreen(m, width, height)
+			img = onScreen(m, size.X, size.Y)
 		}
 	case WebP:
-		if err = checkWebPEnd(data); err == nil {
-			img, err = webp.Decode(r)
-		}
+		img, err = decodeWebP(data)
 	case BMP:
-		img, err = bmp.Decode(r)
+		if err = checkBMPSize(data, size); err == nil {
+			img, err = bmp.Decode(r)
+		}
 	case TIFF:
 		img, err = tiff.Decode(r)
 	default:
@@ -79,8 +100,15 @@ func decode(data []byte, h Header) (image.Image, error) {
 	if img == nil {
 		return nil, errors.New("the decoder gave no image")
 	}
-	if b := img.Bounds(); b != image.Rect(0, 0, width, height) {
-		return nil, fmt.Errorf("the header says %d x %d and the pixels are %v: the file is corrupt", width, height, b)
+	// A JPEG's decoder has seen to its size, which may be a scaled one.
+	if b := img.Bounds(); h.Format != JPEG && b != (image.Rectangle{Max: size}) {
+		return nil, fmt.Errorf("the header says %v and the pixels are %v: the file is corrupt", size, b)
 	}
 	return turn(img, h.Orientation), nil
+}
+
+// tooSmall says that a file cannot hold its pixels, before a decoder makes room
+// for them.
+func tooSmall(have int, size image.Point) error {
+	return fmt.Errorf("%d bytes are too few for %d x %d pixels: %w", have, size.X, size.Y, errShort)
 }

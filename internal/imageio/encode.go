@@ -3,78 +3,52 @@ package imageio
 import (
 	"fmt"
 	"image"
-	"image/color"
-	"image/draw"
-	"image/png"
-	"io"
-	"sync"
+	"runtime/debug"
 )
 
-// EncodePNG writes img as PNG, without loss where PNG has its pixel type: gray,
-// palettes, 8 and 16 bits with and without alpha. Opaque images get no alpha
-// channel. Y'CbCr and CMYK are converted to RGB. The same pixels give the same
-// bytes.
-func EncodePNG(w io.Writer, img image.Image) error {
-	enc := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: &pngBuffers}
-	if err := enc.Encode(w, forPNG(img)); err != nil {
-		return fmt.Errorf("encoding png: %w", err)
+// Encoder names the encoders, with their versions and without options, for
+// fingerprints: another version may give other bytes for the same pixels.
+func Encoder() string { return PNGEncoder(PNGOptions{}) }
+
+// checkEncodable refuses what no file can hold.
+func checkEncodable(img image.Image, side int) error {
+	b := img.Bounds()
+	switch {
+	case b.Empty():
+		return fmt.Errorf("the picture is empty (%d x %d pixels)", b.Dx(), b.Dy())
+	case b.Dx() > side || b.Dy() > side:
+		return fmt.Errorf("the picture has %d x %d pixels, and the format ends at %d a side: write it in another format, or cut it into tiles", b.Dx(), b.Dy(), side)
 	}
 	return nil
 }
 
-// forPNG converts what the encoder would otherwise read pixel by pixel, and
-// write with 16 bits.
-func forPNG(img image.Image) image.Image {
-	switch m := img.(type) {
-	case *image.YCbCr, *image.CMYK:
-		b := img.Bounds()
-		out := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-		draw.Draw(out, out.Rect, img, b.Min, draw.Src)
-		return out
-	case *image.NYCbCrA:
-		// Not through image/draw, which would multiply by alpha and divide again.
-		b := m.Rect
-		out := image.NewNRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-		for y := b.Min.Y; y < b.Max.Y; y++ {
-			p := out.Pix[(y-b.Min.Y)*out.Stride:]
-			for x := b.Min.X; x < b.Max.X; x++ {
-				yi, ci := m.YOffset(x, y), m.COffset(x, y)
-				p[0], p[1], p[2] = color.YCbCrToRGB(m.Y[yi], m.Cb[ci], m.Cr[ci])
-				p[3] = m.A[m.AOffset(x, y)]
-				p = p[4:]
+// moduleVersion is the version of a module that the program was built with.
+func moduleVersion(path string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, m := range info.Deps {
+		if m.Path == path {
+			for m.Replace != nil {
+				m = m.Replace
 			}
+			return m.Version
 		}
-		return out
 	}
-	return img
+	return "unknown"
 }
 
-var pngBuffers bufferPool
-
-// bufferPool keeps the encoder's buffers: without it every image costs a new
-// zlib writer of over a megabyte.
-type bufferPool struct{ pool sync.Pool }
-
-func (p *bufferPool) Get() *png.EncoderBuffer {
-	b, _ := p.pool.Get().(*png.EncoderBuffer)
-	return b
-}
-
-func (p *bufferPool) Put(b *png.EncoderBuffer) {
-	// A buffer holds on to the image and the writer it was last used with.
-	// Encoding one pixel makes it let go, for a few microseconds, so that a
-	// frame whose lease has ended is really free.
-	enc := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: single{b}}
-	if err := enc.Encode(io.Discard, onePixel); err == nil {
-		p.pool.Put(b)
+// fitsICC tells whether a colour profile describes pixels that are gray or RGB:
+// its header, of 128 bytes, says for which colours it is (ICC.1, 7.2.6). The
+// profile of a CMYK file is wrong for the RGB that its decoder gives.
+func fitsICC(icc []byte, gray bool) bool {
+	if len(icc) < 128 {
+		return false
 	}
+	colours := string(icc[16:20])
+	if gray {
+		return colours == "GRAY"
+	}
+	return colours == "RGB "
 }
-
-// onePixel is what a buffer is made to forget its last image with.
-var onePixel image.Image = image.NewGray(image.Rect(0, 0, 1, 1))
-
-// single is a pool of one.
-type single struct{ b *png.EncoderBuffer }
-
-func (s single) Get() *png.EncoderBuffer { return s.b }
-func (s single) Put(*png.EncoderBuffer)  {}

@@ -92,6 +92,19 @@ func (t *ifd) value(tag uint16, i uint32) (uint32, bool) {
 	}
 }
 
+// bytes is the value of an entry of type BYTE or UNDEFINED, or nil.
+func (t *ifd) bytes(tag uint16) []byte {
+	e, ok := t.entries[tag]
+	if !ok || e.typ != 1 && e.typ != 7 || e.count <= 4 {
+		return nil
+	}
+	at, n := int64(t.order.Uint32(e.raw)), int64(e.count)
+	if at+n > int64(len(t.data)) {
+		return nil
+	}
+	return t.data[at : at+n]
+}
+
 func (e ifdEntry) size() int64 {
 	switch e.typ {
 	case 1:

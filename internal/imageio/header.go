@@ -2,6 +2,7 @@ package imageio
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
@@ -36,14 +37,8 @@ var errShort = io.ErrUnexpectedEOF
 type raw struct {
 	width, height int64
 	orientation   int
-	bytes         int64 // the decoder's result
+	bytes         int64 // the result
 	scratch       int64 // what decoding needs besides
-
-	// A result in planes (image.YCbCr) has a ratio, another has bytes per pixel.
-	planes bool
-	alpha  bool // image.NYCbCrA
-	ratio  image.YCbCrSubsampleRatio
-	pixel  int64
 }
 
 // ReadHeader reads the header of an image file and checks it against the limits
@@ -97,48 +92,25 @@ func ReadHeader(data []byte, lim Limits) (h Header, err error) {
 		if h.Orientation >= 5 {
 			h.Width, h.Height = h.Height, h.Width
 		}
-		h.Bytes = r.turnedBytes(h)
-		h.DecodePeak += h.Bytes
+		h.DecodePeak += h.Bytes // turn makes another
 	}
 	return h, nil
-}
-
-// turnedBytes is the size of what turn makes: without padding, and in packed
-// pixels where the planes cannot be turned.
-func (r raw) turnedBytes(h Header) int64 {
-	pixels := r.width * r.height
-	if !r.planes {
-		return pixels * r.pixel
-	}
-	ratio, ok := turnedRatio(r.ratio, int(r.width), int(r.height), h.Orientation)
-	if !ok {
-		return 4 * pixels
-	}
-	n := pixels + 2*chromaBytes(int64(h.Width), int64(h.Height), ratio)
-	if r.alpha {
-		n += pixels
-	}
-	return n
-}
-
-func chromaBytes(w, h int64, ratio image.YCbCrSubsampleRatio) int64 {
-	sx, sy := subsampling(ratio)
-	return ((w + int64(sx) - 1) / int64(sx)) * ((h + int64(sy) - 1) / int64(sy))
 }
 
 // explain turns the decoders' own words into ours.
 func explain(err error) error {
 	var (
-		jpegErr jpeg.UnsupportedError
-		pngErr  png.UnsupportedError
-		tiffErr tiff.UnsupportedError
+		formatErr jpeg.FormatError
+		jpegErr   jpeg.UnsupportedError
+		pngErr    png.UnsupportedError
+		tiffErr   tiff.UnsupportedError
 	)
 	switch {
 	case errors.Is(err, ErrUnsupported):
 		return err
 	case errors.As(err, &jpegErr), errors.As(err, &pngErr), errors.As(err, &tiffErr), errors.Is(err, bmp.ErrUnsupported):
 		return unsupported(err.Error())
-	case errors.Is(err, io.EOF):
+	case errors.As(err, &formatErr) && formatErr == "short Huffman data", errors.Is(err, io.EOF):
 		return fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
 	case errors.Is(err, io.ErrUnexpectedEOF): // which is not io.EOF
 		return fmt.Errorf("the file is truncated: %w", err)
@@ -158,10 +130,7 @@ func (r *raw) config(c image.Config, err error, lim Limits) error {
 }
 
 // flat is for a result in one buffer without padding.
-func (r *raw) flat(pixel int64) {
-	r.pixel = pixel
-	r.bytes = r.width * r.height * pixel
-}
+func (r *raw) flat(pixel int64) { r.bytes = r.width * r.height * pixel }
 
 func bmpHeader(data []byte, lim Limits) (raw, error) {
 	var r raw
@@ -177,4 +146,14 @@ func bmpHeader(data []byte, lim Limits) (raw, error) {
 	}
 	r.scratch = 4 * r.width
 	return r, nil
+}
+
+// checkBMPSize sees to it that the pixels are there, which are never compressed
+// in what x/image decodes.
+func checkBMPSize(data []byte, size image.Point) error {
+	row := (int64(size.X)*int64(binary.LittleEndian.Uint16(data[28:])) + 31) / 32 * 4
+	if row*int64(size.Y) > int64(len(data)) {
+		return tooSmall(len(data), size)
+	}
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -176,25 +175,14 @@ func packedOf(img image.Image) (packed, bool) {
 }
 
 // Decoder names the decoders with their versions, for fingerprints: another
-// version may give other pixels.
-func Decoder() string { return "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion() }
-
-// Encoder names the encoder with its version, for fingerprints: another version
-// may give other bytes for the same pixels.
-func Encoder() string { return "image/png " + runtime.Version() + " BestSpeed" }
-
-var xImageVersion = sync.OnceValue(func() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// version may give other pixels. Even with libturbojpeg, image/jpeg decodes what
+// that does not take.
+func Decoder() string {
+	plain := "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion()
+	if t, err := turboLibrary(); err == nil {
+		return "libturbojpeg " + t.version + "; " + plain
 	}
-	for _, m := range info.Deps {
-		if m.Path == "golang.org/x/image" {
-			for m.Replace != nil {
-				m = m.Replace
-			}
-			return m.Version
-		}
-	}
-	return "unknown"
-})
+	return plain
+}
+
+var xImageVersion = sync.OnceValue(func() string { return moduleVersion("golang.org/x/image") })

@@ -8,7 +8,6 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"math"
@@ -124,26 +123,6 @@ func (c *canvas) ColorModel() color.Model { return color.NRGBA64Model }
 func (c *canvas) Bounds() image.Rectangle { return c.rect }
 func (c *canvas) At(x, y int) color.Color { return c.pix[y*c.rect.Dx()+x] }
 
-// converted is what an 8-bit image shows: planes are converted before they are
-// turned, which is what turning them must equal.
-func converted(src image.Image) image.Image {
-	switch m := src.(type) {
-	case *image.YCbCr:
-		return as(image.NewRGBA(m.Rect), m)
-	case *image.NYCbCrA:
-		out := image.NewNRGBA(m.Rect)
-		for y := range m.Rect.Dy() {
-			for x := range m.Rect.Dx() {
-				c := m.NYCbCrAAt(x, y)
-				r, g, b := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
-				out.SetNRGBA(x, y, color.NRGBA{r, g, b, c.A})
-			}
-		}
-		return out
-	}
-	return src
-}
-
 func TestOrientation(t *testing.T) {
 	ycc := func(h, v byte) []component { return []component{{1, h, v}, {2, 1, 1}, {3, 1, 1}} }
 	type kind struct {
@@ -199,25 +178,13 @@ func TestOrientation(t *testing.T) {
 					if img.Bounds() != image.Rect(0, 0, h.Width, h.Height) {
 						t.Errorf("bounds %v, header %+v", img.Bounds(), h)
 					}
-					same(t, converted(img), reference(converted(upright), o))
-					if _, planes := upright.(*image.YCbCr); !planes || o == 1 || size.X%4 == 0 && size.Y%2 == 0 && o < 5 {
-						if a, b := fmt.Sprintf("%T", img), fmt.Sprintf("%T", upright); a != b {
-							t.Errorf("%v orientation %d: type %s, want %s", size, o, a, b)
-						}
+					same(t, img, reference(upright, o))
+					if a, b := fmt.Sprintf("%T", img), fmt.Sprintf("%T", upright); a != b {
+						t.Errorf("%v orientation %d: type %s, want %s", size, o, a, b)
 					}
 				}
 			}
 		})
-	}
-}
-
-// 4:2:2 becomes 4:4:0 when rows and columns are exchanged.
-func TestOrientationKeepsPlanes(t *testing.T) {
-	data := rawJPEG(32, 16, false, component{1, 2, 1}, component{2, 1, 1}, component{3, 1, 1})
-	_, img := decode(t, jpegWithEXIF(data, exif(6, binary.BigEndian)))
-	m, ok := img.(*image.YCbCr)
-	if !ok || m.SubsampleRatio != image.YCbCrSubsampleRatio440 || m.Rect != image.Rect(0, 0, 16, 32) {
-		t.Errorf("%T %v", img, img.Bounds())
 	}
 }
 
@@ -284,44 +251,6 @@ func TestCorrupt(t *testing.T) {
 			check(t, bad, lim)
 		}
 	}
-}
-
-// check reads a file of which nothing is known.
-func check(t *testing.T, data []byte, lim imageio.Limits) {
-	t.Helper()
-	h, err := imageio.ReadHeader(data, lim)
-	if err != nil {
-		return
-	}
-	if h.Width <= 0 || h.Height <= 0 || int64(h.Width)*int64(h.Height) > lim.MaxPixels || h.Bytes <= 0 || h.DecodePeak < h.Bytes {
-		t.Fatalf("header %+v", h)
-	}
-	img, err := imageio.Decode(data, h, lim)
-	if (img == nil) != (err != nil) {
-		t.Fatalf("image %v and error %v", img, err)
-	}
-	if err == nil && (img.Bounds() != image.Rect(0, 0, h.Width, h.Height) || imageio.Bytes(img) != h.Bytes) {
-		t.Fatalf("%T of %v in %d bytes, header %+v", img, img.Bounds(), imageio.Bytes(img), h)
-	}
-}
-
-func FuzzReadHeader(f *testing.F) {
-	for _, s := range samples(f) {
-		f.Add(s.data)
-	}
-	f.Add(animatedWebP)
-	f.Add(jpegWithEXIF(rawJPEG(8, 8, false, component{1, 1, 1}), exif(6, binary.LittleEndian)))
-	f.Add(tiffWithOrientation(encodeTIFF(f, noise(3, 2), tiff.Deflate), 5))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		lim := imageio.Limits{MaxPixels: 1 << 16, MaxFileBytes: 1 << 20}
-		check(t, data, lim)
-		if len(data) > 16 {
-			a, ok := imageio.Sniff(data)
-			if b, ok2 := imageio.Sniff(data[:16]); a != b || ok != ok2 {
-				t.Errorf("16 bytes were not enough: %q and %q", a, b)
-			}
-		}
-	})
 }
 
 func TestLimits(t *testing.T) {
@@ -490,9 +419,10 @@ func TestKnownExtension(t *testing.T) {
 	}
 }
 
-// DecodePeak is what a progressive file really takes: all its coefficients
-// beside its pixels.
+// DecodePeak is what the standard library really takes, which needs more: of a
+// progressive file all its coefficients beside its pixels.
 func TestPeakOfProgressive(t *testing.T) {
+	defer imageio.WithoutLibrary()()
 	c := []component{{1, 2, 2}, {2, 1, 1}, {3, 1, 1}}
 	lim := imageio.DefaultLimits()
 	for _, progressive := range []bool{false, true} {
@@ -503,12 +433,12 @@ func TestPeakOfProgressive(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if _, err := jpeg.Decode(bytes.NewReader(data)); err != nil {
+		if _, err := imageio.Decode(data, h, lim); err != nil {
 			t.Fatal(err)
 		}
 		runtime.ReadMemStats(&after)
 		took := int64(after.TotalAlloc - before.TotalAlloc)
-		if took < h.DecodePeak || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
+		if took < h.DecodePeak*9/10 || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
 			t.Errorf("progressive %v: allocated %d, DecodePeak says %d", progressive, took, h.DecodePeak)
 		}
 	}
@@ -519,21 +449,18 @@ func TestEncodePNG(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			_, img := decode(t, s.data)
 			var first bytes.Buffer
-			if err := imageio.EncodePNG(&first, img); err != nil {
+			if err := imageio.EncodePNG(&first, img, imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			var again bytes.Buffer
-			if err := imageio.EncodePNG(&again, img); err != nil {
+			if err := imageio.EncodePNG(&again, img, imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(first.Bytes(), again.Bytes()) {
 				t.Error("other bytes for the same pixels")
 			}
 			_, back := decode(t, first.Bytes())
-			want := converted(img)
-			if m, ok := img.(*image.CMYK); ok {
-				want = as(image.NewRGBA(m.Rect), m)
-			}
+			want := img
 			same(t, back, want)
 
 			// A crop gives its own pixels.
@@ -545,18 +472,18 @@ func TestEncodePNG(t *testing.T) {
 				SubImage(image.Rectangle) image.Image
 			}
 			first.Reset()
-			if err := imageio.EncodePNG(&first, img.(subImager).SubImage(crop)); err != nil {
+			if err := imageio.EncodePNG(&first, img.(subImager).SubImage(crop), imageio.PNGOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			_, back = decode(t, first.Bytes())
 			same(t, back, want.(subImager).SubImage(crop))
 		})
 	}
-	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5))); err == nil {
+	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5)), imageio.PNGOptions{}); err == nil {
 		t.Error("an empty image was encoded")
 	}
 	failed := errors.New("disk full")
-	if err := imageio.EncodePNG(failing{failed}, noise(300, 300)); !errors.Is(err, failed) {
+	if err := imageio.EncodePNG(failing{failed}, noise(300, 300), imageio.PNGOptions{}); !errors.Is(err, failed) {
 		t.Errorf("a failed write: %v", err)
 	}
 }
@@ -573,7 +500,7 @@ func TestEncodePNGKeepsType(t *testing.T) {
 		}
 		_, img := decode(t, s.data)
 		var b bytes.Buffer
-		if err := imageio.EncodePNG(&b, img); err != nil {
+		if err := imageio.EncodePNG(&b, img, imageio.PNGOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		c, err := png.DecodeConfig(&b)
@@ -647,7 +574,7 @@ func TestNames(t *testing.T) {
 	if d := imageio.Decoder(); !strings.Contains(d, "image/jpeg go1.") || !strings.Contains(d, "; x/image ") {
 		t.Errorf("Decoder() = %q", d)
 	}
-	if e := imageio.Encoder(); !strings.Contains(e, "image/png go1.") {
+	if e := imageio.Encoder(); !strings.Contains(e, "png 1 klauspost/compress ") {
 		t.Errorf("Encoder() = %q", e)
 	}
 }
@@ -656,7 +583,7 @@ func BenchmarkEncodePNG(b *testing.B) {
 	m := as(image.NewRGBA(image.Rect(0, 0, 512, 512)), opaque(noise(512, 512)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := imageio.EncodePNG(io.Discard, m); err != nil {
+		if err := imageio.EncodePNG(io.Discard, m, imageio.PNGOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -13,110 +13,155 @@ import (
 // Standard", libjpeg-turbo, 2015). Real files have about ten.
 const maxScans = 500
 
-// jpegHeader follows image/jpeg in what it makes of a file: samples are padded
-// to whole MCUs, a progressive file keeps a block of 64 int32 per 64 samples
-// until its last scan, and four components or Adobe's RGB are converted.
-func jpegHeader(data []byte, lim Limits) (raw, error) {
-	var r raw
-	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
-	if err := r.config(c, err, lim); err != nil {
-		return raw{}, err
+// jpegInfo is what stands before a JPEG's first scan.
+type jpegInfo struct {
+	size        image.Point
+	frame       int // where the frame header's marker stands
+	comps       int
+	id          [4]byte
+	h, v        [4]int64 // sampling factors
+	progressive bool
+	firstScan   int  // components in the first scan
+	jfif        bool // some APP0 is JFIF's
+	lastJFIF    bool // the last APP0 is
+	adobe       bool
+	transform   byte // Adobe's, see Technical Note 5116
+	orientation int
+}
+
+func readJPEG(data []byte, lim Limits) (jpegInfo, error) {
+	var j jpegInfo
+	if err := unusualJPEG(data); err != nil {
+		return j, err
 	}
-	var (
-		sof            []byte
-		progressive    bool
-		jfif, adobe    bool
-		adobeTransform byte
-	)
-	walkJPEG(data, func(marker byte, payload []byte) bool {
+	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return j, err
+	}
+	j.size = image.Pt(c.Width, c.Height)
+	if err := lim.check("header", int64(c.Width), int64(c.Height)); err != nil {
+		return j, err
+	}
+	var sof []byte
+	walkJPEG(data, func(at int, marker byte, payload []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
-			sof, progressive = payload, marker == 0xc2
+			if sof == nil {
+				sof, j.frame, j.progressive = payload, at, marker == 0xc2
+			}
 		case 0xe0:
 			if len(payload) >= 5 {
-				jfif = string(payload[:5]) == "JFIF\x00"
+				j.lastJFIF = string(payload[:5]) == "JFIF\x00"
+				j.jfif = j.jfif || j.lastJFIF
 			}
 		case 0xe1:
-			if r.orientation == 0 && bytes.HasPrefix(payload, []byte("Exif\x00\x00")) {
-				r.orientation = exifOrientation(payload)
+			if j.orientation == 0 && bytes.HasPrefix(payload, []byte("Exif\x00\x00")) {
+				j.orientation = exifOrientation(payload)
 			}
 		case 0xee:
 			if len(payload) >= 12 && string(payload[:5]) == "Adobe" {
-				adobe, adobeTransform = true, payload[11]
+				j.adobe, j.transform = true, payload[11]
 			}
 		case 0xda:
+			if len(payload) > 0 {
+				j.firstScan = int(payload[0])
+			}
 			return false
 		}
 		return true
 	})
 	if len(sof) < 6 || len(sof) < 6+3*int(sof[5]) {
-		return raw{}, errShort
+		return j, errShort
 	}
-	n := int(sof[5])
-	var hv [4][2]int64
-	var id [4]byte
-	var blocks int64 // per MCU
-	for i := range min(n, 4) {
-		id[i] = sof[6+3*i]
-		hv[i] = [2]int64{int64(sof[7+3*i] >> 4), int64(sof[7+3*i] & 15)}
-		if n == 1 {
-			hv[i] = [2]int64{1, 1} // image/jpeg: one component is never subsampled
+	j.comps = int(sof[5])
+	for i := range min(j.comps, 4) {
+		j.id[i] = sof[6+3*i]
+		j.h[i], j.v[i] = int64(sof[7+3*i]>>4), int64(sof[7+3*i]&15)
+		if j.comps == 1 {
+			j.h[i], j.v[i] = 1, 1 // one component is never subsampled
 		}
-		blocks += hv[i][0] * hv[i][1]
 	}
-	mcuW, mcuH := 8*hv[0][0], 8*hv[0][1]
-	mcus := ((r.width + mcuW - 1) / mcuW) * ((r.height + mcuH - 1) / mcuH)
-	luma := mcus * mcuW * mcuH
-	if progressive {
-		r.scratch = mcus * blocks * 256
-	}
-	if n == 1 {
-		r.bytes, r.pixel = luma, 1
-		return r, nil
-	}
+	return j, nil
+}
 
-	if hv[1][0] == 0 || hv[1][1] == 0 {
-		return raw{}, errShort
-	}
-	ratioX, ratioY := hv[0][0]/hv[1][0], hv[0][1]/hv[1][1]
-	if ratioX == 0 || ratioY == 0 {
-		return raw{}, errShort
-	}
-	planes := luma + 2*luma/(ratioX*ratioY)
-	rgb := !jfif && (adobe && adobeTransform == 0 || id[0] == 'R' && id[1] == 'G' && id[2] == 'B')
-	switch {
-	case n == 4:
-		r.flat(4)
-		r.scratch += planes + mcus*hv[3][0]*hv[3][1]*64
-	case rgb:
-		r.flat(4)
-		r.scratch += planes
-	default:
-		r.planes, r.bytes = true, planes
-		switch [2]int64{ratioX, ratioY} {
-		case [2]int64{1, 1}:
-			r.ratio = image.YCbCrSubsampleRatio444
-		case [2]int64{1, 2}:
-			r.ratio = image.YCbCrSubsampleRatio440
-		case [2]int64{2, 1}:
-			r.ratio = image.YCbCrSubsampleRatio422
-		case [2]int64{2, 2}:
-			r.ratio = image.YCbCrSubsampleRatio420
-		case [2]int64{4, 1}:
-			r.ratio = image.YCbCrSubsampleRatio411
-		case [2]int64{4, 2}:
-			r.ratio = image.YCbCrSubsampleRatio410
-		default:
-			return raw{}, unsupported("chroma subsampling ratio")
+// unusualJPEG names what image/jpeg would only call an unknown marker or
+// precision.
+func unusualJPEG(data []byte) (err error) {
+	walkJPEG(data, func(_ int, marker byte, payload []byte) bool {
+		switch marker {
+		case 0xc0, 0xc1, 0xc2:
+			if len(payload) > 0 && payload[0] != 8 {
+				err = unsupported(fmt.Sprintf("%d bits per sample", payload[0]))
+			}
+			return false
+		case 0xc3:
+			err = unsupported("lossless coding")
+		case 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf:
+			err = unsupported("arithmetic coding")
+		case 0xc5, 0xc6, 0xc7, 0xde:
+			err = unsupported("hierarchical coding")
 		}
+		return err == nil && marker != 0xda
+	})
+	return err
+}
+
+// rgb tells whether three components are red, green and blue, by libjpeg's
+// rule, which Adobe's files and most programs agree upon.
+func (j *jpegInfo) rgb() bool {
+	switch {
+	case j.jfif:
+		return false
+	case j.adobe:
+		return j.transform == 0
+	}
+	return string(j.id[:3]) == "RGB"
+}
+
+// mcus counts the units in which the samples are stored, and blocks those of 8x8
+// samples in each unit.
+func (j *jpegInfo) mcus() (mcus, blocks int64) {
+	w, h := 8*j.h[0], 8*j.v[0]
+	for i := range j.comps {
+		blocks += j.h[i] * j.v[i]
+	}
+	return (int64(j.size.X) + w - 1) / w * ((int64(j.size.Y) + h - 1) / h), blocks
+}
+
+// jpegHeader counts what the more needy of the two decoders occupies, so that a
+// header says the same wherever it was read. image/jpeg decodes to planes padded
+// to whole MCUs, and a progressive file keeps a block of 64 int32 per 64 samples
+// until its last scan; libturbojpeg keeps one of 64 int16, as it does when the
+// components come in several scans.
+func jpegHeader(data []byte, lim Limits) (raw, error) {
+	j, err := readJPEG(data, lim)
+	if err != nil {
+		return raw{}, err
+	}
+	r := raw{width: int64(j.size.X), height: int64(j.size.Y), orientation: j.orientation}
+	mcus, blocks := j.mcus()
+	turbo := int64(turboScratch) + 64*r.width
+	if j.progressive || j.firstScan < j.comps {
+		turbo += mcus * blocks * 128
+	}
+	planes := mcus * blocks * 64
+	if j.progressive {
+		planes += mcus * blocks * 256
+	}
+	r.scratch = max(planes, turbo)
+	if j.comps == 1 {
+		r.flat(1)
+	} else {
+		r.flat(4)
 	}
 	return r, nil
 }
 
-// walkJPEG calls visit with each segment until that returns false, and skips
+// walkJPEG calls visit with each segment, which begins at at with a marker, until
+// that returns false, and skips
 // the entropy-coded data after a start of scan (0xda). It ends at the end of
 // image, or quietly where the data end.
-func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
+func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool) {
 	i := 2
 	for {
 		// Between segments, as in scan data, anything up to a marker is passed
@@ -147,7 +192,7 @@ func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
 		if n < 2 || i+n > len(data) {
 			return
 		}
-		if !visit(marker, data[i+2:i+n]) {
+		if !visit(i-2, marker, data[i+2:i+n]) {
 			return
 		}
 		i += n
@@ -159,7 +204,7 @@ func walkJPEG(data []byte, visit func(marker byte, payload []byte) bool) {
 func checkJPEGScans(data []byte) error {
 	scans := 0
 	var want, seen []byte
-	walkJPEG(data, func(marker byte, p []byte) bool {
+	walkJPEG(data, func(_ int, marker byte, p []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if len(p) >= 6 {

@@ -3,6 +3,7 @@ package imageio
 import (
 	"bytes"
 	"encoding/binary"
+	"image"
 	"image/png"
 )
 
@@ -66,6 +67,23 @@ func pngPixel(depth, colour byte, transparent bool) int64 {
 		size *= 2
 	}
 	return size
+}
+
+// checkPNGSize sees to it that the data can inflate to the pixels: deflate gives
+// 1032 bytes for one at most (258 for two bits).
+func checkPNGSize(data []byte, size image.Point) error {
+	samples := map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
+	row := (int64(size.X)*samples*int64(data[24]) + 7) / 8
+	compressed := int64(0)
+	walkPNG(data, func(name string, payload []byte) {
+		if name == "IDAT" {
+			compressed += int64(len(payload))
+		}
+	})
+	if row*int64(size.Y) > 1032*compressed {
+		return tooSmall(len(data), size)
+	}
+	return nil
 }
 
 // walkPNG calls visit with each chunk, and ends at IEND or quietly where the

@@ -22,6 +22,7 @@ const (
 	tiffTileLength      = 323
 	tiffTileOffsets     = 324
 	tiffTileByteCounts  = 325
+	tiffICCProfile      = 34675
 )
 
 // tiffHeader looks beyond width and height, because x/image/tiff allocates by

@@ -50,15 +50,41 @@ func webpHeader(data []byte, lim Limits) (raw, error) {
 		r.scratch = 4*area + area/4 + trees
 		return r, nil
 	}
-	r.planes, r.alpha, r.ratio = true, alpha, image.YCbCrSubsampleRatio420
 	macroblocks := ((r.width + 15) / 16) * ((r.height + 15) / 16)
-	r.bytes = macroblocks * (256 + 64 + 64)
-	r.scratch = pixels + 8*macroblocks
+	r.flat(4)
+	r.scratch = pixels + (8+256+64+64)*macroblocks
 	if alpha { // decoded like a lossless image, of which only green is kept
-		r.bytes += area
-		r.scratch += 8*area + area/4 + trees
+		r.scratch += 9*area + area/4 + trees
 	}
 	return r, nil
+}
+
+// decodeWebP converts a lossy image to RGB, because it is in BT.601's studio
+// range (RFC 6386, section 9.2), which Go's types for planes do not know: their
+// colours would be pale.
+func decodeWebP(data []byte) (image.Image, error) {
+	if err := checkWebPEnd(data); err != nil {
+		return nil, err
+	}
+	img, err := webp.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	switch m := img.(type) {
+	case *image.YCbCr:
+		return &image.RGBA{Pix: planesToRGB(m, webpPlanes), Stride: 4 * m.Rect.Dx(), Rect: m.Rect}, nil
+	case *image.NYCbCrA:
+		w := m.Rect.Dx()
+		out := &image.NRGBA{Pix: planesToRGB(&m.YCbCr, webpPlanes), Stride: 4 * w, Rect: m.Rect}
+		for y := range m.Rect.Dy() {
+			row := out.Pix[y*out.Stride:][:out.Stride]
+			for x, a := range m.A[y*m.AStride:][:w] {
+				row[4*x+3] = a
+			}
+		}
+		return out, nil
+	}
+	return img, nil
 }
 
 // walkWebP calls visit with each chunk. One that the data cut off is visited

@@ -26,8 +26,7 @@ const MinSide = 5
 // hexadecimal the hash is theirs.
 //
 // Luma is that of [imageio.LumaRow]: alpha is ignored, and a transparent pixel
-// counts with the colour it has. The memory this takes is some rows, however
-// large the picture is.
+// counts with the colour it has. No copy is made of the picture: see PDQBytes.
 func PDQ(img image.Image) (hash [32]byte, quality int) {
 	if size := img.Bounds().Size(); size.X < MinSide || size.Y < MinSide {
 		return hash, 0
@@ -215,4 +214,9 @@ func pdqBits(c [pdqSide][pdqSide]float64) (hash [32]byte) {
 		}
 	}
 	return hash
+}
+
+// PDQBytes is what PDQ allocates at most for a picture of that size.
+func PDQBytes(size image.Point) int64 {
+	return 64<<10 + 24*int64(size.X) + 20*int64(size.Y)
 }

@@ -196,7 +196,7 @@ func TestPictureThatCannotBeDecoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := imageio.EncodePNG(f, image.NewGray(image.Rect(0, 0, 200, 200))); err != nil {
+	if err := imageio.EncodePNG(f, image.NewGray(image.Rect(0, 0, 200, 200)), imageio.PNGOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := f.Stat()

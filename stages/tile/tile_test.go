@@ -235,7 +235,7 @@ func file(t *testing.T, img image.Image) pipeline.Input {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := imageio.EncodePNG(f, img); err != nil {
+	if err := imageio.EncodePNG(f, img, imageio.PNGOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return pipeline.Input{Name: "p.png", Path: name}

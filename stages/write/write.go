@@ -221,7 +221,7 @@ func encodePNG(frame func(context.Context) (*pipeline.Frame, error)) encode {
 		if err != nil {
 			return err
 		}
-		return imageio.EncodePNG(w, f.Image)
+		return imageio.EncodePNG(w, f.Image, imageio.PNGOptions{})
 	}
 }
 

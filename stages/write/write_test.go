@@ -81,7 +81,7 @@ func gradient(w, h int) *image.NRGBA {
 func encodePNG(t *testing.T, img image.Image) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := imageio.EncodePNG(&b, img); err != nil {
+	if err := imageio.EncodePNG(&b, img, imageio.PNGOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// checkJSON is one thing that the machine has or lacks.
+type checkJSON struct {
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Uses    string `json:"uses"`              // what is used
+	Path    string `json:"path,omitempty"`    // the file it is in
+	Problem string `json:"problem,omitempty"` // why it is not the best there is, and what mends it
+}
+
+func newDoctorCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this machine offers, and what is missing",
+		Long: `Say how many cores and how much memory there are, which libraries read and write
+images, and for each that is missing what that costs and which command mends it.
+Nothing that is missing here keeps forgepipe from running, so the exit code is 0.`,
+		Example: "  forgepipe doctor\n  forgepipe doctor --json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			a.begun = true
+			return runDoctor(a)
+		},
+	}
+}
+
+func runDoctor(a *app) error {
+	checks := []checkJSON{
+		{Name: "cpu", OK: true, Uses: fmt.Sprintf("%d of %d cores", runtime.GOMAXPROCS(0), runtime.NumCPU())},
+		memoryCheck(),
+		jpegCheck(),
+		webpCheck(),
+	}
+	if a.result.json {
+		a.result.set(func(e *envelope) { e.Checks = checks })
+		return nil
+	}
+	for _, c := range checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "!!"
+		}
+		if _, err := fmt.Fprintf(a.stdout, "%s  %-7s %s\n", mark, c.Name, c.Uses); err != nil {
+			return err
+		}
+		for _, more := range []string{c.Path, c.Problem} {
+			if more == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(a.stdout, "            %s\n", more); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func memoryCheck() checkJSON {
+	m, err := memory.Host{}.Memory()
+	if err != nil {
+		return checkJSON{Name: "memory", Uses: "not known", Problem: err.Error()}
+	}
+	return checkJSON{
+		Name: "memory", OK: true, Path: m.Source,
+		Uses: fmt.Sprintf("%s available of %s", memory.FormatBytes(m.Available), memory.FormatBytes(m.Total)),
+	}
+}
+
+func jpegCheck() checkJSON {
+	name, path, err := imageio.JPEGLibrary()
+	c := checkJSON{Name: "jpeg", OK: err == nil, Uses: name, Path: path}
+	if err != nil {
+		c.Problem = fmt.Sprintf("JPEG is decoded about three times slower, and written with 4:2:0 chroma only: %v", err)
+	}
+	return c
+}
+
+func webpCheck() checkJSON {
+	name, err := imageio.WebPLibrary()
+	c := checkJSON{Name: "webp", OK: err == nil, Uses: name}
+	if err != nil {
+		c.Uses = "reading only"
+		c.Problem = fmt.Sprintf("WebP cannot be written: %v", err)
+	}
+	return c
+}
