@@ -10,6 +10,7 @@ package dedup
 import (
 	"context"
 	"fmt"
+	"image"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -94,6 +95,7 @@ type Stage struct {
 var (
 	_ pipeline.Barrier = (*Stage)(nil)
 	_ pipeline.Opener  = (*Stage)(nil)
+	_ pipeline.Coster  = (*Stage)(nil)
 	_ pipeline.Noter   = (*Stage)(nil)
 )
 
@@ -107,6 +109,24 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		return nil, err
 	}
 	return &Stage{env: e, by: by, rules: rules, merge: c.String("sidecars") == sidecarsMerge}, nil
+}
+
+// Cost is that of the hash that needs most: they are computed one by one. What
+// Flush needs depends on how many items there are, and is leased then.
+func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	var c pipeline.Cost
+	for _, m := range s.by {
+		if m.work == nil {
+			continue
+		}
+		if len(batch) == 0 {
+			c.Work = max(c.Work, m.work(image.Pt(4000, 3000), "jpeg"))
+		}
+		for _, it := range batch {
+			c.Work = max(c.Work, m.work(it.Size(), it.Source().Format))
+		}
+	}
+	return c
 }
 
 // Open forgets what an earlier run found.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/forgepipe/forgepipe/internal/phash"
+	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -23,6 +24,9 @@ type method struct {
 	// prepare sets the attributes that the fingerprint is made of, where they
 	// lack; nil when there are none.
 	prepare func(ctx context.Context, it *pipeline.Item) error
+	// work is what that allocates at most for a picture of that size and source
+	// format.
+	work func(size image.Point, format string) int64
 	// take gives the fingerprint of a prepared item, nil when the method has no
 	// verdict on it; mute says which items those are.
 	take func(it *pipeline.Item) []byte
@@ -41,12 +45,12 @@ var methods = []method{
 		doc: "the source files have the same bytes. It has no verdict on an item that is not its whole source file as it was read: a tile, a resized picture, one that was made in Go.",
 	},
 	{
-		name: "pixels", size: 32, prepare: hashing("pixels_sha256", 32, setPixelHash), take: attribute("pixels_sha256"),
+		name: "pixels", size: 32, prepare: hashing("pixels_sha256", 32, setPixelHash), work: pixelWork, take: attribute("pixels_sha256"),
 		doc:   "the pictures have the same size and the same samples, upright, whatever file they come from. A gray picture equals one in colour whose channels are equal, a palette the colours it stands for, and 16 bits per channel equal 8 where every sample is one that 8 bits can hold (v * 257). The colour of transparent pixels counts, colour profiles do not.",
 		makes: []pipeline.Made{{Name: "pixels_sha256", Type: pipeline.TypeHash, Doc: "SHA-256 of the picture's size and samples in a form that does not depend on its file, 256 bits."}},
 	},
 	{
-		name: "pdq", size: 32, near: 31, most: 127, prepare: hashing("pdq", 32, setPDQ), take: pdq, mute: "flat pictures",
+		name: "pdq", size: 32, near: 31, most: 127, prepare: hashing("pdq", 32, setPDQ), work: pdqWork, take: pdq, mute: "flat pictures",
 		doc: fmt.Sprintf("the PDQ hashes, of 256 bits, differ in at most max_distance bits. It finds copies that were encoded again, resized or slightly changed. It has no verdict on an item whose pdq_quality is below %d, as of a flat picture: such an item is never a duplicate by PDQ, nor is another one its duplicate.", minQuality),
 		makes: []pipeline.Made{
 			{Name: "pdq", Type: pipeline.TypeHash, Doc: "PDQ hash, 256 bits."},
@@ -54,12 +58,12 @@ var methods = []method{
 		},
 	},
 	{
-		name: "phash", size: 8, near: 6, most: 31, prepare: hashing("phash", 8, setHash64("phash", phash.PHash)), take: attribute("phash"),
+		name: "phash", size: 8, near: 6, most: 31, prepare: hashing("phash", 8, setHash64("phash", phash.PHash)), work: work64, take: attribute("phash"),
 		doc:   "the 64-bit hashes of imagededup's PHash (by frequencies) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 		makes: []pipeline.Made{{Name: "phash", Type: pipeline.TypeHash, Doc: "PHash as imagededup computes it, 64 bits."}},
 	},
 	{
-		name: "dhash", size: 8, near: 6, most: 31, prepare: hashing("dhash", 8, setHash64("dhash", phash.DHash)), take: attribute("dhash"),
+		name: "dhash", size: 8, near: 6, most: 31, prepare: hashing("dhash", 8, setHash64("dhash", phash.DHash)), work: work64, take: attribute("dhash"),
 		doc:   "the 64-bit hashes of imagededup's DHash (by gradients) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 		makes: []pipeline.Made{{Name: "dhash", Type: pipeline.TypeHash, Doc: "DHash as imagededup computes it, 64 bits."}},
 	},
@@ -185,14 +189,23 @@ func setPixelHash(it *pipeline.Item, img image.Image) {
 	it.SetAttr("pixels_sha256", pipeline.Hash(h[:]))
 }
 
+// pixelWork is two rows in samples of 16 bits.
+func pixelWork(size image.Point, _ string) int64 { return 2 * 8 * int64(size.X) }
+
 func setPDQ(it *pipeline.Item, img image.Image) {
 	h, quality := phash.PDQ(img)
 	it.SetAttr("pdq", pipeline.Hash(h[:]))
 	it.SetAttr("pdq_quality", pipeline.Int(int64(quality)))
 }
 
+func pdqWork(size image.Point, _ string) int64 { return phash.PDQBytes(size) }
+
 func setHash64(name string, compute func(image.Image) uint64) func(*pipeline.Item, image.Image) {
 	return func(it *pipeline.Item, img image.Image) {
 		it.SetAttr(name, pipeline.Hash(binary.BigEndian.AppendUint64(nil, compute(img))))
 	}
+}
+
+func work64(size image.Point, format string) int64 {
+	return phash.Bytes(size, resample.PixelBytes(format), format != "jpeg")
 }

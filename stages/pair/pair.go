@@ -124,11 +124,13 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	for _, it := range batch {
 		pixel := resample.PixelBytes(it.Source().Format)
 		size, small := it.Size(), it.Size().Div(s.scale)
-		if small.X == 0 || small.Y == 0 {
+		cut := small.Mul(s.scale)
+		_, paired := it.Pair()
+		if paired || small.X == 0 || small.Y == 0 || cut != size && !s.crop {
 			continue // it fails
 		}
 		output, work := resample.Bytes(size, small, s.filter, pixel)
-		if cut := small.Mul(s.scale); s.crop && cut != size {
+		if cut != size {
 			output += int64(cut.X) * int64(cut.Y) * pixel
 		}
 		c.Output += output
