@@ -96,7 +96,7 @@ func classify(err error) failure {
 	case errors.As(err, &usage):
 		return failure{exit: exitWrong, code: "arguments", hint: usage.Hint}
 	case errors.As(err, &spec):
-		if !slices.ContainsFunc(spec.Problems, func(p pipeline.Problem) bool { return !p.Lacking }) {
+		if len(spec.Problems) > 0 && !slices.ContainsFunc(spec.Problems, func(p pipeline.Problem) bool { return !p.Lacking }) {
 			return failure{exit: exitEnvironment, code: "environment", hint: "see forgepipe doctor"}
 		}
 		return failure{exit: exitWrong, code: "pipeline"}
