@@ -133,10 +133,10 @@ func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 }
 
 // ScaledFrame is Frame for a stage that is going to make the picture smaller:
-// an unchanged JPEG that nobody has decoded yet is decoded at the smallest of
-// the scales n/8 that its format has at which both sides are still at least
-// those of least, which takes a fraction of the time and gives other samples
-// than decoding and filtering. Otherwise it is what Frame gives.
+// an unchanged JPEG is decoded at the smallest of the scales n/8 at which both
+// sides are still at least those of least, which takes a fraction of the time
+// and gives other samples than decoding and filtering. For others it is what
+// Frame gives.
 func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, error) {
 	if !it.Unchanged() {
 		return it.Frame(ctx)

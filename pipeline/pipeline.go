@@ -248,6 +248,7 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 	s, err := in.New(ctx, c, p.env(e.ID))
 	if err != nil {
 		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
+		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 		p.open = true
 		return
 	}
@@ -330,9 +331,10 @@ const stateDirName = ".forgepipe"
 // configurations, decoder and encoder versions.
 func (p *Pipeline) Fingerprint() string {
 	h := sha256.New()
-	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key())
+	matters := func(f Field) bool { return !f.Cosmetic }
+	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key(matters))
 	for _, s := range p.steps {
-		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key())
+		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key(matters))
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

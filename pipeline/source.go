@@ -20,6 +20,7 @@ import (
 
 	"github.com/sourcegraph/conc/pool"
 
+	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/memory"
@@ -264,7 +265,7 @@ func (f *family) identify(ctx context.Context, in Input) error {
 		return fmt.Errorf("looking at the file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("it is %s, not a regular file", modeName(info.Mode()))
+		return fmt.Errorf("it is %s, not a regular file", fsys.KindOf(info.Mode()))
 	}
 	f.size, f.mtime = info.Size(), info.ModTime().UnixNano()
 	if f.known() {
@@ -299,20 +300,6 @@ func (f *family) identify(ctx context.Context, in Input) error {
 // smallFile is the size up to which a file's bytes are kept between hashing and
 // decoding.
 const smallFile = 16 << 20
-
-func modeName(m os.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a folder"
-	case m&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case m&os.ModeSocket != 0:
-		return "a socket"
-	case m&os.ModeDevice != 0:
-		return "a device"
-	}
-	return "something special"
-}
 
 func (f *family) identifyImage(in Input) {
 	b := in.Image.Bounds()
@@ -508,12 +495,13 @@ func (f *family) data(raw []byte) ([]byte, error) {
 }
 
 // scaled decodes the source's picture at a smaller scale, for one caller; nil
-// when it is better taken from the whole one.
+// when the format has none. It does so also when the whole picture is there
+// already: the result must not depend on who looked before.
 func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) {
 	b := f.buf
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.img != nil || b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
+	if b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -560,8 +548,9 @@ func (f *family) register() error {
 
 // CopySource writes the bytes of the item's source file to w, and fails when
 // the file is not the one that was read.
-func (it *Item) CopySource(_ context.Context, w io.Writer) error {
-	f := it.fam
+func (it *Item) CopySource(_ context.Context, w io.Writer) error { return it.fam.copy(w) }
+
+func (f *family) copy(w io.Writer) error {
 	f.buf.mu.Lock()
 	data := f.buf.raw
 	f.buf.mu.Unlock()

@@ -302,6 +302,38 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A small file that says it is large is refused before there is room for it.
+func TestTooSmallForItsPixels(t *testing.T) {
+	bigPNG := bytes.Clone(encodePNG(t, opaque(noise(4, 4))))
+	ihdr := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 15000), 15000), 8, 2, 0, 0, 0)
+	copy(bigPNG[8:], chunk("IHDR", ihdr))
+	bigBMP := bytes.Clone(encodeBMP(t, opaque(noise(4, 4))))
+	binary.LittleEndian.PutUint32(bigBMP[18:], 15000)
+	binary.LittleEndian.PutUint32(bigBMP[22:], 15000)
+	bigJPEG := rawJPEG(16, 16, false, component{1, 1, 1}, component{2, 1, 1}, component{3, 1, 1})
+	copy(bigJPEG[bytes.Index(bigJPEG, []byte("\xff\xc0"))+5:], "\x3a\x98\x3a\x98")
+	lim := imageio.DefaultLimits()
+	for name, data := range map[string][]byte{"png": bigPNG, "bmp": bigBMP, "jpeg": bigJPEG} {
+		h, err := imageio.ReadHeader(data, lim)
+		if err != nil || h.Width != 15000 || h.Height != 15000 {
+			t.Fatalf("%s: %+v, %v", name, h, err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = imageio.Decode(data, h, lim)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "are too few for 15000 x 15000 pixels") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%s: allocated %d bytes", name, n)
+		}
+	}
+	// What compresses best is not refused.
+	decode(t, encodePNG(t, image.NewGray(image.Rect(0, 0, 1000, 1000))))
+	decode(t, encodeJPEG(t, image.NewGray(image.Rect(0, 0, 1000, 1000))))
+}
+
 func TestUnsupported(t *testing.T) {
 	rgb := encodeTIFF(t, opaque(noise(4, 4)), tiff.Uncompressed)
 	// x/image/tiff writes entries of 12 bytes; find one and change its value.
@@ -419,8 +451,9 @@ func TestKnownExtension(t *testing.T) {
 	}
 }
 
-// DecodePeak is what the standard library really takes, which needs more: of a
-// progressive file all its coefficients beside its pixels.
+// DecodePeak covers what the standard library really takes, of a progressive file
+// all its coefficients beside its pixels, and not much more: half as much again
+// for libturbojpeg's.
 func TestPeakOfProgressive(t *testing.T) {
 	defer imageio.WithoutLibrary()()
 	c := []component{{1, 2, 2}, {2, 1, 1}, {3, 1, 1}}
@@ -438,7 +471,7 @@ func TestPeakOfProgressive(t *testing.T) {
 		}
 		runtime.ReadMemStats(&after)
 		took := int64(after.TotalAlloc - before.TotalAlloc)
-		if took < h.DecodePeak*9/10 || took > h.DecodePeak+h.DecodePeak/8+64<<10 {
+		if took < h.DecodePeak*7/10 || took > h.DecodePeak {
 			t.Errorf("progressive %v: allocated %d, DecodePeak says %d", progressive, took, h.DecodePeak)
 		}
 	}
@@ -460,8 +493,7 @@ func TestEncodePNG(t *testing.T) {
 				t.Error("other bytes for the same pixels")
 			}
 			_, back := decode(t, first.Bytes())
-			want := img
-			same(t, back, want)
+			same(t, back, img)
 
 			// A crop gives its own pixels.
 			crop := image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy())
@@ -476,7 +508,7 @@ func TestEncodePNG(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, back = decode(t, first.Bytes())
-			same(t, back, want.(subImager).SubImage(crop))
+			same(t, back, img.(subImager).SubImage(crop))
 		})
 	}
 	if err := imageio.EncodePNG(&bytes.Buffer{}, image.NewGray(image.Rect(0, 0, 0, 5)), imageio.PNGOptions{}); err == nil {
@@ -508,10 +540,6 @@ func TestEncodePNGKeepsType(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := img.ColorModel()
-		switch want {
-		case color.YCbCrModel, color.CMYKModel:
-			want = color.RGBAModel
-		}
 		if _, ok := want.(color.Palette); !ok && c.ColorModel != want {
 			t.Errorf("%s: %T came back with another colour model", s.name, img)
 		}

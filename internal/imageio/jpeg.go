@@ -128,39 +128,39 @@ func (j *jpegInfo) mcus() (mcus, blocks int64) {
 	return (int64(j.size.X) + w - 1) / w * ((int64(j.size.Y) + h - 1) / h), blocks
 }
 
-// jpegHeader counts what the more needy of the two decoders occupies, so that a
-// header says the same wherever it was read. image/jpeg decodes to planes padded
-// to whole MCUs, and a progressive file keeps a block of 64 int32 per 64 samples
-// until its last scan; libturbojpeg keeps one of 64 int16, as it does when the
-// components come in several scans.
+// jpegHeader counts what both decoders occupy, because of some files one is the
+// judge of the other's work, and a header says the same wherever it was read.
+// image/jpeg decodes to planes padded to whole MCUs, and of a progressive file
+// keeps a block of 64 int32 per 64 samples until its last scan; libturbojpeg
+// keeps one of 64 int16, as it does when the components come in several scans.
 func jpegHeader(data []byte, lim Limits) (raw, error) {
 	j, err := readJPEG(data, lim)
 	if err != nil {
 		return raw{}, err
 	}
 	r := raw{width: int64(j.size.X), height: int64(j.size.Y), orientation: j.orientation}
-	mcus, blocks := j.mcus()
-	turbo := int64(turboScratch) + 64*r.width
-	if j.progressive || j.firstScan < j.comps {
-		turbo += mcus * blocks * 128
-	}
-	planes := mcus * blocks * 64
-	if j.progressive {
-		planes += mcus * blocks * 256
-	}
-	r.scratch = max(planes, turbo)
 	if j.comps == 1 {
 		r.flat(1)
 	} else {
 		r.flat(4)
 	}
+	mcus, blocks := j.mcus()
+	r.scratch = mcus*blocks*64 + turboScratch + 64*r.width
+	if j.progressive {
+		r.scratch += mcus * blocks * 256
+	}
+	if j.progressive || j.firstScan < j.comps {
+		r.scratch += mcus * blocks * 128
+	}
+	if j.comps == 4 || j.comps == 3 && j.rgb() {
+		r.scratch += r.bytes // image/jpeg makes an image of these itself
+	}
 	return r, nil
 }
 
 // walkJPEG calls visit with each segment, which begins at at with a marker, until
-// that returns false, and skips
-// the entropy-coded data after a start of scan (0xda). It ends at the end of
-// image, or quietly where the data end.
+// that returns false. It skips the entropy-coded data after a start of scan
+// (0xda), and ends at the end of image, or quietly where the data end.
 func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool) {
 	i := 2
 	for {
@@ -199,29 +199,45 @@ func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool)
 	}
 }
 
-// checkJPEGScans refuses too many scans, and a component without any, which
-// image/jpeg would leave at zero.
+// checkJPEGScans refuses too many scans, a component without any, which
+// image/jpeg would leave at zero, and one whose quantization table is missing,
+// which image/jpeg takes for zeros.
 func checkJPEGScans(data []byte) error {
 	scans := 0
 	var want, seen []byte
+	table := map[byte]byte{} // of a component
+	var tables [16]bool      // that are defined
+	var undefined error
 	walkJPEG(data, func(_ int, marker byte, p []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if len(p) >= 6 {
 				for i := 6; i+2 < len(p) && i < 6+3*int(p[5]); i += 3 {
 					want = append(want, p[i])
+					table[p[i]] = p[i+2] & 15
 				}
+			}
+		case 0xdb:
+			for len(p) > 0 {
+				tables[p[0]&15] = true
+				p = p[min(len(p), 1+64*(1+int(p[0]>>4))):]
 			}
 		case 0xda:
 			scans++
 			if len(p) >= 1 {
 				for i := 1; i+1 < len(p) && i < 1+2*int(p[0]); i += 2 {
 					seen = append(seen, p[i])
+					if t, ok := table[p[i]]; ok && !tables[t] && undefined == nil {
+						undefined = fmt.Errorf("component %d needs quantization table %d, which is not there: the file is corrupt", p[i], t)
+					}
 				}
 			}
 		}
 		return scans <= maxScans
 	})
+	if undefined != nil {
+		return undefined
+	}
 	if scans > maxScans {
 		return fmt.Errorf("it has over %d scans, which only serves to keep decoders busy", maxScans)
 	}

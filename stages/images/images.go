@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/files"
 )
 
 // Info declares the source.
@@ -39,11 +38,7 @@ Two images of a folder that differ in the extension only (a.jpg, a.png) both kee
 				Name: "recursive", Type: pipeline.FieldBool, Default: "true",
 				Doc: "Whether the folders below a folder are read too. A pattern says so itself, with **.",
 			},
-			{
-				Name: "sidecars", Type: pipeline.FieldStrings, Default: "[.txt, .json, .caption, .xmp, .npz]",
-				Doc:      "Extensions, with their dot and in any case, of the files that travel with the image of the same name. An empty list is none.",
-				Examples: []string{"[.txt]", "[]"},
-			},
+			files.SidecarsField(),
 		},
 		NewSource: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Source, error) {
 			return newSource(c, e)
@@ -54,13 +49,11 @@ Two images of a folder that differ in the extension only (a.jpg, a.png) both kee
 // Source offers image files. Names are relative to its root folder,
 // slash-separated, and otherwise the bytes that the file system has.
 type Source struct {
-	root      string   // absolute
-	pattern   []string // components of a pattern below root
-	single    string   // the one file's name in root
-	list      string   // absolute path of the list
-	recursive bool
-	sidecars  []string // lower-case
-	env       pipeline.Env
+	tree    files.Tree
+	pattern []string // components of a pattern below the root
+	single  string   // the one file's name in the root
+	list    string   // absolute path of the list
+	env     pipeline.Env
 }
 
 var (
@@ -69,8 +62,9 @@ var (
 )
 
 func newSource(c pipeline.Config, e pipeline.Env) (*Source, error) {
-	s := &Source{recursive: c.Bool("recursive"), env: e}
-	if err := s.takeSidecars(c); err != nil {
+	s := &Source{env: e}
+	var err error
+	if s.tree.Sidecars, err = files.Sidecars(c); err != nil {
 		return nil, err
 	}
 	name, list := c.String("path"), c.String("list")
@@ -83,21 +77,6 @@ func newSource(c pipeline.Config, e pipeline.Env) (*Source, error) {
 	return nil, c.Errorf("path", 0, "give the folder to read (path), or a list of files (list)")
 }
 
-func (s *Source) takeSidecars(c pipeline.Config) error {
-	for _, ext := range c.Strings("sidecars") {
-		switch {
-		case !strings.HasPrefix(ext, ".") || len(ext) < 2 || strings.ContainsAny(ext, "/\x00"):
-			return c.Errorf("sidecars", 0, "%q is no extension: write it with its dot, .txt", ext)
-		case imageio.KnownExtension("x" + ext):
-			return c.Errorf("sidecars", 0, "%s is an image's extension: such files are items of their own and cannot travel with another", ext)
-		}
-		if ext = strings.ToLower(ext); !slices.Contains(s.sidecars, ext) {
-			s.sidecars = append(s.sidecars, ext)
-		}
-	}
-	return nil
-}
-
 func (s *Source) takeList(c pipeline.Config, name, list string) (err error) {
 	if s.list, err = filepath.Abs(list); err != nil {
 		return c.Errorf("list", 0, "finding the list: %w", err)
@@ -108,14 +87,14 @@ func (s *Source) takeList(c pipeline.Config, name, list string) (err error) {
 	case info.IsDir():
 		return c.Errorf("list", 0, "%s is a folder: give it as path, or name a text file with one path per line", list)
 	}
-	s.root = filepath.Dir(s.list)
+	s.tree.Root = filepath.Dir(s.list)
 	if name == "" {
 		return nil
 	}
-	if s.root, err = filepath.Abs(name); err != nil {
+	if s.tree.Root, err = filepath.Abs(name); err != nil {
 		return c.Errorf("path", 0, "finding the folder: %w", err)
 	}
-	switch info, err := os.Stat(s.root); {
+	switch info, err := os.Stat(s.tree.Root); {
 	case err != nil:
 		return c.Errorf("path", 0, "looking for the folder of the listed files: %w", err)
 	case !info.IsDir():
@@ -129,13 +108,14 @@ func (s *Source) takePath(c pipeline.Config, name string) error {
 	if err != nil {
 		return c.Errorf("path", 0, "finding the input: %w", err)
 	}
-	s.root = abs
+	s.tree.Root = abs
 	info, err := os.Stat(abs)
 	switch {
 	case err == nil && info.IsDir():
+		s.tree.Flat = !c.Bool("recursive")
 		return nil
 	case err == nil:
-		s.root, s.single = filepath.Dir(abs), filepath.Base(abs)
+		s.tree.Root, s.single = filepath.Dir(abs), filepath.Base(abs)
 		return nil
 	case !strings.ContainsAny(name, "*?["):
 		return c.Errorf("path", 0, "looking for the input: %w", err)
@@ -162,7 +142,7 @@ func (s *Source) takePath(c pipeline.Config, name string) error {
 		}
 	}
 	s.pattern = parts
-	if s.root, err = filepath.Abs(dir); err != nil {
+	if s.tree.Root, err = filepath.Abs(dir); err != nil {
 		return c.Errorf("path", 0, "finding the folder that the pattern begins with: %w", err)
 	}
 	return nil
@@ -174,7 +154,7 @@ func (s *Source) Roots() []string {
 	if s.list != "" || s.single != "" {
 		return nil
 	}
-	return []string{s.root}
+	return []string{s.tree.Root}
 }
 
 // Emit offers the files.
@@ -183,55 +163,54 @@ func (s *Source) Emit(ctx context.Context, emit func(pipeline.Input) error) erro
 	case s.list != "":
 		return s.emitList(ctx, emit)
 	case s.single != "":
-		return emit(pipeline.Input{
-			Name: s.single, Path: filepath.Join(s.root, s.single),
-			Sidecars: s.besides(filepath.Join(s.root, s.single)),
-		})
+		return emit(pipeline.Input{Name: s.single, Path: s.tree.Path(s.single), Sidecars: s.tree.Besides(s.single)})
+	case s.pattern != nil:
+		return s.walk(ctx, "", []int{0}, emit)
 	}
-	w := walker{source: s, emit: emit}
-	states := []int{0}
-	if s.pattern == nil {
-		states = nil
-	}
-	return w.folder(ctx, "", states)
+	return s.walk(ctx, "", nil, emit)
 }
 
-// isSidecar splits a sidecar's name into stem and extension.
-func (s *Source) isSidecar(name string) (stem, ext string, ok bool) {
-	for _, e := range s.sidecars {
-		if n := len(name) - len(e); n > 0 && strings.EqualFold(name[n:], e) {
-			return name[:n], name[n:], true
+// walk offers what is in the folder rel (empty for the root, otherwise with a
+// slash at its end), and below it. The states are those of the pattern; without
+// one there are none.
+func (s *Source) walk(ctx context.Context, rel string, states []int, emit func(pipeline.Input) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var ask files.Ask
+	if states != nil {
+		ask = func(name string) (file, folder bool) {
+			return matches(s.pattern, states, name), len(below(s.pattern, states, name)) > 0
 		}
 	}
-	return "", "", false
-}
-
-// besides finds the sidecars of one file without listing its folder: with their
-// extension as it is configured, or in capitals.
-func (s *Source) besides(file string) []pipeline.Sidecar {
-	dir, base := filepath.Split(file)
-	stem, _ := stemExt(base)
-	var out []pipeline.Sidecar
-	for _, lower := range s.sidecars {
-		for _, ext := range slices.Compact([]string{lower, strings.ToUpper(lower)}) {
-			if sc, err := sidecar(dir+stem+ext, ext); err == nil {
-				out = append(out, sc)
+	folder := s.tree.Read(rel, ask)
+	if err := folder.Err; err != nil {
+		if rel == "" {
+			return fmt.Errorf("reading the input folder %s: %w", s.tree.Root, files.Plain(err))
+		}
+		// With its slash, the name cannot be that of anything else.
+		if err := emit(pipeline.Input{Name: rel, Err: fmt.Errorf("reading the folder: %w", files.Plain(err))}); err != nil {
+			return err
+		}
+	}
+	for i := range folder.Entries {
+		e := &folder.Entries[i]
+		var err error
+		switch e.Verdict {
+		case files.PassedOver:
+		case files.Descend:
+			if states == nil {
+				err = s.walk(ctx, rel+e.Name+"/", nil, emit)
+			} else if next := below(s.pattern, states, e.Name); len(next) > 0 {
+				err = s.walk(ctx, rel+e.Name+"/", next, emit)
 			}
+		default:
+			err = emit(folder.Input(e))
 		}
+		if err != nil {
+			return err
+		}
+		*e = files.Entry{} // the folder may be waiting for one deep below it
 	}
-	slices.SortFunc(out, func(a, b pipeline.Sidecar) int { return strings.Compare(a.Ext, b.Ext) })
-	return out
-}
-
-// sidecar describes a sidecar file; something that is not a regular file cannot
-// be one.
-func sidecar(file, ext string) (pipeline.Sidecar, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return pipeline.Sidecar{}, plain(err)
-	}
-	if !info.Mode().IsRegular() {
-		return pipeline.Sidecar{}, fmt.Errorf("%s, not a regular file", kindOf(info.Mode().Type()))
-	}
-	return pipeline.Sidecar{Ext: ext, Path: file, Size: info.Size(), Time: info.ModTime().UnixNano()}, nil
+	return nil
 }

@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -24,126 +20,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// tree makes files below a new folder: a name that ends in a slash is a folder,
-// "name -> target" a link, "name |" a named pipe, "name !" a socket, anything
-// else a file that holds a picture when it is an image and "x" otherwise. A
-// file's size tells pictures apart.
-func tree(t *testing.T, names ...string) string {
+// emitted runs a pipeline on the source, and tells what it emits.
+func emitted(t *testing.T, values map[string]any) (stagetest.Emitted, *pipeline.Summary) {
 	t.Helper()
-	dir := t.TempDir()
-	for i, name := range names {
-		name, target, isLink := strings.Cut(name, " -> ")
-		name, isPipe := strings.CutSuffix(name, " |")
-		name, isSocket := strings.CutSuffix(name, " !")
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		switch {
-		case isLink:
-			err = os.Symlink(target, file)
-		case isPipe:
-			err = syscall.Mkfifo(file, 0o666)
-		case isSocket:
-			var l net.Listener
-			if l, err = net.Listen("unix", file); err == nil {
-				t.Cleanup(func() { l.Close() })
-			}
-		case strings.HasSuffix(name, "/"):
-			err = os.MkdirAll(file, 0o777)
-		case isPicture(name):
-			err = picture(file, 1+i)
-		default:
-			err = os.WriteFile(file, []byte("x"), 0o666)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func isPicture(name string) bool {
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".png", ".jpg", ".gif", ".pic", ".jpeg":
-		return true
-	}
-	return filepath.Base(name) == "bare"
-}
-
-// picture writes a PNG, whatever the file is called.
-func picture(file string, width int) error {
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	return errors.Join(png.Encode(f, image.NewGray(image.Rect(0, 0, width, 1))), f.Close())
-}
-
-// found is what a source offered.
-type found struct {
-	order    []string          // names of all that is offered or quarantined, as emitted
-	ignored  map[string]string // reason by name
-	failed   map[string]string // cause by name
-	keep     []string          // names with KeepExtension
-	sidecars map[string][]string
-	inputs   []pipeline.Input
-}
-
-// emitted runs a pipeline on the source, and records what it emits.
-func emitted(t *testing.T, values map[string]any) (found, *pipeline.Summary) {
-	t.Helper()
-	f := found{ignored: map[string]string{}, failed: map[string]string{}, sidecars: map[string][]string{}}
-	b := stagetest.New(t, nil)
-	in := images.Info()
-	c, err := pipeline.NewConfig(in, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	make := in.NewSource
-	in.NewSource = func(ctx context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Source, error) {
-		s, err := make(ctx, c, e)
-		return &recorder{s, &f}, err
-	}
-	if err := b.UseSource(t.Context(), in, c); err != nil {
-		t.Fatal(err)
-	}
-	s, err := b.Try(t, pipeline.RunOptions{})
-	if err != nil && s.In > 0 {
-		t.Fatal(err)
-	}
-	return f, s
-}
-
-type recorder struct {
-	pipeline.Source
-	f *found
-}
-
-func (r *recorder) Emit(ctx context.Context, emit func(pipeline.Input) error) error {
-	return r.Source.Emit(ctx, func(in pipeline.Input) error {
-		r.f.inputs = append(r.f.inputs, in)
-		if in.Ignored != "" {
-			r.f.ignored[in.Name] = in.Ignored
-			return emit(in)
-		}
-		r.f.order = append(r.f.order, in.Name)
-		if in.Err != nil {
-			r.f.failed[in.Name] = in.Err.Error()
-		}
-		if in.KeepExtension {
-			r.f.keep = append(r.f.keep, in.Name)
-		}
-		for _, sc := range in.Sidecars {
-			r.f.sidecars[in.Name] = append(r.f.sidecars[in.Name], filepath.Base(sc.Path))
-		}
-		return emit(in)
-	})
+	e, _, s := stagetest.Emit(t, images.Info(), values)
+	return e, s
 }
 
 func TestWhatAFolderHolds(t *testing.T) {
-	dir := tree(t,
+	dir := stagetest.Tree(t,
 		"a.jpg", "b.PNG", "c", "notes.md", "bare", "empty.dat", "sub/d.png", "sub/deeper/e.pic",
 		".hidden.jpg", ".forgepipe/run.db", ".forgepipe/cache.png",
 		"folder.jpg/in.png",
@@ -157,8 +42,8 @@ func TestWhatAFolderHolds(t *testing.T) {
 		"a.jpg", "b.PNG", "bare", "folder.jpg", "folder.jpg/in.png", "gone.jpg", "linked.png", "loop.jpg",
 		"pipe.jpg", "pipelink.png", "sock.png", "sub/d.png", "sub/deeper/e.pic",
 	}
-	if !slices.Equal(f.order, want) {
-		t.Errorf("offered %q\nwant    %q", f.order, want)
+	if !slices.Equal(f.Order, want) {
+		t.Errorf("offered %q\nwant    %q", f.Order, want)
 	}
 	wantFailed := map[string]string{
 		"folder.jpg":   "it is a folder, not an image",
@@ -168,8 +53,8 @@ func TestWhatAFolderHolds(t *testing.T) {
 		"pipelink.png": "it is a named pipe, not an image",
 		"sock.png":     "it is a socket, not an image",
 	}
-	if !maps.Equal(f.failed, wantFailed) {
-		t.Errorf("failed %q\nwant   %q", f.failed, wantFailed)
+	if !maps.Equal(f.Failed, wantFailed) {
+		t.Errorf("failed %q\nwant   %q", f.Failed, wantFailed)
 	}
 	wantIgnored := map[string]string{
 		"c": "not an image", "notes.md": "not an image", "empty.dat": "not an image",
@@ -177,8 +62,8 @@ func TestWhatAFolderHolds(t *testing.T) {
 		"linkeddir": "link to a folder, not followed", "linkeddir.jpg": "link to a folder, not followed", "up": "link to a folder, not followed",
 		"gone": "broken link to nowhere: no such file or directory", "pipe": "a named pipe",
 	}
-	if !maps.Equal(f.ignored, wantIgnored) {
-		t.Errorf("ignored %q\nwant    %q", f.ignored, wantIgnored)
+	if !maps.Equal(f.Ignored, wantIgnored) {
+		t.Errorf("ignored %q\nwant    %q", f.Ignored, wantIgnored)
 	}
 	if s.In != 13 || s.Out != 7 || s.Quarantined != 6 || s.Ignored != 10 {
 		t.Errorf("summary in %d, out %d, quarantined %d, ignored %d; want 13, 7, 6, 10", s.In, s.Out, s.Quarantined, s.Ignored)
@@ -190,16 +75,16 @@ func TestOrderIsThatOfTheNames(t *testing.T) {
 		"a-b.png", "a.png", "a/z.png", "a/b/c.png", "a0.png", "A.png", "b @1%.png", "b/x y.png", "\xff\xfe.png", "d\xe9j\xe0/\xc3.png",
 		"ä.png", "a b/1.png", "z/10.png", "z/9.png", "z-/1.png", "z.d/1.png", "emoji \U0001F600.png", "new\nline.png",
 	}
-	dir := tree(t, names...)
+	dir := stagetest.Tree(t, names...)
 	f, s := emitted(t, map[string]any{"path": dir})
 	want := slices.Sorted(slices.Values(names))
-	if !slices.Equal(f.order, want) {
-		t.Errorf("order %q\nwant  %q", f.order, want)
+	if !slices.Equal(f.Order, want) {
+		t.Errorf("order %q\nwant  %q", f.Order, want)
 	}
 	if s.Out != int64(len(names)) {
 		t.Errorf("%d of %d items came through: %v", s.Out, len(names), s.Failed)
 	}
-	for _, in := range f.inputs {
+	for _, in := range f.Inputs {
 		if want := filepath.Join(dir, in.Name); in.Path != want {
 			t.Errorf("path of %q is %q, want %q", in.Name, in.Path, want)
 		}
@@ -207,10 +92,10 @@ func TestOrderIsThatOfTheNames(t *testing.T) {
 }
 
 func TestFlatFolder(t *testing.T) {
-	dir := tree(t, "a.png", "sub/b.png", "x.jpg/c.png")
+	dir := stagetest.Tree(t, "a.png", "sub/b.png", "x.jpg/c.png")
 	f, _ := emitted(t, map[string]any{"path": dir, "recursive": "false"})
-	if !slices.Equal(f.order, []string{"a.png", "x.jpg"}) || f.failed["x.jpg"] == "" || f.ignored["sub"] != "a folder, and recursive is false" {
-		t.Errorf("offered %q, failed %q, ignored %q", f.order, f.failed, f.ignored)
+	if !slices.Equal(f.Order, []string{"a.png", "x.jpg"}) || f.Failed["x.jpg"] == "" || f.Ignored["sub"] != "a folder, and recursive is false" {
+		t.Errorf("offered %q, failed %q, ignored %q", f.Order, f.Failed, f.Ignored)
 	}
 }
 
@@ -218,7 +103,7 @@ func TestUnreadable(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root can read every folder")
 	}
-	dir := tree(t, "a.png", "shut/b.png", "shut.jpg/c.png", "secret")
+	dir := stagetest.Tree(t, "a.png", "shut/b.png", "shut.jpg/c.png", "secret")
 	for _, name := range []string{"shut", "shut.jpg", "secret"} {
 		if err := os.Chmod(filepath.Join(dir, name), 0); err != nil {
 			t.Fatal(err)
@@ -226,13 +111,13 @@ func TestUnreadable(t *testing.T) {
 		t.Cleanup(func() { os.Chmod(filepath.Join(dir, name), 0o700) })
 	}
 	f, s := emitted(t, map[string]any{"path": dir})
-	if !slices.Equal(f.order, []string{"a.png", "shut.jpg", "shut.jpg/", "shut/"}) {
-		t.Errorf("offered %q", f.order)
+	if !slices.Equal(f.Order, []string{"a.png", "shut.jpg", "shut.jpg/", "shut/"}) {
+		t.Errorf("offered %q", f.Order)
 	}
-	if got := f.failed["shut/"]; got != "reading the folder: permission denied" {
+	if got := f.Failed["shut/"]; got != "reading the folder: permission denied" {
 		t.Errorf("the folder failed with %q", got)
 	}
-	if got := f.ignored["secret"]; got != "not known to be an image, and cannot be opened: permission denied" {
+	if got := f.Ignored["secret"]; got != "not known to be an image, and cannot be opened: permission denied" {
 		t.Errorf("the file was ignored because %q", got)
 	}
 	if s.Out != 1 || s.Quarantined != 3 {
@@ -265,27 +150,27 @@ func TestSidecars(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			values := map[string]any{"path": tree(t, names...)}
+			values := map[string]any{"path": stagetest.Tree(t, names...)}
 			maps.Copy(values, tt.values)
 			f, _ := emitted(t, values)
-			if !maps.EqualFunc(f.sidecars, tt.sidecars, slices.Equal) {
-				t.Errorf("sidecars %q\nwant     %q", f.sidecars, tt.sidecars)
+			if !maps.EqualFunc(f.Sidecars, tt.sidecars, slices.Equal) {
+				t.Errorf("sidecars %q\nwant     %q", f.Sidecars, tt.sidecars)
 			}
-			if got := slices.Sorted(maps.Keys(f.ignored)); !slices.Equal(got, tt.ignored) {
+			if got := slices.Sorted(maps.Keys(f.Ignored)); !slices.Equal(got, tt.ignored) {
 				t.Errorf("ignored %q\nwant    %q", got, tt.ignored)
 			}
 		})
 	}
 	t.Run("what is known of one", func(t *testing.T) {
-		dir := tree(t, "a.png", "a.txt")
+		dir := stagetest.Tree(t, "a.png", "a.txt")
 		f, _ := emitted(t, map[string]any{"path": dir})
 		info, err := os.Stat(filepath.Join(dir, "a.txt"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := pipeline.Sidecar{Ext: ".txt", Path: filepath.Join(dir, "a.txt"), Size: 1, Time: info.ModTime().UnixNano()}
-		if len(f.inputs) != 1 || len(f.inputs[0].Sidecars) != 1 || f.inputs[0].Sidecars[0] != want {
-			t.Errorf("inputs %+v, want the sidecar %+v", f.inputs, want)
+		if len(f.Inputs) != 1 || len(f.Inputs[0].Sidecars) != 1 || f.Inputs[0].Sidecars[0] != want {
+			t.Errorf("inputs %+v, want the sidecar %+v", f.Inputs, want)
 		}
 	})
 }
@@ -306,10 +191,10 @@ func TestKeepExtension(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			dir := tree(t, tt.names...)
+			dir := stagetest.Tree(t, tt.names...)
 			f, _ := emitted(t, map[string]any{"path": dir})
-			if !slices.Equal(f.keep, tt.keep) {
-				t.Errorf("keep their extension %q, want %q", f.keep, tt.keep)
+			if !slices.Equal(f.Keep, tt.keep) {
+				t.Errorf("keep their extension %q, want %q", f.Keep, tt.keep)
 			}
 			list := filepath.Join(t.TempDir(), "list")
 			var lines []string
@@ -324,15 +209,15 @@ func TestKeepExtension(t *testing.T) {
 			if err := os.WriteFile(list, []byte(strings.Join(lines, "\n")), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			if f, _ = emitted(t, map[string]any{"path": dir, "list": list}); !slices.Equal(f.keep, tt.keep) {
-				t.Errorf("in a list, %q keep their extension, want %q", f.keep, tt.keep)
+			if f, _ = emitted(t, map[string]any{"path": dir, "list": list}); !slices.Equal(f.Keep, tt.keep) {
+				t.Errorf("in a list, %q keep their extension, want %q", f.Keep, tt.keep)
 			}
 		})
 	}
 }
 
 func TestPatterns(t *testing.T) {
-	names := []string{"1.jpg", "2.png", "1.txt", "notes", "sub/3.jpg", "sub/4.png", "sub/deep/5.jpg", "sub/deep/6.JPG", "other/7.jpg", ".h/8.jpg", "sub/.h/9.jpg", "link -> sub", "x[1]/9.jpg", "pipe.jpg |"}
+	names := []string{"1.jpg", "2.png", "1.txt", "notes", "sub/3.jpg", "sub/4.png", "sub/deep/5.jpg", "sub/deep/6.JPG", "other/7.jpg", ".h/8.jpg", "sub/.h/9.jpg", "link -> sub", "x[1]/9.jpg", "pipe.jpg |", ".x"}
 	tests := map[string]struct {
 		pattern        string
 		order, ignored []string
@@ -347,7 +232,7 @@ func TestPatterns(t *testing.T) {
 		"in the middle":           {"**/deep/*", []string{"sub/deep/5.jpg", "sub/deep/6.JPG"}, []string{".h", "link", "sub/.h"}, ""},
 		"everything below":        {"sub/**", []string{"3.jpg", "4.png", "deep/5.jpg", "deep/6.JPG"}, []string{".h"}, "sub"},
 		"twice":                   {"**/**/*.png", []string{"2.png", "sub/4.png"}, []string{".h", "link", "sub/.h"}, ""},
-		"everything in it":        {"*", []string{"1.jpg", "2.png", "pipe.jpg"}, []string{".h", "link", "notes"}, ""},
+		"everything in it":        {"*", []string{"1.jpg", "2.png", "pipe.jpg"}, []string{".h", ".x", "link", "notes"}, ""},
 		"something else":          {"*.txt", nil, []string{"1.txt"}, ""},
 		"a folder with brackets":  {"x[1]", []string{"9.jpg"}, nil, "x[1]"},
 		"a pattern below such":    {"x[1]/*.jpg", []string{"9.jpg"}, nil, "x[1]"},
@@ -356,18 +241,18 @@ func TestPatterns(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			dir := tree(t, names...)
+			dir := stagetest.Tree(t, names...)
 			f, _ := emitted(t, map[string]any{"path": filepath.Join(dir, tt.pattern)})
-			if !slices.Equal(f.order, tt.order) {
-				t.Errorf("offered %q, want %q", f.order, tt.order)
+			if !slices.Equal(f.Order, tt.order) {
+				t.Errorf("offered %q, want %q", f.Order, tt.order)
 			}
-			if got := slices.Sorted(maps.Keys(f.ignored)); !slices.Equal(got, tt.ignored) {
+			if got := slices.Sorted(maps.Keys(f.Ignored)); !slices.Equal(got, tt.ignored) {
 				t.Errorf("ignored %q, want %q", got, tt.ignored)
 			}
-			if slices.Contains(f.order, "1.jpg") && !slices.Equal(f.sidecars["1.jpg"], []string{"1.txt"}) {
-				t.Errorf("sidecars %q: they need not match the pattern", f.sidecars)
+			if slices.Contains(f.Order, "1.jpg") && !slices.Equal(f.Sidecars["1.jpg"], []string{"1.txt"}) {
+				t.Errorf("sidecars %q: they need not match the pattern", f.Sidecars)
 			}
-			for _, in := range f.inputs {
+			for _, in := range f.Inputs {
 				if in.Path != "" && in.Path != filepath.Join(dir, tt.root, in.Name) {
 					t.Errorf("%q is at %q: names are relative to %q", in.Name, in.Path, tt.root)
 				}
@@ -375,28 +260,28 @@ func TestPatterns(t *testing.T) {
 		})
 	}
 	t.Run("relative", func(t *testing.T) {
-		dir := tree(t, "set[1]/a.png", "set[1]/sub/b.png")
+		dir := stagetest.Tree(t, "set[1]/a.png", "set[1]/sub/b.png")
 		t.Chdir(filepath.Join(dir, "set[1]"))
 		f, _ := emitted(t, map[string]any{"path": "*/*.png"})
-		if !slices.Equal(f.order, []string{"sub/b.png"}) {
-			t.Errorf("offered %q", f.order)
+		if !slices.Equal(f.Order, []string{"sub/b.png"}) {
+			t.Errorf("offered %q", f.Order)
 		}
 	})
 }
 
 func TestOneFile(t *testing.T) {
-	dir := tree(t, "a.png", "a.txt", "a.XMP", "b.png", "a.md")
+	dir := stagetest.Tree(t, "a.png", "a.txt", "a.XMP", "b.png", "a.md")
 	f, s := emitted(t, map[string]any{"path": filepath.Join(dir, "a.png")})
-	if !slices.Equal(f.order, []string{"a.png"}) || s.Out != 1 || s.Ignored != 0 {
-		t.Errorf("offered %q, summary %+v", f.order, s)
+	if !slices.Equal(f.Order, []string{"a.png"}) || s.Out != 1 || s.Ignored != 0 {
+		t.Errorf("offered %q, summary %+v", f.Order, s)
 	}
-	if !slices.Equal(f.sidecars["a.png"], []string{"a.XMP", "a.txt"}) {
-		t.Errorf("sidecars %q", f.sidecars)
+	if !slices.Equal(f.Sidecars["a.png"], []string{"a.XMP", "a.txt"}) {
+		t.Errorf("sidecars %q", f.Sidecars)
 	}
 }
 
 func TestLists(t *testing.T) {
-	dir := tree(t, "in/a.png", "in/sub/b.png", "in/sub/b.txt", "in/notes.txt", "in/folder/x.png", "out.png", "in/ spaced .png", "in/r\xe9.png", "in/.h.png")
+	dir := stagetest.Tree(t, "in/a.png", "in/sub/b.png", "in/sub/b.txt", "in/notes.txt", "in/folder/x.png", "out.png", "in/ spaced .png", "in/r\xe9.png", "in/.h.png")
 	in := filepath.Join(dir, "in")
 	tests := map[string]struct {
 		text    string
@@ -426,20 +311,20 @@ func TestLists(t *testing.T) {
 				t.Fatal(err)
 			}
 			f, s := emitted(t, map[string]any{"list": list})
-			if !slices.Equal(f.order, tt.order) {
-				t.Errorf("offered %q, want %q", f.order, tt.order)
+			if !slices.Equal(f.Order, tt.order) {
+				t.Errorf("offered %q, want %q", f.Order, tt.order)
 			}
-			if got := slices.Sorted(maps.Keys(f.failed)); !slices.Equal(got, tt.failed) {
+			if got := slices.Sorted(maps.Keys(f.Failed)); !slices.Equal(got, tt.failed) {
 				t.Errorf("failed %q, want %q", got, tt.failed)
 			}
-			if !maps.Equal(f.ignored, tt.ignored) {
-				t.Errorf("ignored %q, want %q", f.ignored, tt.ignored)
+			if !maps.Equal(f.Ignored, tt.ignored) {
+				t.Errorf("ignored %q, want %q", f.Ignored, tt.ignored)
 			}
 			if s.Out != tt.out || s.Quarantined != int64(len(tt.order))-tt.out {
 				t.Errorf("out %d, quarantined %d, want %d and the rest of %d", s.Out, s.Quarantined, tt.out, len(tt.order))
 			}
-			if slices.Contains(f.order, "sub/b.png") && !slices.Equal(f.sidecars["sub/b.png"], []string{"b.txt"}) {
-				t.Errorf("sidecars %q", f.sidecars)
+			if slices.Contains(f.Order, "sub/b.png") && !slices.Equal(f.Sidecars["sub/b.png"], []string{"b.txt"}) {
+				t.Errorf("sidecars %q", f.Sidecars)
 			}
 		})
 	}
@@ -448,8 +333,8 @@ func TestLists(t *testing.T) {
 		if err := os.WriteFile(list, []byte("a.png\n"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if f, s := emitted(t, map[string]any{"list": list, "path": in}); s.Out != 1 || f.inputs[0].Path != filepath.Join(in, "a.png") {
-			t.Errorf("offered %+v, out %d", f.inputs, s.Out)
+		if f, s := emitted(t, map[string]any{"list": list, "path": in}); s.Out != 1 || f.Inputs[0].Path != filepath.Join(in, "a.png") {
+			t.Errorf("offered %+v, out %d", f.Inputs, s.Out)
 		}
 	})
 	t.Run("a line without an end", func(t *testing.T) {
@@ -472,7 +357,7 @@ func TestLists(t *testing.T) {
 }
 
 func TestWrongConfigurations(t *testing.T) {
-	dir := tree(t, "a.png", "list")
+	dir := stagetest.Tree(t, "a.png", "list")
 	tests := map[string]struct {
 		values map[string]any
 		field  string
@@ -505,7 +390,7 @@ func TestWrongConfigurations(t *testing.T) {
 }
 
 func TestFolderGoneAfterConstruction(t *testing.T) {
-	dir := tree(t, "sub/a.png")
+	dir := stagetest.Tree(t, "sub/a.png")
 	c, err := pipeline.NewConfig(images.Info(), map[string]any{"path": dir + "/sub"})
 	if err != nil {
 		t.Fatal(err)
@@ -530,7 +415,7 @@ func TestEmitStopsWhenTold(t *testing.T) {
 	for i := range 20 {
 		names = append(names, fmt.Sprintf("%02d/a.png", i))
 	}
-	dir := tree(t, names...)
+	dir := stagetest.Tree(t, names...)
 	c, err := pipeline.NewConfig(images.Info(), map[string]any{"path": dir})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/extsort"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/files"
 )
 
 const (
@@ -80,7 +81,7 @@ func (s *Source) readList(ctx context.Context, sorter *extsort.Sorter) error {
 func (s *Source) relative(text string) string {
 	text = strings.ReplaceAll(text, "\x00", "\ufffd") // no file is called so
 	if filepath.IsAbs(text) {
-		if rel, err := filepath.Rel(s.root, text); err == nil && filepath.IsLocal(rel) {
+		if rel, err := filepath.Rel(s.tree.Root, text); err == nil && filepath.IsLocal(rel) {
 			return filepath.ToSlash(rel)
 		}
 	}
@@ -124,7 +125,7 @@ func (s *Source) offerFolder(ctx context.Context, dir string, folder []listed, e
 			names = append(names, l.name)
 		}
 	}
-	keep := keepExtensions(names)
+	keep := files.KeepExtensions(names)
 	at := -1
 	for _, l := range folder {
 		if err := ctx.Err(); err != nil {
@@ -136,14 +137,14 @@ func (s *Source) offerFolder(ctx context.Context, dir string, folder []listed, e
 			in.Ignored = "listed twice"
 		case !filepath.IsLocal(in.Name):
 			at++
-			in.Err = fmt.Errorf("it lies outside of %s: give path a folder that holds all listed files", s.root)
+			in.Err = fmt.Errorf("it lies outside of %s: give path a folder that holds all listed files", s.tree.Root)
 		default:
 			at++
-			in.Path = filepath.Join(s.root, filepath.FromSlash(in.Name))
+			in.Path = s.tree.Path(in.Name)
 			in.KeepExtension = keep[at]
-			in.Sidecars = s.besides(in.Path)
+			in.Sidecars = s.tree.Besides(in.Name)
 			if info, err := os.Stat(in.Path); err == nil && info.IsDir() {
-				in.Err = errFolder
+				in.Err = files.ErrFolder
 			}
 		}
 		if err := emit(in); err != nil {

@@ -26,7 +26,7 @@ Gray, 16-bit and transparent images have companions of their own kind; those of 
 The sides of an image must be multiples of scale, or it fails; crop: true cuts off what is too much at the right and the lower border, at most scale - 1 pixels, from an image that then counts as a new one: its attributes are gone. An image that has a companion already fails.`,
 		Fields: []pipeline.Field{
 			{
-				Name: "scale", Type: pipeline.FieldInt, Min: 2, Max: 16, Required: true,
+				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 16, Required: true,
 				Doc:      "How many times smaller the companion is.",
 				Examples: []string{"4", "2"},
 			},
@@ -124,11 +124,13 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	for _, it := range batch {
 		pixel := resample.PixelBytes(it.Source().Format)
 		size, small := it.Size(), it.Size().Div(s.scale)
-		if small.X == 0 || small.Y == 0 {
+		cut := small.Mul(s.scale)
+		_, paired := it.Pair()
+		if paired || small.X == 0 || small.Y == 0 || cut != size && !s.crop {
 			continue // it fails
 		}
 		output, work := resample.Bytes(size, small, s.filter, pixel)
-		if cut := small.Mul(s.scale); s.crop && cut != size {
+		if cut != size {
 			output += int64(cut.X) * int64(cut.Y) * pixel
 		}
 		c.Output += output

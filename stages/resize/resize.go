@@ -40,7 +40,7 @@ A pair fails unless apply: both, which gives both of its images another size. Th
 			side("longest", "Length of the side that is longer.", "1024"),
 			side("shortest", "Length of the side that is shorter.", "512"),
 			{
-				Name: "scale", Type: pipeline.FieldFloat, Min: 0.001, Max: 64,
+				Name: "scale", Type: pipeline.FieldFloat, Unit: "times", Min: 0.001, Max: 64,
 				Doc:      "Factor for both sides.",
 				Examples: []string{"0.5"},
 			},
@@ -116,8 +116,8 @@ func checkSize(c pipeline.Config) error {
 	said := ""
 	for _, name := range []string{"width", "height", "longest", "shortest", "scale"} {
 		switch {
-		case !c.IsSet(name):
-		case said == "" || said == "width" && name == "height":
+		case !c.IsSet(name), said == "width" && name == "height":
+		case said == "":
 			said = name
 		default:
 			return c.Errorf(name, 0, "the size is said by %s already: leave one of them out", said)
@@ -126,7 +126,7 @@ func checkSize(c pipeline.Config) error {
 	switch {
 	case said == "":
 		return &pipeline.FieldError{Field: "width", Missing: true, Err: errors.New("resize needs a size: width, height, longest, shortest or scale")}
-	case c.IsSet("fit") && !(c.IsSet("width") && c.IsSet("height")):
+	case c.IsSet("fit") && (!c.IsSet("width") || !c.IsSet("height")):
 		return c.Errorf("fit", 0, "says how width and height go together: give both, or leave fit out")
 	case c.Float("scale") > 1 && !c.Bool("enlarge"):
 		return c.Errorf("scale", 0, "%v makes images larger: add enlarge: true", c.Float("scale"))

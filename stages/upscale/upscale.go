@@ -4,6 +4,7 @@ package upscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 
@@ -30,7 +31,7 @@ The filters are: ` + resample.FiltersDoc + `
 Attributes describe pixels, so those set before are gone. An image that would have more pixels than limits.pixels allows fails. So does a pair, unless apply: both enlarges both of its images, whose scale to each other then stays.`,
 		Fields: []pipeline.Field{
 			{
-				Name: "scale", Type: pipeline.FieldInt, Min: 2, Max: 8, Required: true,
+				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 8, Required: true,
 				Doc:      "How many times as wide and as high the image gets.",
 				Examples: []string{"2", "4"},
 			},
@@ -85,7 +86,7 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
 	_, paired := it.Pair()
 	if paired && !s.both {
-		return fmt.Errorf("the item is a pair: set apply: both to enlarge both of its images")
+		return errors.New("the item is a pair: set apply: both to enlarge both of its images")
 	}
 	if size := it.Size(); !s.allowed(size) {
 		return fmt.Errorf("%d times %d x %d would have more than the %d pixels that limits.pixels allows: use a smaller scale or cut the image into tiles first", s.scale, size.X, size.Y, s.maxPixels)

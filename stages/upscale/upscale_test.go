@@ -1,0 +1,203 @@
+package upscale_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
+	"github.com/forgepipe/forgepipe/stages/upscale"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type values = map[string]any
+
+func step(v values) stagetest.Step { return stagetest.Step{Info: upscale.Info(), Values: v} }
+
+// noise fills a picture with samples that differ everywhere.
+func noise(img draw.Image) draw.Image {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := img.Bounds()
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			img.Set(x, y, color.NRGBA64{R: uint16(r.Uint32()), G: uint16(r.Uint32()), B: uint16(r.Uint32()), A: uint16(r.Uint32()) | 1<<15})
+		}
+	}
+	return img
+}
+
+// alike reports whether two pictures have the same type and samples.
+func alike(a, b image.Image) bool {
+	return fmt.Sprintf("%T %v", a, a) == fmt.Sprintf("%T %v", b, b)
+}
+
+func TestPicturesGetLarger(t *testing.T) {
+	r := image.Rect(0, 0, 9, 7)
+	for _, img := range []draw.Image{
+		image.NewGray(r), image.NewGray16(r), image.NewRGBA(r), image.NewNRGBA(r), image.NewNRGBA64(r), image.NewGray(image.Rect(0, 0, 1, 1)),
+	} {
+		noise(img)
+		for _, method := range []string{"nearest", "lanczos"} {
+			for _, scale := range []int{2, 3, 8} {
+				_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)},
+					step(values{"scale": scale, "method": method})).Run(t, pipeline.RunOptions{NoStore: true})
+				want := resample.Resize(img, img.Bounds().Size().Mul(scale), resample.Named(method))
+				if got := seen["p"]; !alike(got.Image, want) || got.Grid.Known {
+					t.Errorf("%T %v times %d, %s: %v", img, img.Bounds(), scale, method, got)
+				}
+			}
+		}
+	}
+}
+
+// TestNearestRepeatsPixels needs no reference.
+func TestNearestRepeatsPixels(t *testing.T) {
+	img := noise(image.NewNRGBA(image.Rect(0, 0, 5, 4)))
+	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)},
+		step(values{"scale": 3, "method": "nearest"})).Run(t, pipeline.RunOptions{NoStore: true})
+	for y := range 12 {
+		for x := range 15 {
+			if got, want := seen["p"].Image.At(x, y), img.At(x/3, y/3); got != want {
+				t.Fatalf("at %d, %d: %v, want %v", x, y, got, want)
+			}
+		}
+	}
+}
+
+func TestPairs(t *testing.T) {
+	hq, lq := noise(image.NewGray(image.Rect(0, 0, 16, 8))), noise(image.NewGray(image.Rect(0, 0, 4, 2)))
+	in := stagetest.Picture("p", hq)
+	companion := stagetest.Picture("lq", lq)
+	in.LQ, in.Scale = &companion, 4
+
+	s, seen := stagetest.New(t, stagetest.Source{in}, step(values{"scale": 2, "method": "bicubic"})).Run(t, pipeline.RunOptions{})
+	if len(seen) != 0 || len(s.Failed) != 1 || !strings.Contains(s.Failed[0].Cause, "set apply: both") {
+		t.Errorf("failed %v", s.Failed)
+	}
+
+	b := stagetest.New(t, stagetest.Source{in}, step(values{"scale": 2, "method": "bicubic", "apply": "both"}))
+	look := pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		f, err := it.PairFrame(ctx)
+		if err != nil {
+			return err
+		}
+		if scale, _ := it.Pair(); scale != 4 || !alike(f.Image, resample.Resize(lq, image.Pt(8, 4), resample.Named("bicubic"))) {
+			return fmt.Errorf("scale %d, companion %v", scale, f.Image)
+		}
+		return nil
+	})
+	if err := b.Add(pipeline.Step{ID: "look", Stage: look}); err != nil {
+		t.Fatal(err)
+	}
+	_, seen = b.Run(t, pipeline.RunOptions{})
+	if got := seen["p"]; !got.Paired || !alike(got.Image, resample.Resize(hq, image.Pt(32, 16), resample.Named("bicubic"))) {
+		t.Errorf("paired %t, %v", got.Paired, got.Size)
+	}
+}
+
+func TestTooManyPixels(t *testing.T) {
+	for _, tt := range []struct {
+		max    int64
+		failed bool
+	}{{18*14 - 1, true}, {18 * 14, false}} {
+		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", image.NewGray(image.Rect(0, 0, 9, 7)))})
+		b.Limits = imageio.Limits{MaxPixels: tt.max, MaxFileBytes: 1 << 20}
+		if err := b.Use(t.Context(), pipeline.NewRegistry(upscale.Info()), "upscale", "upscale", values{"scale": 2, "method": "box"}); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := b.Run(t, pipeline.RunOptions{})
+		if failed := len(s.Failed) == 1 && strings.Contains(s.Failed[0].Cause, "2 times 9 x 7 would have more than the 251 pixels that limits.pixels allows"); failed != tt.failed {
+			t.Errorf("limit %d: failed %v", tt.max, s.Failed)
+		}
+	}
+}
+
+func TestResultsAreCached(t *testing.T) {
+	dir := t.TempDir()
+	img := noise(image.NewGray(image.Rect(0, 0, 9, 7)))
+	want := resample.Resize(img, image.Pt(18, 14), resample.Named("lanczos"))
+	for i, cached := range []int64{0, 1} {
+		s, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)}, step(values{"scale": 2, "method": "lanczos"})).
+			Run(t, pipeline.RunOptions{StateDir: dir})
+		if s.Cached != cached || !alike(seen["p"].Image, want) {
+			t.Errorf("run %d took %d from the cache: %v", i, s.Cached, seen["p"])
+		}
+	}
+}
+
+func TestCost(t *testing.T) {
+	single := stagetest.Picture("p", image.NewGray16(image.Rect(0, 0, 40, 20)))
+	paired, lq := single, stagetest.Picture("lq", image.NewGray16(image.Rect(0, 0, 10, 5)))
+	paired.LQ, paired.Scale = &lq, 4
+	huge := stagetest.Picture("p", image.NewGray(image.Rect(0, 0, 8000, 1000)))
+	tests := map[string]struct {
+		in    pipeline.Input
+		apply string
+		want  int64 // bytes, 8 for a pixel of whatever type
+	}{
+		"single":         {single, "single", 8 * 320 * 160},
+		"a pair":         {paired, "both", 8 * (320*160 + 80*40)},
+		"a pair refused": {paired, "single", 0},
+		"too many":       {huge, "single", 0},
+	}
+	for name, tt := range tests {
+		c, err := pipeline.NewConfig(upscale.Info(), values{"scale": 8, "method": "lanczos", "apply": tt.apply})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := stagetest.New(t, stagetest.Source{tt.in})
+		stage, err := upscale.Info().New(t.Context(), c, pipeline.Env{Limits: b.Limits})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var cost pipeline.Cost
+		err = b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+			cost = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it})
+			return nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Run(t, pipeline.RunOptions{NoStore: true})
+		if cost.Output != tt.want || (cost.Work > 0) != (tt.want > 0) {
+			t.Errorf("%s: %+v, want %d", name, cost, tt.want)
+		}
+		if plan := stage.(pipeline.Coster).Cost(pipeline.Host, nil); plan.Output != 4*32000*24000 {
+			t.Errorf("for planning, the cost is %+v", plan)
+		}
+	}
+}
+
+func TestWrongConfigurations(t *testing.T) {
+	tests := map[string]struct {
+		values values
+		field  string
+		want   string
+	}{
+		"no method": {values{"scale": 2}, "method", "upscale needs method"},
+		"no scale":  {values{"method": "lanczos"}, "scale", "upscale needs scale"},
+		"a half":    {values{"scale": 1.5, "method": "lanczos"}, "scale", "wants a whole number"},
+		"too small": {values{"scale": 1, "method": "lanczos"}, "scale", "below the minimum, 2"},
+		"too large": {values{"scale": 9, "method": "lanczos"}, "scale", "above the maximum, 8"},
+		"unknown":   {values{"scale": 2, "method": "bicubix"}, "method", `did you mean "bicubic"?`},
+	}
+	for name, tt := range tests {
+		err := stagetest.Err(t, step(tt.values))
+		var fe *pipeline.FieldError
+		if !errors.As(err, &fe) || fe.Field != tt.field || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want one of %s with %q", name, err, tt.field, tt.want)
+		}
+	}
+}
