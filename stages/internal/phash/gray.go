@@ -11,6 +11,11 @@ import (
 
 // gray resizes a picture as Pillow does with its Lanczos filter, makes it gray
 // with Pillow's weights for mode L, and returns the pixels row by row.
+//
+// The horizontal pass comes first, as in Pillow up to 12. Pillow 13 begins with
+// the vertical one where the height shrinks by more than twice the pixels by
+// which the width does: means are then rounded otherwise, and imagededup's
+// hashes of pictures about twice as high as wide change by a few bits.
 func gray(img image.Image, w, h int) []uint8 {
 	small := resample.Resize(opaque(img), image.Pt(w, h), imaging.Lanczos)
 	g := make([]uint8, 0, w*h)

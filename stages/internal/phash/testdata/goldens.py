@@ -63,7 +63,7 @@ for f in sorted(glob.glob(PHOTOS + "/*.jpg")):
     photos.append({"file": os.path.basename(f), "hashes": [hashes(b) for b in dihedral(a)]})
 for f in small():
     a = np.array(Image.open(os.path.join(HERE, f)).convert("RGBA").convert("RGB"))
-    for x, y, fade in ((1, 1, 1), (5, 9, 1), (7, 3, 8), (2, 2, 20)):
+    for x, y, fade in ((1, 1, 1), (3, 5, 1), (4, 3, 8), (2, 2, 20)):
         b = (a // fade).repeat(y, axis=0).repeat(x, axis=1)
         pictures.append({"file": f, "x": x, "y": y, "fade": fade, "hashes": [hashes(c) for c in dihedral(b)]})
 
