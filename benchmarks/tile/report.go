@@ -44,7 +44,7 @@ func report(rows []*row, notes []string, images, rounds int) string {
 	for _, r := range rows {
 		way, pixels := "", "reference"
 		if r != us {
-			way = " (" + r.chosen.name + ")"
+			way = " (" + r.ways[r.chosen].name + ")"
 			if pixels = "equal"; r.diff.same < r.diff.tiles {
 				pixels = fmt.Sprintf("%d of %d tiles equal, differences up to %d, %.3f in the mean", r.diff.same, r.diff.tiles, r.diff.max, r.diff.mean)
 			}

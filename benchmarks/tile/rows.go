@@ -47,11 +47,7 @@ func contenders(dir string) ([]*row, []string, error) {
 	} else {
 		script := filepath.Join(dir, "sharp", "tile.mjs")
 		notes = append(notes, proc.Output("node", script))
-		for _, adaptive := range []bool{false, true} {
-			for _, level := range []string{"1", "6"} {
-				rows = append(rows, sharpRows(command, script, level, adaptive)...)
-			}
-		}
+		rows = append(rows, sharpRows(command, script)...)
 	}
 
 	if v := proc.Output("vips", "--version"); v == "" {
@@ -59,9 +55,7 @@ func contenders(dir string) ([]*row, []string, error) {
 	} else {
 		notes = append(notes, v+" (Debian libvips-tools "+proc.Output("dpkg-query", "-W", "-f", "${Version}", "libvips-tools")+
 			", libjpeg62-turbo "+proc.Output("dpkg-query", "-W", "-f", "${Version}", "libjpeg62-turbo")+")")
-		for _, suffix := range []string{".png[compression=1]", ".png[compression=1,filter=up]", ".png[compression=6]"} {
-			rows = append(rows, vipsRow(command, suffix))
-		}
+		rows = append(rows, vipsRows(command)...)
 	}
 
 	self, err := os.Executable()
@@ -89,60 +83,70 @@ func google(stem string, x, y int) string {
 
 type commander = func(name string, args ...string) *exec.Cmd
 
-// sharpRows are two: tiles of decoded pixels, and libvips's tiler.
-func sharpRows(command commander, script, level string, adaptive bool) []*row {
-	flag, filter := "0", "no filter"
-	if adaptive {
-		flag, filter = "1", "adaptive filter"
+// sharpRows are tiles of decoded pixels, and libvips's tiler as sharp offers it.
+func sharpRows(command commander, script string) []*row {
+	var rows []*row
+	add := func(kind, name, how, level, adaptive string, images [][2]int, tile func(string, int, int) string, like *row) *row {
+		filter := map[string]string{"0": "no filter", "1": "adaptive filter"}[adaptive]
+		r := &row{name: fmt.Sprintf("%s, level %s, %s", name, level, filter), how: how, tile: tile, like: like}
+		for _, n := range images {
+			r.ways = append(r.ways, way{
+				fmt.Sprintf("%d images at once, sharp.concurrency(%d)", n[0], n[1]),
+				func(in, out string) (proc.Usage, error) {
+					return proc.Run(1, []*exec.Cmd{command("node", script, kind, level, adaptive, fmt.Sprint(n[0]), fmt.Sprint(n[1]), in, out)})
+				},
+			})
+		}
+		rows = append(rows, r)
+		return r
 	}
-	make := func(images, libvips int, kind string) way {
-		return way{fmt.Sprintf("%d images at once, sharp.concurrency(%d)", images, libvips), func(in, out string) (proc.Usage, error) {
-			return proc.Run(1, []*exec.Cmd{command("node", script, kind, level, flag, fmt.Sprint(images), fmt.Sprint(libvips), in, out)})
-		}}
+	each := func(level, adaptive string, like *row) *row {
+		return add("raw", "sharp", "`sharp(file).raw()` once an image, then `sharp(pixels).extract().png().toFile()` for each tile", level, adaptive, [][2]int{{2, 1}, {1, 1}, {2, 2}}, named, like)
 	}
-	return []*row{
-		{
-			name: "sharp, level " + level + ", " + filter, how: "`sharp(file).raw()` once an image, then `sharp(pixels).extract().png()` for each tile",
-			ways: []way{make(2, 1, "raw"), make(1, 1, "raw"), make(2, 2, "raw")}, tile: named,
-		},
-		{
-			name: "sharp .tile(), level " + level + ", " + filter, how: "`sharp(file).extract().png().tile({depth: 'one', layout: 'google'})`",
-			ways: []way{make(2, 1, "dz"), make(1, 2, "dz"), make(2, 2, "dz")}, tile: google,
-		},
+	tiler := func(level, adaptive string, like *row) *row {
+		return add("dz", "sharp .tile()", "`sharp(file).extract(grid).png().tile({size: 512, overlap: 0, depth: 'one', layout: 'google'})`", level, adaptive, [][2]int{{2, 1}, {1, 2}, {2, 2}}, google, like)
 	}
+	first := each("1", "0", nil)
+	each("1", "1", first)
+	each("6", "0", first)
+	each("6", "1", first)
+	tiler("1", "1", tiler("1", "0", nil))
+	return rows
 }
 
-func vipsRow(command commander, suffix string) *row {
-	dzsave := func(input, out, stem string) []string {
-		return []string{"dzsave", input, filepath.Join(out, stem), "--layout", "google", "--tile-size", fmt.Sprint(size), "--overlap", "0", "--depth", "one", "--skip-blanks", "-1", "--suffix", suffix}
-	}
-	// With two programs at once each has one of libvips's threads.
-	at := func(programs, libvips int, line func(in, out, stem string) *exec.Cmd) func(in, out string) (proc.Usage, error) {
-		return func(in, out string) (proc.Usage, error) {
-			entries, err := os.ReadDir(in)
-			if err != nil {
-				return proc.Usage{}, err
-			}
-			var cmds []*exec.Cmd
-			for _, e := range entries {
-				c := line(in, out, strings.TrimSuffix(e.Name(), ".jpg"))
-				c.Env = append(os.Environ(), fmt.Sprintf("VIPS_CONCURRENCY=%d", libvips))
-				cmds = append(cmds, c)
-			}
-			return proc.Run(programs, cmds)
+// vipsRows are libvips's tiler from the command line, at three settings.
+func vipsRows(command commander) []*row {
+	var rows []*row
+	var first *row
+	for _, suffix := range []string{".png[compression=1]", ".png[compression=1,filter=up]", ".png[compression=6]"} {
+		line := func(input, output string) []string {
+			return []string{"dzsave", input, output, "--layout", "google", "--tile-size", fmt.Sprint(size), "--overlap", "0", "--depth", "one", "--skip-blanks", "-1", "--suffix", suffix}
 		}
+		r := &row{name: "vips dzsave " + suffix, how: "`vips " + strings.Join(line("IN", "OUT"), " ") + "`, which also writes the tiles that the border cuts", tile: google, like: first}
+		for _, n := range [][2]int{{2, 1}, {1, 2}} {
+			r.ways = append(r.ways, way{
+				fmt.Sprintf("%d images at once, VIPS_CONCURRENCY=%d", n[0], n[1]),
+				func(in, out string) (proc.Usage, error) {
+					entries, err := os.ReadDir(in)
+					if err != nil {
+						return proc.Usage{}, err
+					}
+					var cmds []*exec.Cmd
+					for _, e := range entries {
+						c := command("vips", line(filepath.Join(in, e.Name()), filepath.Join(out, strings.TrimSuffix(e.Name(), ".jpg")))...)
+						c.Env = append(os.Environ(), fmt.Sprintf("VIPS_CONCURRENCY=%d", n[1]))
+						cmds = append(cmds, c)
+					}
+					return proc.Run(n[0], cmds)
+				},
+			})
+		}
+		if first == nil {
+			first = r
+		}
+		rows = append(rows, r)
 	}
-	whole := func(in, out, stem string) *exec.Cmd {
-		return command("vips", dzsave(filepath.Join(in, stem+".jpg"), out, stem)...)
-	}
-	return &row{
-		name: "vips dzsave " + suffix, how: "`vips " + strings.Join(dzsave("IN", "", "OUT"), " ") + "`",
-		ways: []way{
-			{"2 images at once, VIPS_CONCURRENCY=1", at(2, 1, whole)},
-			{"1 image at a time, VIPS_CONCURRENCY=2", at(1, 2, whole)},
-		},
-		tile: google,
-	}
+	return rows
 }
 
 // installSharp puts the scripts and the pinned sharp into dir. It returns what
@@ -183,4 +187,6 @@ func installSharp(dir string) (missing string, err error) {
 	return "", nil
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", "; ")), " ") }
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", "; ")), " ")
+}

@@ -24,6 +24,10 @@ type Usage struct {
 	Stdout []byte // of all commands
 }
 
+func (u Usage) String() string {
+	return fmt.Sprintf("%.2f s, CPU %.2f s, %d MB", u.Wall.Seconds(), u.CPU.Seconds(), u.RSS/1e6)
+}
+
 // Run runs the commands, so many at a time, in the order given.
 func Run(atATime int, cmds []*exec.Cmd) (Usage, error) {
 	type result struct {

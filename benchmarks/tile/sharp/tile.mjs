@@ -1,9 +1,9 @@
-// Cuts JPEGs into full 512 x 512 tiles as PNG with sharp, in one of three ways:
+// Cuts JPEGs into full 512 x 512 tiles as PNG with sharp, in one of two ways:
 //
-//   node tile.mjs raw|region|dz LEVEL ADAPTIVE IMAGES THREADS INPUT OUTPUT
+//   node tile.mjs raw|dz LEVEL ADAPTIVE IMAGES THREADS INPUT OUTPUT
 //
-// raw decodes each image once and encodes tiles of its pixels; region opens the
-// JPEG anew for each tile; dz is libvips's own tiler on the cropped image.
+// raw decodes each image once and encodes tiles of its pixels; dz is libvips's
+// own tiler on the cropped image.
 // IMAGES are worked on at once, THREADS is libvips's threads for each operation.
 // Without arguments it prints the versions.
 import sharp from 'sharp';
@@ -34,15 +34,6 @@ const raw = async (file, stem) => {
     sharp(data, pixels).extract({ left, top, width: size, height: size }).png(png).toFile(path.join(output, `${stem}_x${left}_y${top}.png`)));
 };
 
-const region = async (file, stem) => {
-  const { width, height } = await sharp(file).metadata();
-  for (let top = 0; top + size <= height; top += size) {
-    for (let left = 0; left + size <= width; left += size) {
-      await sharp(file).extract({ left, top, width: size, height: size }).png(png).toFile(path.join(output, `${stem}_x${left}_y${top}.png`));
-    }
-  }
-};
-
 const dz = async (file, stem) => {
   const { width, height } = await sharp(file).metadata();
   await sharp(file)
@@ -60,5 +51,5 @@ async function each(n, list, work) {
   await Promise.all(Array.from({ length: n }, worker));
 }
 
-const ways = { raw, region, dz };
+const ways = { raw, dz };
 await each(Number(images), fs.readdirSync(input).sort(), (name) => ways[way](path.join(input, name), path.parse(name).name));
