@@ -58,11 +58,6 @@ type Chosen struct {
 	Options Config
 }
 
-// MarshalJSON writes what a configuration's key is made of.
-func (c Chosen) MarshalJSON() ([]byte, error) {
-	return json.Marshal([]string{c.Name, c.Options.key()})
-}
-
 // choose sets a FieldChoices from Go values.
 func (c *Config) choose(f Field, v any) error {
 	elements, ok := v.([]any)
@@ -339,12 +334,20 @@ func (c Config) Duration(name string) time.Duration {
 	return c.get(name, FieldDuration).(time.Duration)
 }
 
-// key is the configuration in a canonical form, without what is cosmetic.
-func (c Config) key() string {
+// key is the configuration in a canonical form, of the fields that matter.
+func (c Config) key(matters func(Field) bool) string {
 	m := map[string]any{}
 	for _, f := range c.info.Fields {
-		if !f.Cosmetic {
-			m[f.Name] = c.values[f.Name]
+		if !matters(f) {
+			continue
+		}
+		m[f.Name] = c.values[f.Name]
+		if f.Type == FieldChoices {
+			var words []string
+			for _, w := range c.Choices(f.Name) {
+				words = append(words, w.Name, w.Options.key(matters))
+			}
+			m[f.Name] = words
 		}
 	}
 	b, err := json.Marshal(m)

@@ -37,6 +37,7 @@ type node struct {
 	turn      sync.Mutex   // of the calls of a serial stage
 	identity  []byte       // stage, version and configuration, when its results may be cached
 	needs     []string     // attributes that its results depend on
+	uses      []string     // likewise, where an item has them
 	held      *parking     // of a barrier
 	unsure    atomic.Bool  // in a dry run: some items' results are not known here
 	parked    *parking     // where its output waits for the next phase; nil within a phase
@@ -71,8 +72,8 @@ func newNode(r *run, s *Step, position int) *node {
 		n.workers = 1
 	}
 	if s.Info.Pure {
-		n.needs = s.Info.needs(s.Config)
-		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s", s.Info.Name, s.Info.Version, s.Config.key())
+		n.needs, n.uses = s.Info.needs(s.Config), s.Info.uses(s.Config)
+		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s", s.Info.Name, s.Info.Version, s.Config.key(func(f Field) bool { return !f.Cosmetic && !f.Flush }))
 	}
 	n.onErrStop = s.OnError == Stop || s.OnError == "" && r.pipe.OnError == Stop
 	return n

@@ -47,6 +47,10 @@ func (n *node) resultKey(it *Item) (key [16]byte, ok bool) {
 		}
 		b = appendVectors(b, it.vectors[i:i+1])
 	}
+	for _, name := range n.uses {
+		v, _ := it.settled(name, it.pic.rect.Size())
+		b = appendValue(b, v)
+	}
 	return sum([]byte("outcome"+strconv.Itoa(outcomeVersion)), n.identity, it.origin[:], b), true
 }
 

@@ -330,9 +330,10 @@ const stateDirName = ".forgepipe"
 // configurations, decoder and encoder versions.
 func (p *Pipeline) Fingerprint() string {
 	h := sha256.New()
-	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key())
+	matters := func(f Field) bool { return !f.Cosmetic }
+	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key(matters))
 	for _, s := range p.steps {
-		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key())
+		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key(matters))
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

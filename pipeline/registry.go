@@ -49,6 +49,7 @@ type Field struct {
 	Choices  []Choice // what a FieldChoices can hold; it has no default
 	Examples []string
 	Cosmetic bool // does not change what the stage makes of an item (a cached result stays valid)
+	Flush    bool // matters to a barrier's Flush alone: cached results of its Process stay valid
 }
 
 // Choice declares one word that a FieldChoices can hold, and its options:
@@ -94,8 +95,12 @@ type Info struct {
 	Makes func(Config) []Made
 	Needs func(Config) []string
 
+	// Uses tells which attributes the stage reads where an item has them, and
+	// does without where not; it may be nil.
+	Uses func(Config) []string
+
 	// Pure says that what the stage does to an item depends on nothing but the
-	// item's pixels, the needed attributes and the configuration. Its results
+	// item's pixels, the needed and used attributes and the configuration. Its results
 	// are then cached by content, and for an item with a cached result Process
 	// is not called. Version is raised when the algorithm changes.
 	Pure    bool
@@ -242,6 +247,13 @@ func (in Info) needs(c Config) []string {
 	return in.Needs(c)
 }
 
+func (in Info) uses(c Config) []string {
+	if in.Uses == nil {
+		return nil
+	}
+	return in.Uses(c)
+}
+
 // shares is the seat for what several stages of a run use together, such as a
 // model session: opened by the first, closed by the last.
 type shares struct {
@@ -293,6 +305,18 @@ func (e Env) Share(key string, open func() (value any, close func() error, err e
 		return nil, nil, s.err
 	}
 	return s.value, release, nil
+}
+
+// AttributeType is the type of an attribute of arriving items, or an error when
+// none can have it. It is TypeNone for an attribute that is not known, where
+// there may be others than the known ones.
+func (e Env) AttributeType(name string) (Type, error) {
+	t, ok := e.Attributes[name]
+	if !ok && !e.Open {
+		known := slices.Sorted(maps.Keys(e.Attributes))
+		return TypeNone, fmt.Errorf("no stage before this one makes the attribute %q%s (there are %s)", name, didYouMean(name, known), strings.Join(known, ", "))
+	}
+	return t, nil
 }
 
 // Lease reserves bytes of host memory, until the lease is released, for what a

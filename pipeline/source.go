@@ -548,8 +548,9 @@ func (f *family) register() error {
 
 // CopySource writes the bytes of the item's source file to w, and fails when
 // the file is not the one that was read.
-func (it *Item) CopySource(_ context.Context, w io.Writer) error {
-	f := it.fam
+func (it *Item) CopySource(_ context.Context, w io.Writer) error { return it.fam.copy(w) }
+
+func (f *family) copy(w io.Writer) error {
 	f.buf.mu.Lock()
 	data := f.buf.raw
 	f.buf.mu.Unlock()

@@ -63,11 +63,12 @@ type Closer interface {
 
 // Barrier is a stage that must see all items before it decides about any of
 // them. Process holds items (Item.Hold) or answers for them at once. When the
-// last batch is through, Flush gets the held items in ID order, each once, and
-// hands each to emit after having set attributes on it, rejected or failed it,
-// or not. What is not emitted is a bug in the stage. A barrier keeps at most 64
-// bytes per held item in memory without asking (see Env.Lease). When a run is
-// interrupted, Flush is not called.
+// last batch is through, Flush gets the held items in ID order and hands each to
+// emit, after having set attributes on it, rejected or failed it, or not. It may
+// go through them several times before, to look; what is not emitted in the end
+// is a bug in the stage. A barrier keeps at most 64 bytes per held item in
+// memory without asking (see Env.Lease). When a run is interrupted, Flush is not
+// called.
 type Barrier interface {
 	Stage
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error

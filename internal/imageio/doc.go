@@ -14,6 +14,8 @@
 // codes that image/jpeg refuses pass in libturbojpeg. PNG and GIF come from the
 // standard library, WebP, BMP and TIFF from golang.org/x/image.
 //
-// [EncodePNG] and [EncodeJPEG] write the same bytes for the same pixels;
-// [Decoder], [Encoder] and [JPEGEncoder] name what did the work, for fingerprints.
+// PNG is written by this package, JPEG by libturbojpeg or the standard library,
+// WebP by libwebp ([WebPLibrary]). [EncodePNG], [EncodeJPEG] and [EncodeWebP]
+// write the same bytes for the same pixels; [Decoder], [Encoder] and the encoders'
+// own names tell what did the work, for fingerprints.
 package imageio

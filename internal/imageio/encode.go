@@ -6,9 +6,15 @@ import (
 	"runtime/debug"
 )
 
-// Encoder names the encoders, with their versions and without options, for
+// Encoder names all encoders with their versions, under default options, for
 // fingerprints: another version may give other bytes for the same pixels.
-func Encoder() string { return PNGEncoder(PNGOptions{}) }
+func Encoder() string {
+	webp, err := WebPLibrary()
+	if err != nil {
+		webp = "no libwebp"
+	}
+	return PNGEncoder(PNGOptions{}) + "; " + JPEGEncoder() + "; " + webp
+}
 
 // checkEncodable refuses what no file can hold.
 func checkEncodable(img image.Image, side int) error {

@@ -221,7 +221,7 @@ func pngAny(img image.Image) pngRows {
 	}
 	be := binary.BigEndian
 	colour := byte(pngRGBA)
-	if opaque(img) {
+	if opaqueImage(img) {
 		colour = pngRGB
 	}
 	switch img.ColorModel() {
@@ -255,20 +255,4 @@ func pngAny(img image.Image) pngRows {
 		be.PutUint16(px[6:], n.A)
 		copy(dst, px[:])
 	})
-}
-
-// opaque tells whether no pixel of img is transparent, even in part.
-func opaque(img image.Image) bool {
-	if o, ok := img.(interface{ Opaque() bool }); ok {
-		return o.Opaque()
-	}
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			if _, _, _, a := img.At(x, y).RGBA(); a != 0xffff {
-				return false
-			}
-		}
-	}
-	return true
 }

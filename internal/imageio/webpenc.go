@@ -112,7 +112,7 @@ func webpUnpacker(src pngRows) func(dst []uint32, row []byte) {
 	step, sample := src.pixel, func(p []byte, channel int) uint8 { return p[channel] }
 	if src.depth == 16 {
 		sample = func(p []byte, channel int) uint8 {
-			return uint8((uint32(binary.BigEndian.Uint16(p[2*channel:]))*255 + 32767) / 65535)
+			return narrowed(uint32(binary.BigEndian.Uint16(p[2*channel:])))
 		}
 	}
 	return func(dst []uint32, row []byte) {

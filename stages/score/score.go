@@ -2,22 +2,45 @@ package score
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"slices"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// A metric measures a picture.
+// A metric is something that can be measured.
 type metric struct {
-	name    string // of the attribute
-	doc     string // what it is, its range and its source
-	measure func(img image.Image) float64
+	name  string // of the attribute
+	doc   string // what it is, its range and its source
+	begin func(p picture) (gauge, error)
+}
+
+// A picture is what is measured.
+type picture struct {
+	image.Image
+	width, height int
+	white         int32 // luma of white
+	grid          pipeline.Grid
+}
+
+// level is the luma of one of the 255 levels of gray.
+func (p picture) level() float64 { return float64(p.white) / 255 }
+
+// area is the number of pixels.
+func (p picture) area() float64 { return float64(p.width) * float64(p.height) }
+
+// A gauge measures one picture. It is shown the rows from top to bottom, all
+// gauges in one pass, and then asked for the result.
+type gauge interface {
+	row(r *rows)
+	value() float64
 }
 
 // metrics are all there are, in the order of the documentation.
-var metrics = []metric{laplacian}
+var metrics = []metric{laplacian, blockiness, sharpness, entropy, brightness, contrast, saturation, noise}
 
 func metricNames() []string {
 	names := make([]string, len(metrics))
@@ -40,7 +63,12 @@ func chosen(c pipeline.Config) []metric {
 
 // Info declares the stage.
 func Info() pipeline.Info {
-	long := "Measures every image and sets an attribute for each metric, named after it. Of a pair, the high-quality image is measured.\n\nThe metrics are:\n"
+	long := `Measures every image and sets an attribute for each metric, named after it. Of a pair, the high-quality image is measured. All metrics that one score names are measured in one pass over the pixels.
+
+Gray means the ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, from 0 (black) to 255 (white) and not rounded unless said; 16-bit images are scaled down to that range, with their fractions. Alpha is ignored: a transparent pixel counts with the colour that it would have. A tile is measured by itself, as if it were a file of its own; only blockiness asks where it was cut.
+
+The metrics are:
+`
 	for _, m := range metrics {
 		long += "\n- " + m.name + ": " + m.doc
 	}
@@ -51,7 +79,7 @@ func Info() pipeline.Info {
 		Fields: []pipeline.Field{{
 			Name: "metrics", Type: pipeline.FieldStrings, Enum: metricNames(), Required: true,
 			Doc:      "What to measure, at least one.",
-			Examples: []string{"[laplacian]"},
+			Examples: []string{"[laplacian]", "[laplacian, blockiness]"},
 		}},
 		Makes: func(c pipeline.Config) []pipeline.Made {
 			var made []pipeline.Made
@@ -61,7 +89,7 @@ func Info() pipeline.Info {
 			return made
 		},
 		Pure:    true,
-		Version: 1,
+		Version: 2,
 		New:     func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) { return newStage(c) },
 	}
 }
@@ -69,7 +97,10 @@ func Info() pipeline.Info {
 // Stage sets an attribute for each of its metrics.
 type Stage struct{ metrics []metric }
 
-var _ pipeline.Stage = (*Stage)(nil)
+var (
+	_ pipeline.Stage  = (*Stage)(nil)
+	_ pipeline.Coster = (*Stage)(nil)
+)
 
 func newStage(c pipeline.Config) (*Stage, error) {
 	s := &Stage{metrics: chosen(c)}
@@ -84,19 +115,59 @@ func newStage(c pipeline.Config) (*Stage, error) {
 	return s, nil
 }
 
-// Process measures the items. One that cannot be decoded fails.
+// Process measures the items. One that cannot be decoded, or has not what a
+// metric needs, fails.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
 	out := make([]*pipeline.Item, 0, len(batch))
 	for _, it := range batch {
-		f, err := it.Frame(ctx)
-		if err != nil {
+		if err := s.measure(ctx, it); err != nil {
 			it.Fail(fmt.Errorf("measuring: %w", err))
 			continue
-		}
-		for _, m := range s.metrics {
-			it.SetAttr(m.name, pipeline.Float(m.measure(f.Image)))
 		}
 		out = append(out, it)
 	}
 	return out, nil
+}
+
+func (s *Stage) measure(ctx context.Context, it *pipeline.Item) error {
+	f, err := it.Frame(ctx)
+	if err != nil {
+		return err
+	}
+	luma := imageio.NewLuma(f.Image)
+	size := f.Image.Bounds().Size()
+	p := picture{Image: f.Image, width: size.X, height: size.Y, white: luma.White, grid: it.Grid()}
+	if p.width == 0 || p.height == 0 {
+		return errors.New("the picture has no pixels")
+	}
+	gauges := make([]gauge, len(s.metrics))
+	for i, m := range s.metrics {
+		if gauges[i], err = m.begin(p); err != nil {
+			return err
+		}
+	}
+	pass(p, luma, gauges)
+	for i, m := range s.metrics {
+		it.SetAttr(m.name, pipeline.Float(gauges[i].value()))
+	}
+	return nil
+}
+
+// Cost counts the rows that a pass has in memory: those of the luma and its
+// Laplacian, and the coefficients of blockiness. Items are measured one after the other.
+func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	width := 0
+	if len(batch) == 0 {
+		width = 4000
+	}
+	for _, it := range batch {
+		width = max(width, it.Size().X)
+	}
+	perPixel := int64(4 * 4)
+	for _, m := range s.metrics {
+		if m.name == blockiness.name {
+			perPixel += blockinessBytes
+		}
+	}
+	return pipeline.Cost{Work: int64(width) * perPixel}
 }

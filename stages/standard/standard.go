@@ -7,10 +7,15 @@ package standard
 import (
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/filter"
+	"github.com/forgepipe/forgepipe/stages/hash"
 	"github.com/forgepipe/forgepipe/stages/images"
 	"github.com/forgepipe/forgepipe/stages/manifest"
+	"github.com/forgepipe/forgepipe/stages/pair"
+	"github.com/forgepipe/forgepipe/stages/pairs"
+	"github.com/forgepipe/forgepipe/stages/resize"
 	"github.com/forgepipe/forgepipe/stages/score"
 	"github.com/forgepipe/forgepipe/stages/tile"
+	"github.com/forgepipe/forgepipe/stages/upscale"
 	"github.com/forgepipe/forgepipe/stages/write"
 )
 
@@ -18,8 +23,13 @@ import (
 func Registry() pipeline.Registry {
 	return pipeline.NewRegistry(
 		images.Info(),
+		pairs.Info(),
 		tile.Info(),
+		pair.Info(),
+		resize.Info(),
+		upscale.Info(),
 		score.Info(),
+		hash.Info(),
 		filter.Info(),
 		write.Info(),
 		manifest.Info(),

@@ -1,8 +1,9 @@
 // Package tile is the stage "tile": it cuts images into squares of one size.
 //
-// A grid begins in the upper left corner and goes row by row. A tile is a view
-// of its source and not a copy, so that cutting decodes nothing; only the edge
-// "pad" makes pixels of its own, for the tiles at the right and lower border.
+// A grid begins in the upper left corner and goes row by row; instead, the tiles
+// with the most detail can be picked. A tile is a view of its source and not a
+// copy, so that cutting a grid decodes nothing; only the edge "pad" makes pixels
+// of its own, for the tiles at the right and lower border.
 package tile
 
 import (
@@ -19,11 +20,13 @@ func Info() pipeline.Info {
 	return pipeline.Info{
 		Name:  "tile",
 		Short: "Cuts images into square tiles.",
-		Long: `Cuts every image into a grid of size x size pixels, from the upper left corner, row by row. Each tile becomes an item of its own, named after its place: photo.jpg@tile=512,1024,0 is the tile of 512 px at x 1024, y 0. Sidecars travel with every tile.
+		Long: `Cuts tiles of size x size pixels out of every image: all of a grid, or with pick: best those with the most detail. Each tile becomes an item of its own, named after its place: photo.jpg@tile=512,1024,0 is the tile of 512 px at x 1024, y 0. Sidecars travel with every tile.
 
-Where the image is no multiple of the size, edge says what becomes of the rest: drop leaves it out, and the share of the area that was lost is reported; partial makes smaller tiles of it; pad makes full tiles by repeating the outermost pixels. An image with a side smaller than a tile has no whole tile: with drop it is rejected as "too small".
+The grid begins in the upper left corner and goes row by row. Where the image is no multiple of the size, edge says what becomes of the rest: drop leaves it out, and the share of the area that was lost is reported; partial makes smaller tiles of it; pad makes full tiles by repeating the outermost pixels. An image with a side smaller than a tile has no whole tile: with drop it is rejected as "too small".
 
-The tiles of a pair are cut from both images at the same place, so the size must be a multiple of the pair's scale. Padding pairs is not possible.`,
+With pick: best, the tile with the highest mean of the metric named by "by" is taken, then the best of those that do not overlap it, and so on; of equals the uppermost, then the leftmost. The search is exact: it compares all positions that are multiples of align, not samples of them. An image of more than four times a tile's area gives at most its area / (2 x size x size) tiles, a smaller one gives one, unless count says otherwise. It ends when the best that is left lies below threshold; when already the first does, the image is rejected as "below threshold". An image with a side smaller than a tile is rejected as "too small". The mean takes a pixel's neighbours from the image, also those outside of the tile, so it differs a little from what score reads on the tile.
+
+The tiles of a pair are cut from both images at the same place, so size and align must be multiples of the pair's scale; the high-quality image decides which are best. Padding pairs is not possible.`,
 		Fields: []pipeline.Field{
 			{
 				Name: "size", Type: pipeline.FieldInt, Unit: "px", Min: 16, Max: 65535, Required: true,
@@ -31,19 +34,45 @@ The tiles of a pair are cut from both images at the same place, so the size must
 				Examples: []string{"512", "256"},
 			},
 			{
+				Name: "pick", Type: pipeline.FieldEnum, Enum: []string{pickGrid, pickBest}, Default: pickGrid,
+				Doc: "Which tiles are cut: all of a grid, or the best.",
+			},
+			{
 				Name: "edge", Type: pipeline.FieldEnum, Enum: []string{edgeDrop, edgePartial, edgePad}, Default: edgeDrop,
-				Doc: "What becomes of the rest at the right and lower border: left out, cut as smaller tiles, or filled up to whole tiles with its outermost pixels.",
+				Doc: "What becomes of the rest at the right and lower border: left out, cut as smaller tiles, or filled up to whole tiles with its outermost pixels. Only for pick: grid.",
+			},
+			{
+				Name: "by", Type: pipeline.FieldEnum, Enum: []string{"laplacian"}, Default: "laplacian",
+				Doc: "What makes a tile good: laplacian is the mean of |4c-l-r-t-b| of the gray image, as in score. Only for pick: best.",
+			},
+			{
+				Name: "count", Type: pipeline.FieldInt, Unit: "tiles", Min: 1, Max: 1e6,
+				Doc:      "How many tiles an image gives at most, instead of a number that follows from its area. Only for pick: best.",
+				Examples: []string{"1"},
+			},
+			{
+				Name: "threshold", Type: pipeline.FieldFloat, Unit: "levels of gray", Min: 0, Max: 1e6,
+				Doc:      "The least mean of the metric that a tile must have. Only for pick: best.",
+				Examples: []string{"4"},
+			},
+			{
+				Name: "align", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 65535,
+				Doc:      "Tiles are placed at multiples of it, in both directions. Without it, that is the least common multiple of 8 and the pair's scale, so that tiles keep the blocks of JPEG files in place; 1 tries every pixel, which takes longer. Only for pick: best.",
+				Examples: []string{"1", "16"},
 			},
 		},
 		Derives: true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) {
-			return &Stage{size: int(c.Int("size")), edge: c.String("edge")}, nil
+			return newStage(c)
 		},
 	}
 }
 
 const (
+	pickGrid = "grid"
+	pickBest = "best"
+
 	edgeDrop    = "drop"
 	edgePartial = "partial"
 	edgePad     = "pad"
@@ -53,8 +82,24 @@ const (
 type Stage struct {
 	size int // px
 	edge string
+	best *best // nil for a grid
 
 	area, lost atomic.Int64 // px of the images that were cut, and of them outside of tiles
+}
+
+func newStage(c pipeline.Config) (*Stage, error) {
+	s := &Stage{size: int(c.Int("size")), edge: c.String("edge")}
+	other, fields := pickBest, []string{"by", "count", "threshold", "align"}
+	if c.String("pick") == pickBest {
+		other, fields = pickGrid, []string{"edge"}
+		s.best = &best{by: c.String("by"), count: int(c.Int("count")), threshold: c.Float("threshold"), align: int(c.Int("align"))}
+	}
+	for _, f := range fields {
+		if c.IsSet(f) {
+			return nil, c.Errorf(f, 0, "only pick: %s has %s: leave it out, or say pick: %s", other, f, other)
+		}
+	}
+	return s, nil
 }
 
 var (
@@ -85,17 +130,18 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 }
 
 func (s *Stage) cut(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, error) {
-	size := it.Size()
 	if scale, ok := it.Pair(); ok && s.size%scale != 0 {
 		return nil, fmt.Errorf("tiles of %d px cannot be cut from a pair with scale %d: make the size a multiple of %d", s.size, scale, scale)
 	}
+	if s.best != nil {
+		return s.pick(ctx, it)
+	}
+	size := it.Size()
 	whole := image.Rectangle{Max: size}
 	cells := image.Pt(size.X/s.size, size.Y/s.size)
 	if s.edge == edgeDrop {
 		if cells.X == 0 || cells.Y == 0 {
-			it.Reject("too small",
-				pipeline.Attribute{Name: "width", Value: pipeline.Int(int64(size.X))},
-				pipeline.Attribute{Name: "height", Value: pipeline.Int(int64(size.Y))})
+			tooSmall(it)
 			return nil, nil
 		}
 		s.count(size, cells)
@@ -106,7 +152,6 @@ func (s *Stage) cut(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, e
 	for y := range cells.Y {
 		for x := range cells.X {
 			r := image.Rect(0, 0, s.size, s.size).Add(image.Pt(x*s.size, y*s.size))
-			key := fmt.Sprintf("tile=%d,%d,%d", s.size, r.Min.X, r.Min.Y)
 			px := pipeline.Crop(r.Intersect(whole))
 			if s.edge == edgePad && !r.In(whole) {
 				var err error
@@ -114,10 +159,21 @@ func (s *Stage) cut(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, e
 					return nil, err
 				}
 			}
-			tiles = append(tiles, it.Derive(key, px))
+			tiles = append(tiles, it.Derive(key(s.size, r.Min), px))
 		}
 	}
 	return tiles, nil
+}
+
+func tooSmall(it *pipeline.Item) {
+	it.Reject("too small",
+		pipeline.Attribute{Name: "width", Value: pipeline.Int(int64(it.Size().X))},
+		pipeline.Attribute{Name: "height", Value: pipeline.Int(int64(it.Size().Y))})
+}
+
+// key names a tile within its item.
+func key(size int, corner image.Point) string {
+	return fmt.Sprintf("tile=%d,%d,%d", size, corner.X, corner.Y)
 }
 
 func ceil(n, by int) int { return (n + by - 1) / by }
@@ -159,9 +215,21 @@ func (s *Stage) Note() string {
 	return fmt.Sprintf("%.1f%% of the area lies outside of whole tiles and was dropped", share)
 }
 
-// Cost counts the padded tiles, whose pixels are new.
+// Cost counts the padded tiles, whose pixels are new, and what picking the best
+// tiles keeps of one image.
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	var c pipeline.Cost
+	if s.best != nil {
+		if len(batch) == 0 {
+			c.Work = s.room(image.Pt(4000, 3000), max(s.best.align, 1))
+		}
+		for _, it := range batch { // one after the other
+			if step, err := s.best.step(it); err == nil {
+				c.Work = max(c.Work, s.room(it.Size(), step))
+			}
+		}
+		return c
+	}
 	if s.edge != edgePad {
 		return c
 	}

@@ -1,8 +1,9 @@
 // Package write is the stage "write": it writes items into a folder and passes
 // them on.
 //
-// An item that still is its source file's picture is copied byte for byte;
-// another becomes a PNG, which loses nothing. Every file gets its name only when
+// An item that still is its source file's picture is copied byte for byte where
+// the format allows it; others are encoded, as PNG, which loses nothing, unless
+// the pipeline asks for JPEG or WebP. Every file gets its name only when
 // it is complete, what an earlier run wrote and is right already is left alone,
 // and a file that no run wrote is never replaced unless the pipeline says so.
 package write
@@ -11,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"os"
 	"path"
@@ -22,9 +24,6 @@ import (
 )
 
 const (
-	formatKeep = "keep"
-	formatPNG  = "png"
-
 	sidecarsKeep = "keep"
 	sidecarsDrop = "drop"
 )
@@ -36,9 +35,13 @@ func Info() pipeline.Info {
 		Short: "Writes images into a folder and passes them on.",
 		Long: `Writes every image that arrives into a folder, with its sidecars beside it, and passes it on. The tree of the source is kept: sub/photo.jpg becomes sub/photo.png, and its tile at x 512, y 0 becomes sub/photo_x512_y0.png.
 
-With format keep, an image that no stage has changed is copied byte for byte, with its metadata and under its own extension; with png it is copied when it is a PNG. Everything else is written as PNG, which loses nothing: 16 bits stay 16 bits, gray stays gray, alpha is kept, the picture is upright. Metadata is not written then, since it may tell where a photograph was taken.
+With format keep, an image that no stage has changed is copied byte for byte, with its metadata and under its own extension, and everything else is written as PNG. With png, jpeg or webp, everything gets that format; an image that no stage has changed and whose file has it already is copied byte for byte, whatever quality or level say.
 
-The images of a pair are written into the folders hq and lq, under the same name and as PNG.
+PNG loses nothing: 16 bits stay 16 bits, gray stays gray, alpha is kept. JPEG and WebP have 8 bits: samples of 16 are rounded. JPEG has no alpha, so that a picture which is transparent somewhere fails; WebP has no gray and no side above 16383 pixels, and keeps alpha exactly. A lossless WebP keeps every sample of 8 bits, and a picture of 16 fails. WebP needs libwebp, and JPEG with a subsampling other than 4:2:0 needs libturbojpeg.
+
+What is encoded is upright and keeps its colour profile. Other metadata, such as EXIF, is not written, since it may tell where a photograph was taken; a copied file keeps all of it.
+
+The images of a pair are written into the folders hq and lq, under the same name and in the same format. With keep, both are copied when no stage has changed either, each under the extension it has; otherwise they become PNG. A file that has the format already is copied here too, if its own picture is unchanged.
 
 Name is a template: {dir} is the source's folder, {stem} its file name without the extension, {suffix} the place of a tile, {hash} 16 digits made from the whole ID, {ext} the extension. A template under which two images could get the same name is refused. A file that is there already and that no run of this pipeline wrote is left alone, and the image that should have its name fails, unless overwrite is set.`,
 		Fields: []pipeline.Field{
@@ -48,8 +51,24 @@ Name is a template: {dir} is the source's folder, {stem} its file name without t
 				Examples: []string{"./out"},
 			},
 			{
-				Name: "format", Type: pipeline.FieldEnum, Enum: []string{formatKeep, formatPNG}, Default: formatKeep,
-				Doc: "keep copies unchanged images in the format they have and writes others as PNG; png makes everything PNG.",
+				Name: "format", Type: pipeline.FieldEnum, Enum: []string{formatKeep, formatPNG, formatJPEG, formatWebP}, Default: formatKeep,
+				Doc: "keep copies unchanged images in the format they have and writes others as PNG; png, jpeg and webp make everything that.",
+			},
+			{
+				Name: "level", Type: pipeline.FieldInt, Unit: "of zlib", Default: "1", Min: 1, Max: 9,
+				Doc: "How hard PNG is compressed. It changes only the size: for photographs, 6 takes twice the time of 1 for 8 % less, 8 seven times for 13 %. For png and keep.",
+			},
+			{
+				Name: "quality", Type: pipeline.FieldInt, Unit: "points", Min: 1, Max: 100,
+				Doc: "How much is kept, up to 100. Unless given it is 95 for jpeg and 90 for webp; it has no meaning for others, nor for a lossless webp.",
+			},
+			{
+				Name: "subsampling", Type: pipeline.FieldEnum, Enum: []string{"4:4:4", "4:2:2", "4:2:0"}, Default: "4:4:4",
+				Doc: "The resolution of colour in a jpeg: full, half across, or half in both directions. Only for jpeg; a lossy webp always has 4:2:0.",
+			},
+			{
+				Name: "lossless", Type: pipeline.FieldBool, Default: "false",
+				Doc: "Whether a webp keeps every pixel as it is. Only for webp.",
 			},
 			{
 				Name: "name", Type: pipeline.FieldString, Default: pipeline.DefaultTemplate,
@@ -78,7 +97,8 @@ type Stage struct {
 	folder    string // as configured
 	root      string // absolute
 	name      pipeline.Template
-	png       bool
+	keep      bool
+	enc       encoding
 	sidecars  bool
 	overwrite bool
 }
@@ -92,10 +112,13 @@ var (
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	s := &Stage{
-		env: e, folder: filepath.Clean(c.String("path")), png: c.String("format") == formatPNG,
+		env: e, folder: filepath.Clean(c.String("path")), keep: c.String("format") == formatKeep,
 		sidecars: c.String("sidecars") == sidecarsKeep, overwrite: c.Bool("overwrite"),
 	}
 	var err error
+	if s.enc, err = newEncoding(c); err != nil {
+		return nil, err
+	}
 	if s.root, err = filepath.Abs(s.folder); err != nil {
 		return nil, c.Errorf("path", 0, "finding the folder: %w", err)
 	}
@@ -116,23 +139,26 @@ func (s *Stage) Writes() []pipeline.OutputTree {
 // Batch is how many items share one commit of the run store.
 func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: 16} }
 
-// encoderBytes is what the PNG encoder takes beside the picture: a zlib writer
-// with its window and tables, and some rows.
-const encoderBytes = 2 << 20
-
-// Cost is one picture at a time: the copy in RGB that PNG wants of a JPEG's
-// samples, or the bytes of a file that is copied.
+// Cost is one picture at a time: what its encoder takes, or the bytes of a file
+// that is copied.
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	if len(batch) == 0 {
-		return pipeline.Cost{Work: 4*12_000_000 + encoderBytes}
+		return pipeline.Cost{Work: s.enc.bytes(image.Pt(4000, 3000))}
 	}
 	var work int64
-	for _, it := range batch {
-		if s.copies(it) {
-			work = max(work, it.Source().Size)
+	cost := func(size image.Point, src pipeline.SourceInfo, copied bool) {
+		if copied {
+			work = max(work, src.Size)
 		} else {
-			size := it.Size()
-			work = max(work, 4*int64(size.X)*int64(size.Y)+encoderBytes)
+			work = max(work, s.enc.bytes(size))
+		}
+	}
+	for _, it := range batch {
+		kept := s.keeps(it)
+		cost(it.Size(), it.Source(), kept || s.fits(it.Source(), it.Unchanged()))
+		if scale, paired := it.Pair(); paired {
+			src, unchanged := it.PairSource()
+			cost(it.Size().Div(scale), src, kept || s.fits(src, unchanged))
 		}
 	}
 	return pipeline.Cost{Work: work}
@@ -151,13 +177,21 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 	return batch, nil
 }
 
-// copies reports whether the item's source file is what is to be written.
-func (s *Stage) copies(it *pipeline.Item) bool {
-	if !it.Unchanged() {
-		return false
+// keeps reports whether the item's files are copied in whatever format they
+// have. Of a pair both are, or neither is.
+func (s *Stage) keeps(it *pipeline.Item) bool {
+	if _, paired := it.Pair(); paired {
+		if _, unchanged := it.PairSource(); !unchanged {
+			return false
+		}
 	}
-	_, paired := it.Pair()
-	return it.Source().Format == string(imageio.PNG) || !s.png && !paired
+	return s.keep && it.Unchanged()
+}
+
+// fits reports whether a file can be copied because it has the format that is
+// written.
+func (s *Stage) fits(src pipeline.SourceInfo, unchanged bool) bool {
+	return unchanged && src.Format == string(s.enc.format)
 }
 
 // outputs appends the files that belong to one item.
@@ -167,26 +201,13 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 	if paired {
 		o.Root = filepath.Join(s.root, "hq")
 	}
-	picture := o
-	if s.copies(it) {
-		picture.Ext = s.ext(it.Source())
-		if paired {
-			picture.Ext = ".png" // the name of its companion
-		}
-		picture.Ident = "copy"
-		picture.Encode = reading(copyDecodable(it))
-	} else {
-		picture.Ext = ".png"
-		picture.Ident = imageio.Encoder()
-		picture.Encode = reading(encodePNG(it.Frame))
-	}
-	to = append(to, picture)
+	kept := s.keeps(it)
+	to = append(to, s.picture(o, it.Source(), kept, it.Unchanged(), it.CopySource, it.Frame))
 	if paired {
 		lq := o
-		lq.Root, lq.Part, lq.Ext = filepath.Join(s.root, "lq"), "lq", ".png"
-		lq.Ident = imageio.Encoder()
-		lq.Encode = reading(encodePNG(it.PairFrame))
-		to = append(to, lq)
+		lq.Root, lq.Part = filepath.Join(s.root, "lq"), "lq"
+		src, unchanged := it.PairSource()
+		to = append(to, s.picture(lq, src, kept, unchanged, it.CopyPairSource, it.PairFrame))
 	}
 	if !s.sidecars {
 		return to
@@ -201,29 +222,44 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 	return to
 }
 
-// ext is the extension of a copied file: its own, unless that says nothing or
-// the pipeline asks for PNG.
-func (s *Stage) ext(src pipeline.SourceInfo) string {
-	if !s.png && imageio.KnownExtension(src.Name) {
-		return path.Ext(src.Name)
+// picture completes the output of a picture, which is copied or encoded.
+func (s *Stage) picture(o pipeline.Output, src pipeline.SourceInfo, kept, unchanged bool, copyFile encode, frame frame) pipeline.Output {
+	o.Ext = s.enc.ext
+	if kept {
+		o.Ext = ext(src)
 	}
-	if src.Format == string(imageio.JPEG) {
+	if kept || s.fits(src, unchanged) {
+		o.Ident = "copy"
+		o.Encode = reading(copyDecodable(copyFile, frame))
+		return o
+	}
+	o.Ident = s.enc.ident
+	o.Encode = reading(func(ctx context.Context, w io.Writer) error {
+		f, err := frame(ctx)
+		if err != nil {
+			return err
+		}
+		return s.enc.encode(w, f)
+	})
+	return o
+}
+
+// ext is the extension of a file that is kept as it is: its own, unless that
+// says nothing.
+func ext(src pipeline.SourceInfo) string {
+	switch {
+	case imageio.KnownExtension(src.Name):
+		return path.Ext(src.Name)
+	case src.Format == string(imageio.JPEG):
 		return ".jpg"
 	}
 	return "." + src.Format
 }
 
-type encode = func(ctx context.Context, w io.Writer) error
-
-func encodePNG(frame func(context.Context) (*pipeline.Frame, error)) encode {
-	return func(ctx context.Context, w io.Writer) error {
-		f, err := frame(ctx)
-		if err != nil {
-			return err
-		}
-		return imageio.EncodePNG(w, f.Image, imageio.PNGOptions{})
-	}
-}
+type (
+	encode = func(ctx context.Context, w io.Writer) error
+	frame  = func(ctx context.Context) (*pipeline.Frame, error)
+)
 
 // copySidecar copies a file that must still be the one that the source saw.
 func copySidecar(sc pipeline.Sidecar) encode {
@@ -277,14 +313,14 @@ func (w *watched) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// copyDecodable copies the item's file, and makes sure that it is a whole
+// copyDecodable copies a picture's file, and makes sure that it is a whole
 // picture: a data set must not get a file that nobody could decode.
-func copyDecodable(it *pipeline.Item) func(context.Context, io.Writer) error {
+func copyDecodable(copyFile encode, frame frame) encode {
 	return func(ctx context.Context, w io.Writer) error {
-		if err := it.CopySource(ctx, w); err != nil {
+		if err := copyFile(ctx, w); err != nil {
 			return err
 		}
-		_, err := it.Frame(ctx)
+		_, err := frame(ctx)
 		return err
 	}
 }

@@ -1,0 +1,98 @@
+package tile
+
+import (
+	"context"
+	"fmt"
+	"image"
+
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// best configures pick: best.
+type best struct {
+	by        string
+	count     int     // tiles of an image, 0: by its area
+	threshold float64 // of the mean over a tile
+	align     int     // px, 0: by default
+}
+
+// number is how many tiles an image of that size may give.
+func (b best) number(size image.Point, tile int) int {
+	switch area, one := int64(size.X)*int64(size.Y), int64(tile)*int64(tile); {
+	case b.count > 0:
+		return b.count
+	case area > 4*one:
+		return int(area / (2 * one))
+	}
+	return 1
+}
+
+// step is what the positions of an item's tiles are multiples of.
+func (b best) step(it *pipeline.Item) (int, error) {
+	scale, ok := it.Pair()
+	if !ok {
+		scale = 1
+	}
+	if b.align == 0 {
+		return 8 / gcd(8, scale) * scale, nil
+	}
+	if b.align%scale != 0 {
+		return 0, fmt.Errorf("align: %d would place tiles between the pixels of the low-quality image of a pair with scale %d: make it a multiple of %d or leave it out", b.align, scale, scale)
+	}
+	return b.align, nil
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// pick cuts the best tiles.
+func (s *Stage) pick(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, error) {
+	size := it.Size()
+	if size.X < s.size || size.Y < s.size {
+		tooSmall(it)
+		return nil, nil
+	}
+	step, err := s.best.step(it)
+	if err != nil {
+		return nil, err
+	}
+	f, err := it.Frame(ctx)
+	if err != nil {
+		return nil, err
+	}
+	luma := imageio.NewLuma(f.Image)
+	// The sum of a tile of which every pixel has one level of the metric.
+	level := float64(luma.White) / 255 * float64(s.size) * float64(s.size)
+	p := newPicker(luma, size.X, size.Y, s.size, step, maxBlocks)
+	var tiles []*pipeline.Item
+	for range s.best.number(size, s.size) {
+		corner, sum, ok := p.next()
+		if !ok {
+			break
+		}
+		if mean := float64(sum) / level; mean < s.best.threshold {
+			if len(tiles) == 0 {
+				it.Reject("below threshold",
+					pipeline.Attribute{Name: s.best.by, Value: pipeline.Float(mean)},
+					pipeline.Attribute{Name: "threshold", Value: pipeline.Float(s.best.threshold)})
+			}
+			break
+		}
+		r := image.Rect(0, 0, s.size, s.size).Add(corner)
+		tiles = append(tiles, it.Derive(key(s.size, corner), pipeline.Crop(r)))
+	}
+	return tiles, nil
+}
+
+// room is what picking from an image of that size occupies beside its pixels.
+func (s *Stage) room(size image.Point, step int) int64 {
+	if size.X < s.size || size.Y < s.size {
+		return 0
+	}
+	return newPlan(size.X, size.Y, s.size, step, maxBlocks).bytes(size.X, s.size, step)
+}
