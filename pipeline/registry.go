@@ -106,6 +106,9 @@ type Info struct {
 	Pure    bool
 	Version int
 
+	// PureIf, if not nil, restricts Pure to some configurations.
+	PureIf func(Config) bool
+
 	// Derives says that the stage returns items with a longer lineage, so that
 	// names made of the source alone are no longer unique.
 	Derives bool

@@ -26,7 +26,7 @@ Gray, 16-bit and transparent images have companions of their own kind; those of 
 The sides of an image must be multiples of scale, or it fails; crop: true cuts off what is too much at the right and the lower border, at most scale - 1 pixels, from an image that then counts as a new one: its attributes are gone. An image that has a companion already fails.`,
 		Fields: []pipeline.Field{
 			{
-				Name: "scale", Type: pipeline.FieldInt, Min: 2, Max: 16, Required: true,
+				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 16, Required: true,
 				Doc:      "How many times smaller the companion is.",
 				Examples: []string{"4", "2"},
 			},

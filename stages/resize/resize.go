@@ -40,7 +40,7 @@ A pair fails unless apply: both, which gives both of its images another size. Th
 			side("longest", "Length of the side that is longer.", "1024"),
 			side("shortest", "Length of the side that is shorter.", "512"),
 			{
-				Name: "scale", Type: pipeline.FieldFloat, Min: 0.001, Max: 64,
+				Name: "scale", Type: pipeline.FieldFloat, Unit: "times", Min: 0.001, Max: 64,
 				Doc:      "Factor for both sides.",
 				Examples: []string{"0.5"},
 			},

@@ -6,6 +6,7 @@ package standard
 
 import (
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/dedup"
 	"github.com/forgepipe/forgepipe/stages/filter"
 	"github.com/forgepipe/forgepipe/stages/hash"
 	"github.com/forgepipe/forgepipe/stages/images"
@@ -31,6 +32,7 @@ func Registry() pipeline.Registry {
 		score.Info(),
 		hash.Info(),
 		filter.Info(),
+		dedup.Info(),
 		write.Info(),
 		manifest.Info(),
 	)

@@ -63,6 +63,9 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 		},
 		Derives: true,
 		Version: 1,
+		Pure:    true,
+		// A grid costs nothing to cut, and is to say every time what it lost.
+		PureIf: func(c pipeline.Config) bool { return c.String("pick") == pickBest },
 		New: func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c)
 		},

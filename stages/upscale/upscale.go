@@ -31,7 +31,7 @@ The filters are: ` + resample.FiltersDoc + `
 Attributes describe pixels, so those set before are gone. An image that would have more pixels than limits.pixels allows fails. So does a pair, unless apply: both enlarges both of its images, whose scale to each other then stays.`,
 		Fields: []pipeline.Field{
 			{
-				Name: "scale", Type: pipeline.FieldInt, Min: 2, Max: 8, Required: true,
+				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 8, Required: true,
 				Doc:      "How many times as wide and as high the image gets.",
 				Examples: []string{"2", "4"},
 			},
