@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"image"
 	"image/draw"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -113,10 +114,30 @@ func (b *buffer) release() {
 	if b.redo != nil && b.img == nil {
 		b.redo.drop()
 	}
+	if b.img != nil && b.load != nil {
+		abandoned.add(b.bytes)
+	}
 	b.img, b.raw = nil, nil
 	if b.lease != nil {
 		b.lease.Release()
 		b.lease = nil
+	}
+}
+
+// abandoned counts the bytes of pictures that nobody has any more. The collector
+// would let as many of them gather as there is memory in use, unseen by the
+// ledger, which takes them for free.
+var abandoned garbage
+
+type garbage struct{ bytes atomic.Int64 }
+
+// collectAfter is how much garbage may gather. A collection costs a few
+// milliseconds, since pictures hold no pointers; decoding so much costs hundreds.
+const collectAfter = 32 << 20
+
+func (g *garbage) add(n int64) {
+	if g.bytes.Add(n) >= collectAfter && g.bytes.Swap(0) >= collectAfter {
+		go runtime.GC()
 	}
 }
 

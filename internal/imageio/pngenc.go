@@ -103,8 +103,14 @@ func encodePNG(w io.Writer, img image.Image, o PNGOptions) error {
 // megabyte of the compressor's tables, and used again.
 type pngEncoder struct {
 	out  pngChunks
-	zlib *zlib.Writer // writes to out
-	buf  []byte       // rows
+	zlib compressor // writes to out
+	buf  []byte     // rows
+}
+
+// compressor is a writer of the zlib format.
+type compressor interface {
+	io.WriteCloser
+	Reset(io.Writer)
 }
 
 var pngEncoders [10]sync.Pool // by level
@@ -112,14 +118,21 @@ var pngEncoders [10]sync.Pool // by level
 func newPNGEncoder(w io.Writer, level int) *pngEncoder {
 	e, ok := pngEncoders[level].Get().(*pngEncoder)
 	if !ok {
-		e = &pngEncoder{}
-		var err error
-		if e.zlib, err = zlib.NewWriterLevel(&e.out, level); err != nil {
-			panic("BUG: " + err.Error())
-		}
+		e = &pngEncoder{zlib: newCompressor(level)}
 	}
 	e.out = pngChunks{w: w, buf: e.out.buf[:0]}
 	return e
+}
+
+func newCompressor(level int) compressor {
+	if level == 1 {
+		return &runWriter{}
+	}
+	z, err := zlib.NewWriterLevel(nil, level)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return z
 }
 
 // release puts the encoder back, without the writer it has served.
