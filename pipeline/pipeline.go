@@ -248,6 +248,7 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 	s, err := in.New(ctx, c, p.env(e.ID))
 	if err != nil {
 		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
+		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 		p.open = true
 		return
 	}

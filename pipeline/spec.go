@@ -17,7 +17,13 @@ type Problem struct {
 	Line    int    `json:"line"`
 	Col     int    `json:"col"`
 	Message string `json:"message"`
+	// Lacking says that the pipeline is right and the machine lacks something.
+	Lacking bool `json:"lacking,omitempty"`
 }
+
+// ErrLacking is what a stage's constructor wraps when its configuration is in
+// order and the machine lacks something: a library, a device.
+var ErrLacking = errors.New("this machine lacks something")
 
 // String writes the problem as file:line:col: message.
 func (p Problem) String() string {

@@ -99,7 +99,7 @@ func TestBadInputIsQuarantinedAndTheRestDone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		yaml, err := os.ReadFile("../../pipelines/quickstart.yaml")
+		yaml, err := os.ReadFile("../../pipelines/tiles.yaml")
 		if err != nil {
 			t.Fatal(err)
 		}

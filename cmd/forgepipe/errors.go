@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -95,6 +96,9 @@ func classify(err error) failure {
 	case errors.As(err, &usage):
 		return failure{exit: exitWrong, code: "arguments", hint: usage.Hint}
 	case errors.As(err, &spec):
+		if len(spec.Problems) > 0 && !slices.ContainsFunc(spec.Problems, func(p pipeline.Problem) bool { return !p.Lacking }) {
+			return failure{exit: exitEnvironment, code: "environment", hint: "see forgepipe doctor"}
+		}
 		return failure{exit: exitWrong, code: "pipeline"}
 	case errors.As(err, &locked):
 		return failure{exit: exitWrong, code: "locked", hint: "wait for the other run to end, or stop it"}

@@ -5,8 +5,8 @@ import (
 )
 
 // outsideGo is what of the process's memory is not Go's to manage: its code and
-// data, SQLite's own memory, thread stacks.
-const outsideGo = 32 << 20
+// data, SQLite's own memory, what the image libraries allocate, thread stacks.
+const outsideGo = 52 << 20
 
 // limitMemory makes the garbage collector keep the process inside the
 // pipeline's memory.host.limit. A lower GOMEMLIMIT stays.

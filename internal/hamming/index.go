@@ -93,7 +93,7 @@ func (ix *Index) enter(i int) {
 func (ix *Index) Nearest(hash []byte) (i, distance int, ok bool) {
 	s := &ix.search
 	s.words, s.query = ix.words, ix.split(s.query[:0], hash)
-	s.limit, s.best = ix.distance, -1
+	s.limit, s.best, s.n = ix.distance, -1, 0
 	if ix.tables == nil {
 		s.scan()
 	} else {

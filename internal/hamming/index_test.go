@@ -98,6 +98,20 @@ var sets = map[string]func(r *rand.Rand, size, d int) func() []byte{
 			return h
 		}
 	},
+	"two bits of each chunk": func(r *rand.Rand, size, _ int) func() []byte {
+		centre := random(r, size)
+		return func() []byte { // far from each other, and all at the radius whose cost is guessed
+			h := bytes.Clone(centre)
+			if r.IntN(100) == 0 {
+				return h
+			}
+			for i := 0; i < size; i += 2 {
+				h[i] ^= 1 << r.IntN(8)
+				h[i+1] ^= 1 << r.IntN(8)
+			}
+			return h
+		}
+	},
 	"half of each chunk shared": func(r *rand.Rand, size, _ int) func() []byte {
 		return func() []byte {
 			h := random(r, size)

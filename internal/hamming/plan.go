@@ -11,7 +11,7 @@ func maxCovered(chunks int) int { return chunks*(maxRadius+1) - 1 }
 // scan; measured on random hashes.
 const (
 	costBucket    = 4
-	costCandidate = 4
+	costCandidate = 8
 )
 
 // flips are the changes of r bits of a chunk.
@@ -60,15 +60,15 @@ func (s *search) run(tables []table) {
 		for c := range p.radius {
 			p.radius[c] = 0
 		}
-		s.look(tables, 0)
+		_ = s.look(tables, 0) // within its bound
 		if looked = 0; s.limit <= p.covers(0) {
 			return
 		}
 	}
 	s.price(tables, 1)
 	cost := p.cheapest(1, s.limit)
-	if cost > 2*costBucket*len(flips[2])*len(tables) {
-		s.price(tables, 2)
+	if cost > costBucket*len(flips[2])*len(tables) {
+		p.guess()
 		cost = p.cheapest(2, s.limit)
 	}
 	if cost >= s.len() {
@@ -76,7 +76,10 @@ func (s *search) run(tables []table) {
 		return
 	}
 	for r := looked + 1; r <= maxRadius; r++ {
-		s.look(tables, r)
+		if !s.look(tables, r) {
+			s.scan()
+			return
+		}
 		if s.limit <= p.covers(r) {
 			return
 		}
@@ -85,7 +88,7 @@ func (s *search) run(tables []table) {
 
 func (s *search) len() int { return len(s.words) / len(s.query) }
 
-// price finds the costs of radius r, when those of r-1 are known.
+// price counts the costs of radius r, 0 or 1, when those of r-1 are known.
 func (s *search) price(tables []table, r int) {
 	for c := range tables {
 		key, buckets := chunk(s.query, c), tables[c].buckets
@@ -97,19 +100,34 @@ func (s *search) price(tables []table, r int) {
 	}
 }
 
+// guess estimates the costs of radius 2 from those of radius 1. To count what is
+// there would take longer than many searches, and a wrong guess costs time only,
+// which look bounds.
+func (p *planner) guess() {
+	for c := range p.cost {
+		cost := &p.cost[c]
+		cost[3] = cost[2] + (cost[2]-cost[1])*len(flips[2])/len(flips[1])
+	}
+}
+
 // look compares with the hashes that differ from the query in exactly r bits of
-// a chunk for which the plan wants that.
-func (s *search) look(tables []table, r int) {
+// a chunk for which the plan wants that. It gives up, and returns false, when
+// those are so many that comparing with all would have been faster.
+func (s *search) look(tables []table, r int) bool {
+	left := s.len() / costCandidate
 	for c, radius := range s.plan.radius {
 		if r > radius {
 			continue
 		}
 		key := chunk(s.query, c)
 		for _, m := range flips[r] {
-			tables[c].collect(key^m, s)
+			if left -= tables[c].collect(key^m, s); left < 0 {
+				return false
+			}
 		}
 	}
 	s.compare()
+	return true
 }
 
 // covers is the largest distance within which nothing is missed when the plan

@@ -38,17 +38,19 @@ func (t *table) add(key uint16, id uint32) {
 	b.count++
 }
 
-// collect has the search compare with the hashes of a value.
-func (t *table) collect(key uint16, s *search) {
+// collect has the search compare with the hashes of a value, and returns how
+// many they are.
+func (t *table) collect(key uint16, s *search) int {
 	b := &t.buckets[key]
-	s.some(&b.first, min(int(b.count), idsAtOnce))
-	if b.more == 0 {
-		return
+	n := int(b.count)
+	s.some(&b.first, min(n, idsAtOnce))
+	if b.more != 0 {
+		k := &t.blocks[b.more-1]
+		s.some(&k.ids, (n-idsAtOnce-1)%idsAtOnce+1)
+		for k.older != 0 {
+			k = &t.blocks[k.older-1]
+			s.some(&k.ids, idsAtOnce)
+		}
 	}
-	k := &t.blocks[b.more-1]
-	s.some(&k.ids, (int(b.count)-idsAtOnce-1)%idsAtOnce+1)
-	for k.older != 0 {
-		k = &t.blocks[k.older-1]
-		s.some(&k.ids, idsAtOnce)
-	}
+	return n
 }

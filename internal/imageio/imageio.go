@@ -32,6 +32,14 @@ const (
 // a format or a feature that cannot be decoded yet.
 var ErrUnsupported = errors.New("not supported yet: convert it to PNG or JPEG first")
 
+// ErrNoLibrary says that something needs a library that is not there.
+var ErrNoLibrary = errors.New("a library is missing")
+
+// noLibrary is an ErrNoLibrary in its own words.
+type noLibrary struct{ error }
+
+func (noLibrary) Is(target error) bool { return target == ErrNoLibrary }
+
 // Limits bound what a file may be. A field that is zero means its default.
 type Limits struct {
 	MaxPixels    int64 // width x height

@@ -199,29 +199,45 @@ func walkJPEG(data []byte, visit func(at int, marker byte, payload []byte) bool)
 	}
 }
 
-// checkJPEGScans refuses too many scans, and a component without any, which
-// image/jpeg would leave at zero.
+// checkJPEGScans refuses too many scans, a component without any, which
+// image/jpeg would leave at zero, and one whose quantization table is missing,
+// which image/jpeg takes for zeros.
 func checkJPEGScans(data []byte) error {
 	scans := 0
 	var want, seen []byte
+	table := map[byte]byte{} // of a component
+	var tables [16]bool      // that are defined
+	var undefined error
 	walkJPEG(data, func(_ int, marker byte, p []byte) bool {
 		switch marker {
 		case 0xc0, 0xc1, 0xc2:
 			if len(p) >= 6 {
 				for i := 6; i+2 < len(p) && i < 6+3*int(p[5]); i += 3 {
 					want = append(want, p[i])
+					table[p[i]] = p[i+2] & 15
 				}
+			}
+		case 0xdb:
+			for len(p) > 0 {
+				tables[p[0]&15] = true
+				p = p[min(len(p), 1+64*(1+int(p[0]>>4))):]
 			}
 		case 0xda:
 			scans++
 			if len(p) >= 1 {
 				for i := 1; i+1 < len(p) && i < 1+2*int(p[0]); i += 2 {
 					seen = append(seen, p[i])
+					if t, ok := table[p[i]]; ok && !tables[t] && undefined == nil {
+						undefined = fmt.Errorf("component %d needs quantization table %d, which is not there: the file is corrupt", p[i], t)
+					}
 				}
 			}
 		}
 		return scans <= maxScans
 	})
+	if undefined != nil {
+		return undefined
+	}
 	if scans > maxScans {
 		return fmt.Errorf("it has over %d scans, which only serves to keep decoders busy", maxScans)
 	}

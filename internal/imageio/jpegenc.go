@@ -18,7 +18,8 @@ type JPEGOptions struct {
 	// default), 422 or 420. Without libturbojpeg there is only 420. Gray images
 	// have no chroma.
 	Subsampling int
-	// ICC is a colour profile to embed, or nil.
+	// ICC is the picture's colour profile, or nil. One that is not for the
+	// colours that are written is left out.
 	ICC []byte
 }
 
@@ -42,7 +43,7 @@ func (o JPEGOptions) Check() error {
 	switch o.Subsampling {
 	case 444, 422:
 		if _, err := turboLibrary(); err != nil {
-			return fmt.Errorf("without libturbojpeg there is no jpeg with %d chroma: choose 420 or mend this: %w", o.Subsampling, err)
+			return noLibrary{fmt.Errorf("without libturbojpeg there is no jpeg with %d chroma: choose 4:2:0 or mend this: %w", o.Subsampling, err)}
 		}
 	case 420:
 	default:
@@ -79,6 +80,9 @@ func encodeJPEG(w io.Writer, img image.Image, o JPEGOptions) error {
 	}
 	if gray {
 		o.Subsampling = 420 // of no meaning, and possible everywhere
+	}
+	if !fitsICC(o.ICC, gray) {
+		o.ICC = nil
 	}
 	if err := o.Check(); err != nil {
 		return err

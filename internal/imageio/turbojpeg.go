@@ -34,8 +34,6 @@ type turbo struct {
 	decompress2       func(handle uintptr, data *byte, size uint, dst *byte, width, pitch, height, format, flags int32) int32
 	compress2         func(handle uintptr, src *byte, width, pitch, height, format int32, out **byte, size *uint, subsampling, quality, flags int32) int32
 	free              func(*byte)
-
-	decoders, encoders turboHandles
 }
 
 // From turbojpeg.h.
@@ -121,8 +119,6 @@ func openTurbo(wanted string) (*turbo, error) {
 		return nil, fmt.Errorf("%s cannot scale by eighths: install libturbojpeg 2.0 or newer", t.path)
 	}
 	t.version = turboVersion(t.path)
-	t.decoders.destroy, t.encoders.destroy = t.destroy, t.destroy
-	t.decoders.open, t.encoders.open = t.initDecompress, t.initCompress
 	return t, nil
 }
 
@@ -177,41 +173,15 @@ func turboVersion(path string) string {
 	return "of unknown version, " + filepath.Base(path)
 }
 
-// turboHandles keeps idle handles. A handle serves one call at a time, and
-// between calls it holds only a few kilobytes.
-type turboHandles struct {
-	open    func() uintptr
-	destroy func(uintptr) int32
-
-	mu   sync.Mutex
-	idle []uintptr
-}
-
-func (p *turboHandles) get() (uintptr, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.idle); n > 0 {
-		h := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		return h, nil
-	}
-	h := p.open()
+// handle opens what one call works with. It is not kept for the next: a
+// decompressor remembers tables, and would decode a file that lacks its own with
+// those of the file before.
+func (t *turbo) handle(open func() uintptr) (uintptr, error) {
+	h := open()
 	if h == 0 {
 		return 0, errors.New("libturbojpeg gave no handle: there is no memory left for it")
 	}
 	return h, nil
-}
-
-// put takes a handle back, but not after a failed call: a fresh one costs little
-// and remembers nothing.
-func (p *turboHandles) put(h uintptr, failed bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if failed || len(p.idle) >= runtime.GOMAXPROCS(0) {
-		p.destroy(h)
-		return
-	}
-	p.idle = append(p.idle, h)
 }
 
 // turboError is what the library says of a file.
@@ -230,7 +200,7 @@ func (t *turbo) failure(handle uintptr) *turboError {
 // decompress decodes a JPEG that is stored with size full, scaled to size, into
 // dst, whose rows have no padding. An error of the library is a *turboError. With
 // turboStrict in flags its first warning ends the work.
-func (t *turbo) decompress(dst, data []byte, full, size image.Point, format, flags int32) (err error) {
+func (t *turbo) decompress(dst, data []byte, full, size image.Point, format, flags int32) error {
 	bpp := 4
 	if format == turboGray {
 		bpp = 1
@@ -238,11 +208,11 @@ func (t *turbo) decompress(dst, data []byte, full, size image.Point, format, fla
 	if len(data) == 0 || size.X <= 0 || size.Y <= 0 || size.X > turboMaxSide || size.Y > turboMaxSide || len(dst) < size.X*size.Y*bpp {
 		panic("BUG: imageio: a buffer for libturbojpeg is too small")
 	}
-	handle, err := t.decoders.get()
+	handle, err := t.handle(t.initDecompress)
 	if err != nil {
 		return err
 	}
-	defer func() { t.decoders.put(handle, err != nil) }()
+	defer t.destroy(handle)
 	// What went wrong is kept partly by thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -267,7 +237,7 @@ func (t *turbo) decompress(dst, data []byte, full, size image.Point, format, fla
 
 // compress writes pixels as JPEG through write, which must not keep what it is
 // given.
-func (t *turbo) compress(pix []byte, width, pitch, height int, format, subsampling, quality int32, write func([]byte) error) (err error) {
+func (t *turbo) compress(pix []byte, width, pitch, height int, format, subsampling, quality int32, write func([]byte) error) error {
 	bpp := 4
 	if format == turboGray {
 		bpp = 1
@@ -275,11 +245,11 @@ func (t *turbo) compress(pix []byte, width, pitch, height int, format, subsampli
 	if width <= 0 || height <= 0 || pitch < width*bpp || len(pix) < (height-1)*pitch+width*bpp {
 		panic("BUG: imageio: a buffer for libturbojpeg is too small")
 	}
-	handle, err := t.encoders.get()
+	handle, err := t.handle(t.initCompress)
 	if err != nil {
 		return err
 	}
-	defer func() { t.encoders.put(handle, err != nil) }()
+	defer t.destroy(handle)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 

@@ -49,7 +49,7 @@ Hashes that an item has from a stage before (pdq with pdq_quality, phash, dhash)
 				Examples: []string{"pdq", "[sha256, pixels]", "[sha256, {pdq: {max_distance: 20}}]"},
 			},
 			{
-				Name: "max_distance", Type: pipeline.FieldInt, Flush: true, Unit: "bits", Min: -1, Max: 256,
+				Name: "max_distance", Type: pipeline.FieldInt, Flush: true, Unit: "bits", Max: 256,
 				Doc: "The same as the option max_distance of the method, where by names one method that has it.",
 			},
 			{

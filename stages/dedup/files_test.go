@@ -422,7 +422,7 @@ func TestLint(t *testing.T) {
 		"an option of none":    {"{by: {sha256: {max_distance: 3}}}", `4:27: dedup.by.sha256 has no field "max_distance" (it has none)`},
 		"too far":              {"{by: [{pdq: {max_distance: 128}}]}", "4:39: dedup.by.pdq.max_distance: 128 is above the maximum, 127 bits"},
 		"too far for 64 bits":  {"{by: phash, max_distance: 32}", "4:38: stage dedup: max_distance: 32 is not from 0 to 31 bits, the range of phash"},
-		"negative":             {"{by: pdq, max_distance: -1}", "4:36: stage dedup: max_distance: -1 is not from 0 to 127 bits, the range of pdq"},
+		"negative":             {"{by: pdq, max_distance: -1}", "4:36: dedup.max_distance: -1 is below the minimum, 0 bits"},
 		"a method twice":       {"{by: [pdq, sha256, {pdq: {max_distance: 3}}]}", "4:31: stage dedup: by: pdq is named twice"},
 		"a distance for none":  {"{by: [sha256, pixels], max_distance: 3}", "4:49: stage dedup: max_distance: no method in by has a distance: leave it out"},
 		"a distance for two":   {"{by: [pdq, phash], max_distance: 3}", "4:45: stage dedup: max_distance: by names several methods that have a distance: give each its own, as in {phash: {max_distance: 6}}"},

@@ -7,9 +7,9 @@ import (
 	"image"
 	"slices"
 
-	"github.com/forgepipe/forgepipe/internal/phash"
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
 
 // A method compares items by a fingerprint of size bytes: for equality, or by

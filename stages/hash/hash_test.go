@@ -29,7 +29,7 @@ func by(kinds ...string) stagetest.Step {
 
 func boats(t testing.TB) *image.RGBA {
 	t.Helper()
-	f, err := os.Open("../../internal/phash/testdata/boats.png")
+	f, err := os.Open("../internal/phash/testdata/boats.png")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestResultsAreCached(t *testing.T) {
 }
 
 func TestPictureThatCannotBeDecoded(t *testing.T) {
-	data, err := os.ReadFile("../../internal/phash/testdata/boats.png")
+	data, err := os.ReadFile("../internal/phash/testdata/boats.png")
 	if err != nil {
 		t.Fatal(err)
 	}

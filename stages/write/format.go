@@ -1,6 +1,7 @@
 package write
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"io"
@@ -84,6 +85,9 @@ func newJPEG(c pipeline.Config, o imageio.JPEGOptions) (encoding, error) {
 		if c.IsSet("subsampling") {
 			field = "subsampling"
 		}
+		if errors.Is(err, imageio.ErrNoLibrary) {
+			err = fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
+		}
 		return encoding{}, c.Errorf(field, 0, "%w", err)
 	}
 	return encoding{
@@ -104,7 +108,7 @@ func newJPEG(c pipeline.Config, o imageio.JPEGOptions) (encoding, error) {
 
 func newWebP(c pipeline.Config, o imageio.WebPOptions) (encoding, error) {
 	if _, err := imageio.WebPLibrary(); err != nil {
-		return encoding{}, c.Errorf("format", 0, "%w", err)
+		return encoding{}, c.Errorf("format", 0, "%w: %w", pipeline.ErrLacking, err)
 	}
 	if o.Lossless && c.IsSet("quality") {
 		return encoding{}, c.Errorf("quality", 0, "a lossless WebP has no quality: take one of the two away")

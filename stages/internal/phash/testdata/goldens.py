@@ -19,7 +19,7 @@ from imagededup.methods import DHash, PHash
 from PIL import Image, ImageOps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PHOTOS = os.path.join(HERE, "..", "..", "..", "testdata", "photos")
+PHOTOS = os.path.join(HERE, "..", "..", "..", "..", "testdata", "photos")
 
 
 def hashes(a):

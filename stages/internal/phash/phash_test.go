@@ -21,7 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
-	"github.com/forgepipe/forgepipe/internal/phash"
+	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
 
 // goldens are what testdata/goldens.py found with pdqhash and imagededup. Each
@@ -84,7 +84,7 @@ func distance(a, b [32]byte) (d int) {
 
 func photo(t testing.TB, name string) image.Image {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../testdata/photos", name))
+	data, err := os.ReadFile(filepath.Join("../../../testdata/photos", name))
 	if err != nil {
 		t.Fatal(err)
 	}
