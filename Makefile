@@ -15,7 +15,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine fuzz platform
+.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,12 @@ fuzz: ## run every fuzz target for FUZZTIME (default 60s), one after another
 
 bench-engine: ## measure the engine against its peers and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/engine -record benchmarks/RESULTS.md
+
+bench-tile: build ## measure the tile job against sharp, libvips and imaging and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/tile -record benchmarks/RESULTS.md
+
+bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/hash -record benchmarks/RESULTS.md
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

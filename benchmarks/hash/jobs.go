@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
-	"github.com/forgepipe/forgepipe/internal/phash"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/dedup"
+	stage "github.com/forgepipe/forgepipe/stages/hash"
 )
 
 // hashJob hashes the images of a folder on one thread: KIND file|pixels FOLDER.
@@ -30,26 +30,44 @@ func hashJob(args []string) error {
 		return err
 	}
 	for _, e := range entries {
-		file := filepath.Join(folder, e.Name())
-		var img image.Image
+		in := pipeline.Input{Path: filepath.Join(folder, e.Name())}
 		if what == "pixels" {
-			if img, err = decode(file); err != nil {
+			img, err := decode(in.Path)
+			if err != nil {
 				return err
 			}
+			in = pipeline.Input{Image: img}
 		}
 		wall, cpu := time.Now(), cpuNow()
-		for range repeats {
-			if what == "file" {
-				if img, err = decode(file); err != nil {
-					return err
-				}
-			}
-			a.Hashes[e.Name()] = hash(kind, img)
+		if a.Hashes[e.Name()], err = hash(kind, in); err != nil {
+			return err
 		}
 		a.Wall += time.Since(wall).Seconds() / repeats
 		a.CPU += (cpuNow() - cpu).Seconds() / repeats
 	}
 	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// hash computes the hash of one image as often as is to be, in a pipeline of the
+// stage alone.
+func hash(kind string, in pipeline.Input) (string, error) {
+	ctx := context.Background()
+	p := pipeline.New("bench", pipeline.Options{})
+	p.SetSource(source{in, repeats})
+	if err := p.Use(ctx, pipeline.NewRegistry(stage.Info()), "hash", "hash", map[string]any{"by": kind}); err != nil {
+		return "", err
+	}
+	var found string
+	take := pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+		v, _ := it.Attr(kind)
+		found = hex.EncodeToString(v.Hash())
+		return nil
+	})
+	if err := p.Add(pipeline.Step{ID: "take", Stage: take, Workers: 1}); err != nil {
+		return "", err
+	}
+	_, err := p.Run(ctx, pipeline.RunOptions{NoStore: true})
+	return found, err
 }
 
 func decode(file string) (image.Image, error) {
@@ -62,19 +80,6 @@ func decode(file string) (image.Image, error) {
 		return nil, err
 	}
 	return imageio.Decode(b, h, imageio.DefaultLimits())
-}
-
-func hash(kind string, img image.Image) string {
-	switch kind {
-	case "pdq":
-		h, _ := phash.PDQ(img)
-		return hex.EncodeToString(h[:])
-	case "phash":
-		return fmt.Sprintf("%016x", phash.PHash(img))
-	case "dhash":
-		return fmt.Sprintf("%016x", phash.DHash(img))
-	}
-	panic("BUG: there is no hash " + kind)
 }
 
 func cpuNow() time.Duration {
@@ -103,7 +108,7 @@ func dedupJob(args []string) error {
 		return err
 	}
 	p := pipeline.New("bench", pipeline.Options{})
-	p.SetSource(source{dot, len(hashes)})
+	p.SetSource(source{pipeline.Input{Path: dot}, len(hashes)})
 	set := pipeline.Info{
 		Name: "set", Short: "sets the hashes",
 		Makes: func(pipeline.Config) []pipeline.Made { return []pipeline.Made{{Name: kind, Type: pipeline.TypeHash}} },
@@ -133,14 +138,16 @@ func dedupJob(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(a)
 }
 
+// source offers the same input under n names.
 type source struct {
-	file string
-	n    int
+	in pipeline.Input
+	n  int
 }
 
 func (s source) Emit(_ context.Context, emit func(pipeline.Input) error) error {
 	for i := range s.n {
-		if err := emit(pipeline.Input{Name: fmt.Sprintf("%07d.png", i), Path: s.file}); err != nil {
+		s.in.Name = fmt.Sprintf("%07d.png", i)
+		if err := emit(s.in); err != nil {
 			return err
 		}
 	}

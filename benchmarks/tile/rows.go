@@ -34,7 +34,9 @@ func contenders(dir string) ([]*row, []string, error) {
 	rows := []*row{{
 		name: "forgepipe", how: "`forgepipe run " + pipeline + "`, with its run store; level 1, filter Up",
 		ways: []way{{"as it is", func(in, out string) (proc.Usage, error) {
-			return proc.Run(1, []*exec.Cmd{command(forgepipe, "run", pipeline, "--set", "INPUT="+in, "--set", "OUT="+out)})
+			return proc.Run(1, []*exec.Cmd{command(forgepipe, "run", pipeline, "--set", "INPUT="+in, "--set", "OUT="+out,
+				"--cache", filepath.Join(out, ".forgepipe", "cache"))}) // as empty as on pictures that are new
+
 		}}},
 		tile: named,
 	}}
@@ -88,7 +90,7 @@ func sharpRows(command commander, script string) []*row {
 	var rows []*row
 	add := func(kind, name, how, level, adaptive string, images [][2]int, tile func(string, int, int) string, like *row) *row {
 		filter := map[string]string{"0": "no filter", "1": "adaptive filter"}[adaptive]
-		r := &row{name: fmt.Sprintf("%s, level %s, %s", name, level, filter), how: how, tile: tile, like: like}
+		r := &row{name: fmt.Sprintf("%s, level %s, %s", name, level, filter), how: how, tile: tile, like: like, equal: level == "1" && adaptive == "1"}
 		for _, n := range images {
 			r.ways = append(r.ways, way{
 				fmt.Sprintf("%d images at once, sharp.concurrency(%d)", n[0], n[1]),
@@ -122,7 +124,7 @@ func vipsRows(command commander) []*row {
 		line := func(input, output string) []string {
 			return []string{"dzsave", input, output, "--layout", "google", "--tile-size", fmt.Sprint(size), "--overlap", "0", "--depth", "one", "--skip-blanks", "-1", "--suffix", suffix}
 		}
-		r := &row{name: "vips dzsave " + suffix, how: "`vips " + strings.Join(line("IN", "OUT"), " ") + "`, which also writes the tiles that the border cuts", tile: google, like: first}
+		r := &row{name: "vips dzsave " + suffix, how: "`vips " + strings.Join(line("IN", "OUT"), " ") + "`, which also writes the tiles that the border cuts", tile: google, like: first, equal: strings.Contains(suffix, "filter=up")}
 		for _, n := range [][2]int{{2, 1}, {1, 2}} {
 			r.ways = append(r.ways, way{
 				fmt.Sprintf("%d images at once, VIPS_CONCURRENCY=%d", n[0], n[1]),
