@@ -15,7 +15,8 @@ import (
 
 // PNGOptions say how a PNG is written. None of them changes the pixels.
 type PNGOptions struct {
-	// Level is zlib's, from 1, the fastest, to 9, the smallest; 0 is 1.
+	// Level is zlib's, from 2 to 9, the smallest. 1 is faster still: Huffman codes
+	// and runs of one byte alone. 0 is 1.
 	Level int
 	// Filter is what is done to the rows before they are compressed.
 	Filter PNGFilter
@@ -35,7 +36,7 @@ const (
 	PNGAdaptive
 )
 
-const pngWriterVersion = 1
+const pngWriterVersion = 2
 
 // PNGEncoder names the PNG writer with its version and options, for
 // fingerprints: what differs in it may give other bytes for the same pixels.
