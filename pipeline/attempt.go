@@ -214,6 +214,7 @@ func (w *worker) replacePictures(it *Item) {
 	}
 	// What the pictures are is known by what they were made from.
 	key, known := w.resultKey(from)
+	known = known && !w.flushing
 	if from.next.known && from.next.redo == nil {
 		from.next.redo = newRedo(w.node, from)
 	}
@@ -255,18 +256,32 @@ func (w *worker) replacePictures(it *Item) {
 // a buffer that the caller uses.
 func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) picture {
 	b := &buffer{img: m.img, icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: m.bytes}
-	// The bytes are there already, or replay has waited for them: say so, also
-	// where that passes the limit.
-	b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
-	b.lease.Resize(m.bytes)
-	switch {
-	case m.img == nil:
+	if m.img == nil {
+		w.run.reserve(b, w.ID)
 		redo.promise(b, what, m)
-	case w.run.opts.Check:
-		b.sum = pixelSum(m.img)
+	} else {
+		// The bytes are there already: say so, also where that passes the limit.
+		b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
+		b.lease.Resize(m.bytes)
+		if w.run.opts.Check {
+			b.sum = pixelSum(m.img)
+		}
 	}
 	b.retain()
 	return picture{buf: b, rect: image.Rectangle{Max: m.size}}
+}
+
+// reserve takes room for a picture that somebody may want to see, if there is
+// some now. Often nobody will, so it is not waited for: a picture without room is
+// had beyond the limit when it is wanted after all.
+func (r *run) reserve(b *buffer, holder string) {
+	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: holder}
+	var ok bool
+	if b.lease, ok = r.host.TryAcquire(req); !ok {
+		req.Bytes = 0
+		b.lease, _ = r.host.TryAcquire(req)
+		b.parked = true
+	}
 }
 
 func (w *worker) checkPixels(batch []*Item) error {

@@ -50,6 +50,7 @@ type change struct {
 	vectors  []Vector
 	outputs  []string
 	taken    []Sidecar
+	crop     *image.Rectangle // of the parent, for a Derive with Crop
 	hq, lq   *made
 	scale    int // of a companion that is new
 	rejected bool
@@ -108,6 +109,25 @@ func (it *Item) Size() image.Point {
 	return it.pic.rect.Size()
 }
 
+// PixelBytes is how many bytes a pixel of the item's picture occupies once it is
+// decoded, from 1 to 8. Those of a palette count as the 4 that they become when
+// somebody changes them. It is for estimates: see Coster.
+func (it *Item) PixelBytes() int64 {
+	var bytes, area int64
+	switch b := it.pic.buf; {
+	case it.next.hq != nil:
+		bytes, area = it.next.hq.bytes, int64(it.next.hq.size.X)*int64(it.next.hq.size.Y)
+	case b == it.fam.buf && it.fam.header.Palette:
+		return 4
+	case b != nil:
+		bytes, area = b.bytes, b.area
+	}
+	if area <= 0 {
+		return 8
+	}
+	return min(max(1, (bytes+area-1)/area), 8)
+}
+
 // Grid tells where the item lies on the source's 8x8 block lattice.
 func (it *Item) Grid() Grid {
 	if it.next.hq != nil && it.next.hq.size != it.pic.rect.Size() {
@@ -127,7 +147,11 @@ func (it *Item) Unchanged() bool {
 // makes a copy and calls SetImage. Errors are the item's: pass them to Fail.
 func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 	if it.next.hq != nil {
-		return &Frame{Image: it.next.hq.img, ICC: it.pic.buf.profile()}, nil
+		from := it
+		if it.pic.buf == nil {
+			from = it.next.parent
+		}
+		return &Frame{Image: it.next.hq.img, ICC: from.pic.buf.profile()}, nil
 	}
 	return it.pic.frame(ctx, it.fam.check())
 }
@@ -151,7 +175,10 @@ func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, err
 // Pair reports the integer scale of the item's low-quality companion, and
 // whether it has one.
 func (it *Item) Pair() (scale int, ok bool) {
-	if it.pair == nil {
+	switch {
+	case it.next.lq != nil && it.next.scale > 0:
+		return it.next.scale, true
+	case it.pair == nil:
 		return 0, false
 	}
 	return it.pair.scale, true
@@ -159,6 +186,9 @@ func (it *Item) Pair() (scale int, ok bool) {
 
 // PairFrame decodes the low-quality companion's picture.
 func (it *Item) PairFrame(ctx context.Context) (*Frame, error) {
+	if it.next.lq != nil {
+		return &Frame{Image: it.next.lq.img, ICC: it.pic.buf.profile()}, nil
+	}
 	if it.pair == nil {
 		return nil, errors.New("the item has no low-quality companion")
 	}
@@ -325,6 +355,8 @@ func (it *Item) Derive(key string, px Pixels) *Item {
 		d.next.err = errors.New("a crop of a picture that this call replaced is not possible: derive with FromImage")
 		return d
 	}
+	crop := px.rect
+	d.next.crop = &crop
 	d.pic = it.pic.crop(px.rect)
 	d.origin = it.origin.crop(px.rect)
 	d.grid = it.grid.shift(px.rect.Min.X, px.rect.Min.Y)

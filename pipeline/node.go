@@ -74,7 +74,8 @@ func newNode(r *run, s *Step, position int) *node {
 	// A stage that was made without a configuration cannot be told from another
 	// one of its name.
 	configured := s.Config.info.Name != "" || len(s.Info.Fields) == 0
-	if s.Info.Pure && configured && (s.Info.PureIf == nil || s.Info.PureIf(s.Config)) {
+	_, remembers := s.Stage.(Stateful)
+	if s.Info.Pure && configured && !remembers && (s.Info.PureIf == nil || s.Info.PureIf(s.Config)) {
 		n.needs, n.uses = s.Info.needs(s.Config), s.Info.uses(s.Config)
 		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s", s.Info.Name, s.Info.Version, s.Config.key(func(f Field) bool { return !f.Cosmetic && !f.Flush }))
 	}

@@ -8,8 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-
-	"github.com/forgepipe/forgepipe/memory"
 )
 
 // What a pure stage made of an item is a function of the item's pixels, the
@@ -19,7 +17,7 @@ import (
 
 // outcomeVersion is raised when the layout below changes: old records are then
 // not found.
-const outcomeVersion = 2
+const outcomeVersion = 3
 
 const (
 	outcomePassed byte = 1 << iota
@@ -77,53 +75,40 @@ func (w *worker) replay(ctx context.Context, it *Item) (bool, error) {
 		it.next = change{} // a damaged record: compute it again
 		return false, nil
 	}
-	it.next.known = true
-	room, err := w.room(ctx, it.next.newBytes())
-	var over *memory.OversizeError
-	if errors.As(err, &over) {
-		it.next = change{} // processing says it better
+	if !it.next.within(w.run.pipe.Limits.MaxPixels) {
+		it.next = change{} // the limit was lowered: processing says so
 		return false, nil
 	}
-	if err != nil {
-		it.release()
-		return true, err
-	}
-	defer room.Release()
+	it.next.known = true
 	w.cached.Add(1)
-	return true, w.account(ctx, it)
+	err = w.account(ctx, it)
+	if r := it.next.redo; r != nil {
+		r.settled()
+	}
+	return true, err
 }
 
-// newBytes is what the pictures of a replayed result are going to occupy.
-func (c *change) newBytes() (n int64) {
+// within reports whether the pictures of a replayed result keep the limit.
+func (c *change) within(pixels int64) bool {
 	for _, m := range [2]*made{c.hq, c.lq} {
-		if m != nil {
-			n += m.bytes
+		if m != nil && int64(m.size.X)*int64(m.size.Y) > pixels {
+			return false
 		}
 	}
 	for _, d := range c.derived {
-		n += d.next.newBytes()
+		if !d.next.within(pixels) {
+			return false
+		}
 	}
-	return n
-}
-
-// room waits for room for pictures that somebody may want to see, as the call
-// that makes them would. What was replayed before goes on first: it could be
-// what has the room.
-func (w *worker) room(ctx context.Context, bytes int64) (*memory.Lease, error) {
-	req := memory.Request{Kind: memory.Residency, Bytes: bytes, Priority: w.priority, Holder: w.ID}
-	if l, ok := w.run.host.TryAcquire(req); ok {
-		return l, nil
-	}
-	if err := w.deliver(ctx); err != nil {
-		return nil, err
-	}
-	w.out = w.out[:0]
-	return w.run.host.Acquire(ctx, req)
+	return true
 }
 
 // remember stores what the stage made of the item, unless that is a failure. Of
 // new pictures it stores that they were made.
 func (w *worker) remember(it *Item) {
+	if w.stateful && (it.next.hq != nil || it.next.lq != nil) {
+		return // its call cannot be repeated to make them again
+	}
 	if it.next.known || w.flushing || w.identity == nil || w.run.outcomes == nil || it.next.parent != nil {
 		return
 	}
@@ -155,9 +140,12 @@ func encodeOutcome(it *Item) ([]byte, bool) {
 			return nil, false
 		}
 		b = appendString(b, key)
-		r := d.pic.rect.Sub(it.pic.rect.Min)
-		for _, v := range [4]int{r.Min.X, r.Min.Y, r.Dx(), r.Dy()} {
-			b = binary.AppendUvarint(b, uint64(v))
+		// A picture of its own has no place in the parent.
+		b = append(b, boolByte(d.next.crop != nil))
+		if c := d.next.crop; c != nil {
+			for _, v := range [4]int{c.Min.X, c.Min.Y, c.Dx(), c.Dy()} {
+				b = binary.AppendUvarint(b, uint64(v))
+			}
 		}
 		if b, ok = appendOutcome(b, d); !ok {
 			return nil, false
@@ -200,16 +188,7 @@ func decodeOutcome(it *Item, record []byte) bool {
 	r := reader{b: record}
 	readOutcome(&r, it)
 	for range r.count() {
-		key := r.string()
-		var v [4]int
-		for i := range v {
-			v[i] = int(min(r.uvarint(), math.MaxInt32))
-		}
-		if r.err != nil {
-			return false
-		}
-		d := replayDerive(it, key, image.Rect(v[0], v[1], v[0]+v[2], v[1]+v[3]), &r)
-		if d.next.err != nil {
+		if d := replayDerive(it, &r); r.err != nil || d.next.err != nil {
 			return false
 		}
 	}
@@ -217,17 +196,26 @@ func decodeOutcome(it *Item, record []byte) bool {
 }
 
 // replayDerive makes again what Derive made, as a crop or from a picture.
-func replayDerive(it *Item, key string, crop image.Rectangle, r *reader) *Item {
-	if len(r.b) == 0 || r.b[0]&outcomePicture == 0 {
-		d := it.Derive(key, Crop(crop))
-		if d.next.err == nil {
-			readOutcome(r, d)
+func replayDerive(it *Item, r *reader) *Item {
+	key := r.string()
+	if r.byte() == 0 {
+		d := it.derive(key)
+		readOutcome(r, d)
+		if d.next.hq == nil {
+			d.next.err = errors.New("a derived item has no picture")
+			return d
 		}
+		d.pic = picture{rect: image.Rectangle{Max: d.next.hq.size}}
 		return d
 	}
-	d := it.derive(key)
-	d.pic = picture{rect: image.Rectangle{Max: crop.Size()}}
-	readOutcome(r, d)
+	var v [4]int
+	for i := range v {
+		v[i] = int(min(r.uvarint(), math.MaxInt32))
+	}
+	d := it.Derive(key, Crop(image.Rect(v[0], v[1], v[0]+v[2], v[1]+v[3])))
+	if d.next.err == nil {
+		readOutcome(r, d)
+	}
 	return d
 }
 

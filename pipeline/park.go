@@ -26,6 +26,9 @@ type parking struct {
 	sorter *extsort.Sorter
 	n      atomic.Int64
 	spills atomic.Int64
+	// redos are those of the source whose items are being restored, so that the
+	// pictures of one call come from one call again.
+	redos map[redoKey]*redo
 	// stagesStay says that the items come back within the same phase, when the
 	// stages before are still open and can make a picture again.
 	stagesStay bool
@@ -110,7 +113,8 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 		place(fromSource, pic.rect)
 		return b, nil
 	}
-	if m := pic.buf.promised(); m != nil && p.stagesStay {
+	// In a dry run nobody ever looks.
+	if m := pic.buf.promised(); m != nil && (p.stagesStay || p.run.dry != nil) {
 		place(fromStage, pic.rect)
 		return m.encode(ctx, p, b)
 	}
@@ -140,11 +144,14 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		var last *family // keeps the frame while its items pass
-		defer func() {
+		leave := func() {
 			if last != nil {
+				p.forgetRedos()
 				last.let()
+				last = nil
 			}
-		}()
+		}
+		defer leave()
 		for rec, err := range p.sorter.All() {
 			if err == nil {
 				err = ctx.Err()
@@ -156,10 +163,7 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 			r := &reader{b: rec.Value}
 			fam := decodeFamily(r, p.run)
 			if last == nil || last.name != fam.name {
-				if last != nil {
-					last.let() // first: there may be room for one only
-					last = nil
-				}
+				leave() // first: there may be room for one only
 				if err := fam.admit(ctx); err != nil {
 					yield(nil, err)
 					return
@@ -200,11 +204,12 @@ func (p *parking) restoreState(ctx context.Context, r *reader, it *Item) {
 	it.taken = r.sidecars()
 	it.grid = Grid{X: int(r.byte()), Y: int(r.byte()), Known: r.byte() == 1}
 	it.pic = p.picture(ctx, r, it.fam, it.fam.buf)
+	it.weight = it.pic.weight()
 	if r.byte() == 1 {
 		it.pair = &pairing{scale: int(r.uvarint())}
 		it.pair.pic = p.picture(ctx, r, it.fam, it.fam.pairBuffer())
+		it.weight += it.pair.pic.weight()
 	}
-	it.weight = it.pic.weight()
 }
 
 func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *buffer) picture {
@@ -223,10 +228,10 @@ func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *b
 	case fromStage:
 		m := p.remaking(ctx, r, fam)
 		size := m.want.size
-		pic.buf = &buffer{bytes: m.want.bytes, area: int64(size.X) * int64(size.Y)}
+		pic.buf = &buffer{bytes: m.want.bytes, room: m.want.bytes, area: int64(size.X) * int64(size.Y)}
 		if r.err == nil {
+			p.run.reserve(pic.buf, "parked pixels")
 			m.redo.promise(pic.buf, m.what, m.want)
-			p.wait(ctx, pic.buf)
 		}
 	}
 	if b := pic.buf; b != nil && b.area == 0 {

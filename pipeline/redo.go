@@ -47,7 +47,7 @@ func newRedo(n *node, it *Item) *redo {
 		attrs: slices.Clone(it.attrs), vectors: slices.Clone(it.vectors),
 	}
 	seen.retain()
-	return &redo{node: n, item: seen}
+	return &redo{node: n, item: seen, promised: 1} // until settled
 }
 
 // remaking is one picture that a redo promised.
@@ -92,7 +92,15 @@ func (m *remaking) fetch(ctx context.Context) (image.Image, []byte, error) {
 func (m *remaking) drop() {
 	m.redo.mu.Lock()
 	defer m.redo.mu.Unlock()
+	delete(m.redo.made, m.what)
 	m.redo.forget()
+}
+
+// settled says that all promises were made.
+func (r *redo) settled() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget()
 }
 
 func (r *redo) forget() {
@@ -135,6 +143,7 @@ func (r *redo) call(ctx context.Context) (err error) {
 			r.made[product{key: derivation(it, d), lq: true}] = d.next.lq
 		}
 	}
+	it.next = change{} // which would keep what nobody fetches
 	return nil
 }
 
@@ -152,6 +161,20 @@ func (m *remaking) encode(ctx context.Context, p *parking, b []byte) ([]byte, er
 	return p.addState(ctx, b, it)
 }
 
+// redoKey is a call: the stage's place in the chain and the item's ID.
+type redoKey struct {
+	place int
+	item  string
+}
+
+// forgetRedos says that all items of a source were restored.
+func (p *parking) forgetRedos() {
+	for _, r := range p.redos {
+		r.settled()
+	}
+	clear(p.redos)
+}
+
 func (p *parking) remaking(ctx context.Context, r *reader, fam *family) *remaking {
 	m := &remaking{want: &made{}}
 	place := r.count()
@@ -163,6 +186,16 @@ func (p *parking) remaking(ctx context.Context, r *reader, fam *family) *remakin
 	if r.err != nil {
 		return m
 	}
+	key := redoKey{place, it.id}
+	if m.redo = p.redos[key]; m.redo != nil {
+		it.retain() // what was restored for nothing
+		it.release()
+		return m
+	}
 	m.redo = newRedo(p.run.nodes[place], it)
+	if p.redos == nil {
+		p.redos = map[redoKey]*redo{}
+	}
+	p.redos[key] = m.redo
 	return m
 }

@@ -581,6 +581,7 @@ var decoderID = sync.OnceValue(func() uint64 {
 
 func appendHeader(b []byte, h imageio.Header) []byte {
 	b = appendString(b, string(h.Format))
+	b = append(b, boolByte(h.Palette))
 	for _, v := range [5]int64{int64(h.Width), int64(h.Height), int64(h.Orientation), h.Bytes, h.DecodePeak} {
 		b = binary.AppendUvarint(b, uint64(v))
 	}
@@ -588,7 +589,7 @@ func appendHeader(b []byte, h imageio.Header) []byte {
 }
 
 func readHeader(r *reader) imageio.Header {
-	h := imageio.Header{Format: imageio.Format(r.string())}
+	h := imageio.Header{Format: imageio.Format(r.string()), Palette: r.byte() == 1}
 	h.Width, h.Height, h.Orientation = int(r.uvarint()), int(r.uvarint()), int(r.uvarint())
 	h.Bytes, h.DecodePeak = int64(r.uvarint()), int64(r.uvarint())
 	return h

@@ -106,12 +106,13 @@ func gifHeader(data []byte, lim Limits) (raw, error) {
 	if f.interlaced {
 		r.scratch += frame
 	}
+	r.palette = f.fills() || f.transparent || f.palette < 256
 	if f.fills() {
 		r.flat(1)
 		return r, nil
 	}
 	r.scratch += frame
-	if f.transparent || f.palette < 256 {
+	if r.palette {
 		r.flat(1)
 	} else {
 		r.flat(4)

@@ -22,6 +22,8 @@ type Header struct {
 	// Orientation is EXIF's, from 1 (upright as stored) to 8. From 5 on, width
 	// and height are exchanged in the file.
 	Orientation int
+	// Palette says that the pixels are indices into one.
+	Palette bool
 	// Bytes is what the pixels that Decode returns occupy.
 	Bytes int64
 	// DecodePeak is the most that decoding occupies at once, the result
@@ -37,6 +39,7 @@ var errShort = io.ErrUnexpectedEOF
 type raw struct {
 	width, height int64
 	orientation   int
+	palette       bool  // the result's pixels are indices
 	bytes         int64 // the result
 	scratch       int64 // what decoding needs besides
 }
@@ -86,7 +89,7 @@ func ReadHeader(data []byte, lim Limits) (h Header, err error) {
 
 	h = Header{
 		Format: format, Width: int(r.width), Height: int(r.height), Orientation: max(r.orientation, 1),
-		Bytes: r.bytes, DecodePeak: r.bytes + r.scratch,
+		Palette: r.palette, Bytes: r.bytes, DecodePeak: r.bytes + r.scratch,
 	}
 	if h.Orientation != 1 {
 		if h.Orientation >= 5 {
@@ -141,6 +144,7 @@ func bmpHeader(data []byte, lim Limits) (raw, error) {
 	// Bits per pixel, which DecodeConfig has found to be there and to be valid.
 	if data[28] <= 8 {
 		r.flat(1)
+		r.palette = true
 	} else {
 		r.flat(4)
 	}

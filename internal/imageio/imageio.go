@@ -182,11 +182,15 @@ func packedOf(img image.Image) (packed, bool) {
 	return packed{}, false
 }
 
+// decoderVersion is raised when what we do to what the decoders give changes:
+// orientation, conversion of planes and inks, the screen of a GIF.
+const decoderVersion = 1
+
 // Decoder names the decoders with their versions, for fingerprints: another
 // version may give other pixels. Even with libturbojpeg, image/jpeg decodes what
 // that does not take.
 func Decoder() string {
-	plain := "image/jpeg " + runtime.Version() + "; x/image " + xImageVersion()
+	plain := fmt.Sprintf("decode %d; image/jpeg ", decoderVersion) + runtime.Version() + "; x/image " + xImageVersion()
 	if t, err := turboLibrary(); err == nil {
 		return "libturbojpeg " + t.version + "; " + plain
 	}

@@ -40,6 +40,7 @@ func pngHeader(data []byte, lim Limits) (raw, error) {
 	})
 	depth, colour, interlaced := data[24], data[25], data[28] != 0
 	r.flat(pngPixel(depth, colour, transparent))
+	r.palette = colour == 3
 	row := r.width*8 + 1
 	r.scratch = 2*row + 64<<10 // two rows, and the inflater's window
 	if interlaced {

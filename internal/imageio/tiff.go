@@ -85,6 +85,7 @@ func tiffHeader(data []byte, lim Limits) (raw, error) {
 		r.flat(2)
 	default:
 		r.flat(1)
+		r.palette = photometric == 3
 	}
 
 	blockW, blockH := r.width, r.height

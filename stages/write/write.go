@@ -215,7 +215,7 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 	for _, sc := range it.Source().Sidecars {
 		side := o
 		side.Part, side.Ext = sc.Ext, sc.Ext
-		side.Ident = fmt.Sprintf("copy of %d bytes from %d", sc.Size, sc.Time)
+		side.Ident = fmt.Sprintf("copy of %s, %d bytes from %d", sc.Path, sc.Size, sc.Time)
 		side.Encode = reading(copySidecar(sc))
 		to = append(to, side)
 	}
