@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
@@ -66,15 +68,63 @@ func pictureStages(calls *atomic.Int64) pipeline.Registry {
 			return out, nil
 		}),
 		"gather": &all{},
+		// One of two pictures is given up before the other is wanted.
+		"second": batchStage(func(ctx context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+			for _, it := range batch {
+				calls.Add(1)
+				f, err := it.Frame(ctx)
+				if err != nil {
+					return nil, err
+				}
+				first := it.Derive("a", pipeline.FromImage(half(f.Image)))
+				if own, err := first.Frame(ctx); err != nil || own.Image.Bounds().Dx() != f.Image.Bounds().Dx()/2 {
+					return nil, fmt.Errorf("the derived item's own frame: %v", err)
+				}
+				first.Reject("the first")
+				out = append(out, it.Derive("b", pipeline.FromImage(half(f.Image))))
+			}
+			return out, nil
+		}),
+		// A crop of a pair gets a new picture of its own size, or two.
+		"corner":  cornerStage(calls, false),
+		"corners": cornerStage(calls, true),
+		"heavy":   heavy{each(func(it *pipeline.Item, img image.Image) error { it.SetImage(half(img)); return nil })},
 	}
 	var infos []pipeline.Info
 	for name, s := range stages {
 		infos = append(infos, pipeline.Info{
-			Name: name, Short: "Tests.", Pure: true, Version: 1, Derives: name == "twins",
+			Name: name, Short: "Tests.", Pure: true, Version: 1, Derives: name == "twins" || name == "second" || strings.HasPrefix(name, "corner"),
 			New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return s, nil },
 		})
 	}
 	return standard.Registry().With(infos...)
+}
+
+func cornerStage(calls *atomic.Int64, both bool) pipeline.Stage {
+	return batchStage(func(ctx context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+		for _, it := range batch {
+			calls.Add(1)
+			f, err := it.Frame(ctx)
+			if err != nil {
+				return nil, err
+			}
+			d := it.Derive("corner", pipeline.Crop(image.Rect(8, 4, 24, 16)))
+			if both {
+				d.SetImages(half(f.Image), half(half(f.Image)))
+			} else {
+				d.SetImage(half(half(f.Image)))
+			}
+			out = append(out, d)
+		}
+		return out, nil
+	})
+}
+
+// heavy is a stage that fills a phase of its own.
+type heavy struct{ pipeline.Stage }
+
+func (heavy) Cost(pipeline.Device, []*pipeline.Item) pipeline.Cost {
+	return pipeline.Cost{Resident: 150 << 20}
 }
 
 // A run over outputs that are there already computes no picture, one whose
@@ -84,6 +134,7 @@ func TestPicturesAreMadeAgainOnlyWhenSomebodyLooks(t *testing.T) {
 	for _, stages := range []string{
 		"shrink", "pairup", "quarter", "twins", "shrink gather", "pairup gather", "quarter gather", "twins gather",
 		"shrink shrink gather", "pairup both", "pairup both gather shrink2", "twins shrink gather", "shrink twins",
+		"second", "second gather", "pairup corner", "pairup corners", "pairup corners gather", "heavy heavy",
 	} {
 		t.Run(stages, func(t *testing.T) {
 			dir := t.TempDir()
@@ -92,7 +143,7 @@ func TestPicturesAreMadeAgainOnlyWhenSomebodyLooks(t *testing.T) {
 			}
 			var calls atomic.Int64
 			var yaml strings.Builder
-			fmt.Fprintf(&yaml, "source: {images: {path: %s/in}}\nstages:\n", dir)
+			fmt.Fprintf(&yaml, "memory: {host: {limit: 330MiB}}\nsource: {images: {path: %s/in}}\nstages:\n", dir)
 			n := 0
 			for name := range strings.FieldsSeq(stages) {
 				if name == "shrink2" { // a pair's two pictures
@@ -126,7 +177,7 @@ func TestPicturesAreMadeAgainOnlyWhenSomebodyLooks(t *testing.T) {
 			}
 
 			put(t, filepath.Join(dir, "in", "3.png"), pngBytes(t, 64, 48, speckle(3)))
-			if _, again := run(pipeline.RunOptions{}); again != made/3 {
+			if _, again := run(pipeline.RunOptions{}); again != made/3 && !strings.Contains(stages, "heavy") { // whose phase ends before anybody could look
 				t.Errorf("with one more input beside 3 that are done: %d calls, want %d", again, made/3)
 			}
 			for name := range before {
@@ -396,4 +447,115 @@ func (m *merging) Flush(_ context.Context, held pipeline.HeldItems, emit func(*p
 		}
 	}
 	return nil
+}
+
+// The pictures of one call come from one call again, also when a barrier has
+// parked each by itself.
+func TestOneCallMakesAllItsPicturesAgain(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "in", "a.png"), pngBytes(t, 64, 48, speckle(1)))
+	var calls atomic.Int64
+	run := func() int64 {
+		t.Helper()
+		calls.Store(0)
+		p, err := pipeline.Load(t.Context(), "p.yaml", fmt.Appendf(nil, "source: {images: {path: %s/in}}\nstages:\n  - twins: {}\n  - gather: {}\n  - write: {path: %s/out}\n", dir, dir), pipeline.Options{Registry: pictureStages(&calls)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustRun(t, p, pipeline.RunOptions{})
+		return calls.Load()
+	}
+	run()
+	for name := range outputs(t, filepath.Join(dir, "out")) {
+		if err := os.Remove(filepath.Join(dir, "out", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := run(); n != 1 {
+		t.Errorf("%d calls for the two pictures of one", n)
+	}
+}
+
+// painter is a barrier that paints what it has counted.
+type painter struct{ holder }
+
+func (*painter) Flush(_ context.Context, held pipeline.HeldItems, emit func(*pipeline.Item) error) error {
+	n := 0
+	for _, err := range held {
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	for it, err := range held {
+		if err != nil {
+			return err
+		}
+		img := image.NewGray(image.Rect(0, 0, 8, 8))
+		for i := range img.Pix {
+			img.Pix[i] = uint8(n)
+		}
+		it.SetImage(img)
+		if err := emit(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A picture that a barrier sets when it has seen everything depends on
+// everything, and nothing that is made of it may be known by the item alone.
+func TestAPictureSetInFlushIsNotKnownByItsItem(t *testing.T) {
+	dir := t.TempDir()
+	var calls atomic.Int64
+	pure := func(name string, s pipeline.Stage) pipeline.Info {
+		return pipeline.Info{
+			Name: name, Short: "Tests.", Pure: true, Version: 1,
+			New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return s, nil },
+		}
+	}
+	run := func(n int) {
+		t.Helper()
+		put(t, filepath.Join(dir, "in", fmt.Sprintf("%d.png", n)), pngBytes(t, 64, 48, speckle(n)))
+		r := pictureStages(&calls).With(pure("paint", &painter{}))
+		p, err := pipeline.Load(t.Context(), "p.yaml", fmt.Appendf(nil, "source: {images: {path: %s/in}}\nstages:\n  - paint: {}\n  - shrink: {}\n  - write: {path: %s/out}\n", dir, dir), pipeline.Options{Registry: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustRun(t, p, pipeline.RunOptions{})
+		img, err := png.Decode(bytes.NewReader(outputs(t, filepath.Join(dir, "out"))["1.png"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := color.GrayModel.Convert(img.At(0, 0)).(color.Gray).Y; int(got) != n {
+			t.Errorf("with %d inputs, 1.png shows %d", n, got)
+		}
+	}
+	run(1)
+	run(2)
+}
+
+// A sidecar that came from another item is copied again when the other item is
+// another one, though size and time are the same.
+func TestATakenSidecarIsKnownByItsFile(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Unix(1_700_000_000, 0)
+	run := func(caption string, other string) {
+		t.Helper()
+		put(t, filepath.Join(dir, "in", "a.png"), gray(t, 16, 16, 1))
+		put(t, filepath.Join(dir, "in", other+".png"), gray(t, 16, 16, 1))
+		txt := put(t, filepath.Join(dir, "in", other+".txt"), []byte(caption))
+		if err := os.Chtimes(txt, at, at); err != nil {
+			t.Fatal(err)
+		}
+		mustRun(t, fromYAML(t, "source: {images: {path: %s/in}}\nstages:\n  - dedup: {by: sha256, sidecars: merge}\n  - write: {path: %s/out}\n", dir, dir), pipeline.RunOptions{})
+		holds(t, filepath.Join(dir, "out", "a.txt"), []byte(caption))
+	}
+	run("AAAA", "b")
+	for _, name := range []string{"b.png", "b.txt"} {
+		if err := os.Remove(filepath.Join(dir, "in", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("BBBB", "c")
 }
