@@ -97,6 +97,7 @@ func (it *Item) Source() SourceInfo {
 	return SourceInfo{
 		Name: f.name, Path: f.path, Size: f.size, Format: string(f.header.Format),
 		Width: f.header.Width, Height: f.header.Height,
+		Turned:   f.header.Orientation > 1,
 		Sidecars: it.sidecars(), KeepExtension: f.keepExt, SHA256: f.hash,
 	}
 }
@@ -430,6 +431,7 @@ type SourceInfo struct {
 	Size          int64  // bytes
 	Format        string // jpeg, png, ...
 	Width, Height int    // pixels, upright
+	Turned        bool   // the file stores it otherwise and says so (EXIF orientation)
 	Sidecars      []Sidecar
 	// KeepExtension says that another source has the same stem, so that both
 	// keep their extension in the names of what is made of them.

@@ -16,7 +16,7 @@ func (it *Item) PairSource() (src SourceInfo, unchanged bool) {
 	}
 	src = SourceInfo{
 		Name: f.name, Path: f.path, Size: f.size, Format: string(f.header.Format),
-		Width: f.header.Width, Height: f.header.Height, SHA256: f.hash,
+		Width: f.header.Width, Height: f.header.Height, Turned: f.header.Orientation > 1, SHA256: f.hash,
 	}
 	return src, it.next.lq == nil && it.pair.pic.buf == f.buf && it.Lineage() == ""
 }

@@ -428,6 +428,10 @@ func TestPairsAreCopiedOrEncoded(t *testing.T) {
 		}
 		in[name] = b.Bytes()
 	}
+	for _, name := range []string{"hq", "lq"} { // EXIF orientation 3: upside down
+		exif := "\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00"
+		in[name+"-turned.jpg"] = slices.Concat([]byte("\xff\xd8"+exif), in[name+".jpg"][2:])
+	}
 	dir := files(t, in)
 	pair := func(hq, lq string) pipeline.Input {
 		i := pipeline.Input{Name: "x/p" + filepath.Ext(hq), Path: filepath.Join(dir, hq)}
@@ -453,6 +457,9 @@ func TestPairsAreCopiedOrEncoded(t *testing.T) {
 		"keep, tiled":          {pair("hq.png", "lq.png"), with("keep"), []stagetest.Step{{Info: tile.Info(), Values: map[string]any{"size": 32}}}, map[string]string{"hq/x/p_x0_y0.png": encoded, "lq/x/p_x0_y0.png": encoded}},
 		"png":                  {pair("hq.jpg", "lq.png"), with("png"), nil, map[string]string{"hq/x/p.png": encoded, "lq/x/p.png": "lq.png"}},
 		"jpeg":                 {pair("hq.jpg", "lq.png"), with("jpeg", "subsampling", "4:2:0"), nil, map[string]string{"hq/x/p.jpg": "hq.jpg", "lq/x/p.jpg": encoded}},
+		"turned, companion":    {pair("hq-turned.jpg", ""), with("jpeg", "subsampling", "4:2:0"), []stagetest.Step{makePair}, map[string]string{"hq/x/p.jpg": encoded, "lq/x/p.jpg": encoded}},
+		"turned, jpeg":         {pair("hq-turned.jpg", "lq.jpg"), with("jpeg", "subsampling", "4:2:0"), nil, map[string]string{"hq/x/p.jpg": encoded, "lq/x/p.jpg": "lq.jpg"}},
+		"both turned, keep":    {pair("hq-turned.jpg", "lq-turned.jpg"), with("keep"), nil, map[string]string{"hq/x/p.png": encoded, "lq/x/p.png": encoded}},
 		"webp":                 {pair("hq.jpg", "lq.png"), with("webp"), nil, map[string]string{"hq/x/p.webp": encoded, "lq/x/p.webp": encoded}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,7 +41,7 @@ PNG loses nothing: 16 bits stay 16 bits, gray stays gray, alpha is kept. JPEG an
 
 What is encoded is upright and keeps its colour profile. Other metadata, such as EXIF, is not written, since it may tell where a photograph was taken; a copied file keeps all of it.
 
-The images of a pair are written into the folders hq and lq, under the same name and in the same format. With keep, both are copied when no stage has changed either, each under the extension it has; otherwise they become PNG. A file that has the format already is copied here too, if its own picture is unchanged.
+The images of a pair are written into the folders hq and lq, under the same name and in the same format. With keep, both are copied when no stage has changed either, each under the extension it has; otherwise they become PNG. A file that has the format already is copied here too, if its own picture is unchanged. A file of a pair that is stored turned (EXIF orientation) is never copied but encoded upright, so that the two match for whoever reads them.
 
 Name is a template: {dir} is the source's folder, {stem} its file name without the extension, {suffix} the place of a tile, {hash} 16 digits made from the whole ID, {ext} the extension. A template under which two images could get the same name is refused. A file that is there already and that no run of this pipeline wrote is left alone, and the image that should have its name fails, unless overwrite is set.`,
 		Fields: []pipeline.Field{
@@ -155,10 +155,11 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	}
 	for _, it := range batch {
 		kept := s.keeps(it)
-		cost(it.Size(), it.Source(), kept || s.fits(it.Source(), it.Unchanged()))
+		hq, lq := copyable(it)
+		cost(it.Size(), it.Source(), kept || s.fits(it.Source(), hq))
 		if scale, paired := it.Pair(); paired {
-			src, unchanged := it.PairSource()
-			cost(it.Size().Div(scale), src, kept || s.fits(src, unchanged))
+			src, _ := it.PairSource()
+			cost(it.Size().Div(scale), src, kept || s.fits(src, lq))
 		}
 	}
 	return pipeline.Cost{Work: work}
@@ -177,21 +178,28 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 	return batch, nil
 }
 
+// copyable reports of the item's picture and of its companion whether their
+// files are what is to be seen. In a pair a file that is turned only when it is
+// shown does not count: who reads both and passes over EXIF would get two
+// pictures that do not match.
+func copyable(it *pipeline.Item) (hq, lq bool) {
+	_, paired := it.Pair()
+	src, unchanged := it.PairSource()
+	return it.Unchanged() && !(paired && it.Source().Turned), unchanged && !src.Turned
+}
+
 // keeps reports whether the item's files are copied in whatever format they
 // have. Of a pair both are, or neither is.
 func (s *Stage) keeps(it *pipeline.Item) bool {
-	if _, paired := it.Pair(); paired {
-		if _, unchanged := it.PairSource(); !unchanged {
-			return false
-		}
-	}
-	return s.keep && it.Unchanged()
+	hq, lq := copyable(it)
+	_, paired := it.Pair()
+	return s.keep && hq && (lq || !paired)
 }
 
 // fits reports whether a file can be copied because it has the format that is
 // written.
-func (s *Stage) fits(src pipeline.SourceInfo, unchanged bool) bool {
-	return unchanged && src.Format == string(s.enc.format)
+func (s *Stage) fits(src pipeline.SourceInfo, copyable bool) bool {
+	return copyable && src.Format == string(s.enc.format)
 }
 
 // outputs appends the files that belong to one item.
@@ -202,12 +210,13 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 		o.Root = filepath.Join(s.root, "hq")
 	}
 	kept := s.keeps(it)
-	to = append(to, s.picture(o, it.Source(), kept, it.Unchanged(), it.CopySource, it.Frame))
+	hqCopy, lqCopy := copyable(it)
+	to = append(to, s.picture(o, it.Source(), kept, hqCopy, it.CopySource, it.Frame))
 	if paired {
 		lq := o
 		lq.Root, lq.Part = filepath.Join(s.root, "lq"), "lq"
-		src, unchanged := it.PairSource()
-		to = append(to, s.picture(lq, src, kept, unchanged, it.CopyPairSource, it.PairFrame))
+		src, _ := it.PairSource()
+		to = append(to, s.picture(lq, src, kept, lqCopy, it.CopyPairSource, it.PairFrame))
 	}
 	if !s.sidecars {
 		return to
@@ -223,12 +232,12 @@ func (s *Stage) outputs(to []pipeline.Output, it *pipeline.Item) []pipeline.Outp
 }
 
 // picture completes the output of a picture, which is copied or encoded.
-func (s *Stage) picture(o pipeline.Output, src pipeline.SourceInfo, kept, unchanged bool, copyFile encode, frame frame) pipeline.Output {
+func (s *Stage) picture(o pipeline.Output, src pipeline.SourceInfo, kept, copyable bool, copyFile encode, frame frame) pipeline.Output {
 	o.Ext = s.enc.ext
 	if kept {
 		o.Ext = ext(src)
 	}
-	if kept || s.fits(src, unchanged) {
+	if kept || s.fits(src, copyable) {
 		o.Ident = "copy"
 		o.Encode = reading(copyDecodable(copyFile, frame))
 		return o
