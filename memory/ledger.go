@@ -291,6 +291,26 @@ func (x *Lease) Resize(bytes int64) {
 	l.adjust(x, max(bytes, 0))
 }
 
+// Split makes a lease of its own of up to bytes of this one, for what was made
+// within it and goes elsewhere. Nobody can get the bytes in between.
+func (x *Lease) Split(bytes int64) *Lease {
+	l := x.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	part := l.empty(Request{Kind: x.kind, Holder: x.holder})
+	bytes = min(max(bytes, 0), x.bytes)
+	if bytes == 0 {
+		return part
+	}
+	x.bytes -= bytes
+	part.bytes, part.since = bytes, x.since
+	l.link(part)
+	if x.bytes == 0 {
+		l.unlink(x)
+	}
+	return part
+}
+
 // Release gives the bytes back. It may be called more than once, and on nil, so
 // that it can be deferred.
 func (x *Lease) Release() {

@@ -443,3 +443,42 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		x.Release()
 	}
 }
+
+// What is split off stays leased all the while, and a waiter gets nothing of it.
+func TestSplit(t *testing.T) {
+	for name, tt := range map[string]struct{ take, part, rest int64 }{
+		"some":      {30, 30, 70},
+		"all":       {100, 100, 0},
+		"more":      {130, 100, 0},
+		"nothing":   {0, 0, 100},
+		"less even": {-5, 0, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := memory.NewLedger("host", 100)
+			x, _ := l.TryAcquire(memory.Request{Kind: memory.Residency, Bytes: 100, Holder: "a"})
+			part := x.Split(tt.take)
+			if part.Bytes() != tt.part || x.Bytes() != tt.rest {
+				t.Errorf("%d and %d, want %d and %d", part.Bytes(), x.Bytes(), tt.part, tt.rest)
+			}
+			if u := l.Usage(); u.Residency != 100 || u.Peak != 100 {
+				t.Errorf("%+v", u)
+			}
+			sum := int64(0)
+			for _, h := range l.Holders() {
+				if h.Holder != "a" || h.Kind != memory.Residency || h.Since.IsZero() {
+					t.Errorf("%+v", h)
+				}
+				sum += h.Bytes
+			}
+			if sum != 100 {
+				t.Errorf("the holders have %d", sum)
+			}
+			x.Release()
+			part.Resize(tt.part + 1)
+			part.Release()
+			if u := l.Usage(); u.Residency != 0 || len(l.Holders()) != 0 {
+				t.Errorf("afterwards %+v, %v", u, l.Holders())
+			}
+		})
+	}
+}

@@ -260,8 +260,12 @@ func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) pictu
 		w.run.reserve(b, w.ID)
 		redo.promise(b, what, m)
 	} else {
+		if w.made != nil {
+			b.lease = w.made.Split(m.bytes)
+		} else {
+			b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
+		}
 		// The bytes are there already: say so, also where that passes the limit.
-		b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
 		b.lease.Resize(m.bytes)
 		if w.run.opts.Check {
 			b.sum = pixelSum(m.img)

@@ -145,10 +145,11 @@ func (n *node) work(ctx context.Context) error {
 // worker is one goroutine of a node; it owns the buffers that its calls reuse.
 type worker struct {
 	*node
-	batch []*Item // taken from the queue
-	todo  []*Item // of it, those that the stage has to see
-	in    []*Item // the copy of todo that the stage gets
-	out   []*Item // passed on
+	batch []*Item       // taken from the queue
+	todo  []*Item       // of it, those that the stage has to see
+	in    []*Item       // the copy of todo that the stage gets
+	out   []*Item       // passed on
+	made  *memory.Lease // for the pictures that the call made
 
 	flushing bool // of a barrier, whose decisions depend on all items
 }
@@ -234,11 +235,19 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 	result := w.attempt(ctx, batch)
 	w.busy.Add(int64(time.Since(began)))
 	w.calls.Add(1)
-	leases.release()
+	leases.work.Release()
+	if result.err == nil && result.panicked == nil {
+		// New pictures go on with the room that was waited for.
+		w.made = leases.output
+		defer func() {
+			w.made = nil
+			leases.output.Release()
+		}()
+		return w.settle(ctx, batch, result.out)
+	}
+	leases.output.Release()
 
 	switch {
-	case result.err == nil && result.panicked == nil:
-		return w.settle(ctx, batch, result.out)
 	case ctx.Err() != nil:
 		w.abandon(batch)
 		return ctx.Err()
@@ -319,11 +328,6 @@ func (w *worker) smaller(ctx context.Context, batch []*Item, cause error) error 
 
 // callLeases is what one call holds.
 type callLeases struct{ work, output *memory.Lease }
-
-func (l callLeases) release() {
-	l.work.Release()
-	l.output.Release()
-}
 
 // lease takes what the call needs beside its items' pixels.
 func (w *worker) lease(ctx context.Context, batch []*Item) (l callLeases, err error) {
