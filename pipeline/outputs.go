@@ -157,8 +157,8 @@ func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing)
 	p.row = runstore.Decision{Source: p.fam.row, Lineage: p.lineage, Stage: p.stage, Kind: runstore.Written, Ident: ident}
 	if r.dry != nil {
 		if _, err := os.Stat(p.Root); err != nil { // opening would make it
-			r.dry.file(p)
-			p.done = true
+			p.old = p.fam.earlierRow(p.lineage, p.stage)
+			r.foresee(p)
 			return nil
 		}
 	}
@@ -190,11 +190,20 @@ func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing)
 		p.replace = true
 	}
 	if r.dry != nil {
-		r.dry.file(p)
-		p.done = true
+		r.foresee(p)
 		return nil
 	}
 	return r.writeTemp(ctx, p)
+}
+
+// foresee counts a file that a run would write. One that it would replace is not
+// unwanted.
+func (r *run) foresee(p *publishing) {
+	r.dry.file(p)
+	if p.old != nil {
+		r.store.See(*p.old)
+	}
+	p.done = true
 }
 
 func (p *publishing) id() string {

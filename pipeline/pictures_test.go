@@ -185,6 +185,9 @@ func TestPicturesAreMadeAgainOnlyWhenSomebodyLooks(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if f := forecast(t, yaml.String(), pictureStages(&calls)); f.Retract != 0 || f.Write == 0 || f.Maybe != 0 {
+				t.Errorf("with %d files gone, a dry run says %+v", len(before), f)
+			}
 			if s, dry := run(pipeline.RunOptions{DryRun: true}); dry != 0 || s.In != 4 {
 				t.Errorf("a dry run made %d calls", dry)
 			}
