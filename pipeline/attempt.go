@@ -317,9 +317,15 @@ func (n *node) flush(ctx context.Context) error {
 	var c, emitting *call // the pass that is going on, and the one that emits
 	var last *Item        // emitted
 	var emitted int64
+	drained := false // what is left stays for the next run
 	items := func(yield func(*Item, error) bool) {
 		pass := &call{stage: n.ID}
 		for it, err := range n.held.items(ctx) {
+			if err == nil && n.run.draining() {
+				it.release()
+				drained = true
+				err = errDraining
+			}
 			if err != nil {
 				yield(nil, err)
 				return
@@ -356,8 +362,11 @@ func (n *node) flush(ctx context.Context) error {
 		}
 		return w.deliver(ctx)
 	}
-	if err := n.callFlush(ctx, items, emit); err != nil {
+	if err := n.callFlush(ctx, items, emit); err != nil && !drained {
 		return err
+	}
+	if drained {
+		return nil
 	}
 	if want := n.held.len(); emitted != want {
 		return n.bug("held %d items and emitted %d", want, emitted)

@@ -78,7 +78,7 @@ func pictureStages(calls *atomic.Int64) pipeline.Registry {
 				}
 				first := it.Derive("a", pipeline.FromImage(half(f.Image)))
 				if own, err := first.Frame(ctx); err != nil || own.Image.Bounds().Dx() != f.Image.Bounds().Dx()/2 {
-					return nil, fmt.Errorf("the derived item's own frame: %v", err)
+					return nil, fmt.Errorf("the derived item's own frame: %w", err)
 				}
 				first.Reject("the first")
 				out = append(out, it.Derive("b", pipeline.FromImage(half(f.Image))))

@@ -853,3 +853,53 @@ func TestAFolderThatCannotBeListedTakesNothingBack(t *testing.T) {
 	}
 	sameTree(t, "listed again", tree(t, out), want)
 }
+
+// A run that was asked to stop went on until everything that a barrier had held
+// was through: minutes, or hours.
+func TestDrainingStopsABarriersItems(t *testing.T) {
+	state := t.TempDir()
+	run := func(seen func(*pipeline.Run)) *pipeline.Summary {
+		t.Helper()
+		var r *pipeline.Run
+		began, drained := make(chan struct{}), make(chan struct{})
+		if seen == nil {
+			close(began)
+			close(drained)
+		}
+		var first sync.Once
+		p := pipeline.New("", pipeline.Options{})
+		p.SetSource(inputs(1000))
+		add(t, p, pipeline.Step{ID: "gather", Stage: &all{}})
+		add(t, p, pipeline.Step{ID: "slow", Workers: 1, Stage: pipeline.Func(func(context.Context, *pipeline.Item) error {
+			if seen != nil {
+				first.Do(func() { close(began) })
+				<-drained
+			}
+			return nil
+		})})
+		r, err := p.Start(t.Context(), pipeline.RunOptions{StateDir: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-began
+		if seen != nil {
+			seen(r)
+			close(drained)
+		}
+		s, err := r.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Check(); err != nil {
+			t.Error(err)
+		}
+		return s
+	}
+	// The queue behind the barrier holds some hundreds.
+	if s := run((*pipeline.Run).Drain); s.State != "interrupted" || s.Out == 0 || s.Out > 800 || s.Unfinished != 1000-s.Out {
+		t.Errorf("state %s: %d came out, %d are unfinished", s.State, s.Out, s.Unfinished)
+	}
+	if s := run(nil); s.State != "done" || s.Out != 1000 {
+		t.Errorf("afterwards: state %s, %d came out", s.State, s.Out)
+	}
+}

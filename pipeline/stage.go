@@ -68,7 +68,7 @@ type Closer interface {
 // go through them several times before, to look; what is not emitted in the end
 // is a bug in the stage. A barrier keeps at most 64 bytes per held item in
 // memory without asking (see Env.Lease). When a run is interrupted, Flush is not
-// called.
+// called, or its items end with an error that it returns.
 type Barrier interface {
 	Stage
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
