@@ -107,16 +107,17 @@ func (e Env) Publish(ctx context.Context, outputs []Output) error {
 		o.Root = r.redirect(absolute(o.Root)) // Outputs promises absolute paths
 		p := &publishing{Output: o}
 		all = append(all, p)
-		if err := r.preparePublish(ctx, e.StageID, p); err != nil {
+		if err := r.preparePublish(e.StageID, p); err != nil {
 			if err := p.fail(fmt.Errorf("writing %s: %w", p.shown(), err)); err != nil {
 				return err
 			}
 		}
 	}
+	if err := r.writeTemps(ctx, all); err != nil {
+		return err
+	}
 	for _, p := range all {
-		// Half of an item's files is none: with one that cannot be made, the
-		// others are not placed.
-		if !p.done && (p.Item == nil || p.Item.next.err == nil) {
+		if p.wanted() {
 			writing = append(writing, p)
 			rows = append(rows, p.row)
 		}
@@ -147,9 +148,48 @@ func (p *publishing) shown() string {
 	return filepath.Join(p.Root, filepath.FromSlash(p.path))
 }
 
-// preparePublish decides whether the file has to be written, and if so writes
-// it under its temporary name.
-func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing) error {
+// writeTemps writes what has to be written under temporary names.
+func (r *run) writeTemps(ctx context.Context, all []*publishing) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var ahead sync.WaitGroup
+	defer ahead.Wait()
+	defer cancel()
+	ahead.Go(func() { lookAhead(ctx, all) })
+	for _, p := range all {
+		if !p.wanted() {
+			continue
+		}
+		if err := r.writeTemp(ctx, p); err != nil {
+			if err := p.fail(fmt.Errorf("writing %s: %w", p.shown(), err)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wanted reports whether the file is to be written. Half of an item's files is
+// none: with one that cannot be made, the others are not.
+func (p *publishing) wanted() bool { return !p.done && (p.Item == nil || p.Item.next.err == nil) }
+
+// lookAhead decodes the sources that are needed after the first one. Otherwise
+// all workers would stand still at every new picture, while one of them decodes
+// it.
+func lookAhead(ctx context.Context, all []*publishing) {
+	var last *buffer
+	for _, p := range all {
+		if p.done || p.Item == nil || p.Item.pic.buf != p.fam.buf || p.fam.buf == last {
+			continue
+		}
+		if last != nil {
+			_, _ = p.fam.buf.frame(ctx, p.fam.check()) // who needs it gets the error
+		}
+		last = p.fam.buf
+	}
+}
+
+// preparePublish decides whether the file has to be written.
+func (r *run) preparePublish(stageID string, p *publishing) error {
 	if err := p.name(r, stageID); err != nil {
 		return err
 	}
@@ -191,9 +231,8 @@ func (r *run) preparePublish(ctx context.Context, stageID string, p *publishing)
 	}
 	if r.dry != nil {
 		r.foresee(p)
-		return nil
 	}
-	return r.writeTemp(ctx, p)
+	return nil
 }
 
 // foresee counts a file that a run would write. One that it would replace is not
