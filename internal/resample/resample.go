@@ -55,16 +55,6 @@ func Bytes(from, to image.Point, f imaging.ResampleFilter, pixel int64) (result,
 	return result, work
 }
 
-// PixelBytes is how many bytes a pixel of Resize's result has at most, for a
-// picture from a file of that format, as imageio names it.
-func PixelBytes(format string) int64 {
-	switch format {
-	case "jpeg", "webp", "gif", "bmp": // which have 8 bits
-		return 4
-	}
-	return 8
-}
-
 // nearest takes the pixel at each new pixel's centre.
 func nearest(pix []uint8, size image.Point, src source) {
 	n := src.form.bytes()

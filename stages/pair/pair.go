@@ -122,7 +122,7 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Output, c.Work = resample.Bytes(size, size.Div(s.scale), s.filter, 4)
 	}
 	for _, it := range batch {
-		pixel := resample.PixelBytes(it.Source().Format)
+		pixel := it.PixelBytes()
 		size, small := it.Size(), it.Size().Div(s.scale)
 		cut := small.Mul(s.scale)
 		_, paired := it.Pair()

@@ -219,10 +219,10 @@ func TestCost(t *testing.T) {
 	tests := map[string]struct {
 		w, h int
 		crop bool
-		want int64 // bytes, 8 for a pixel of whatever type
+		want int64 // bytes
 	}{
-		"multiples":   {64, 32, true, 8 * 16 * 8},
-		"cropped":     {65, 32, true, 8 * (16*8 + 64*32)},
+		"multiples":   {64, 32, true, 16 * 8},
+		"cropped":     {65, 32, true, 16*8 + 64*32},
 		"too small":   {64, 3, true, 0},
 		"no multiple": {65, 32, false, 0},
 	}

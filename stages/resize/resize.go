@@ -265,7 +265,7 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Output, c.Work = s.bytes(s.wanted, size, 1, 4)
 	}
 	for _, it := range batch {
-		pixel := resample.PixelBytes(it.Source().Format)
+		pixel := it.PixelBytes()
 		scale, paired := it.Pair()
 		if !paired {
 			output, work := s.bytes(s.wanted, it.Size(), 1, pixel)
