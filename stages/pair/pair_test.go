@@ -215,6 +215,26 @@ func TestResultsAreCached(t *testing.T) {
 	}
 }
 
+// The message names this stage, which is not one that people suspect.
+func TestBlockinessFailsAfterACrop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		width int
+		want  string
+	}{
+		"cropped": {65, "before pair with crop: true"}, "multiple": {64, ""},
+	} {
+		s, _ := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(tt.width, 64))}, step(values{"scale": 4, "crop": true}),
+			stagetest.Step{Info: score.Info(), Values: values{"metrics": []string{"blockiness"}}}).Run(t, pipeline.RunOptions{})
+		cause := ""
+		if len(s.Failed) == 1 {
+			cause = s.Failed[0].Cause
+		}
+		if !strings.Contains(cause, tt.want) || (cause == "") != (tt.want == "") {
+			t.Errorf("%s: cause %q, want %q", name, cause, tt.want)
+		}
+	}
+}
+
 func TestCost(t *testing.T) {
 	tests := map[string]struct {
 		w, h int
