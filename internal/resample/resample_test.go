@@ -494,7 +494,7 @@ func TestBoxesKeepThePlace(t *testing.T) {
 				for x := range size.X {
 					px := box.X + (float64(x)+0.5)*box.W/12 - 0.5
 					py := box.Y + (float64(y)+0.5)*box.H/12 - 0.5
-					near := 30.0 // a twentieth of a pixel: the filters are sampled
+					near := 30.0                            // a twentieth of a pixel: the filters are sampled
 					if name == "nearest" || name == "box" { // by less than a pixel
 						near = 301 + 300
 					}
