@@ -161,16 +161,30 @@ func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 // an unchanged JPEG is decoded at the smallest of the scales n/8 at which both
 // sides are still at least those of least, which takes a fraction of the time
 // and gives other samples than decoding and filtering. For others it is what
-// Frame gives.
-func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, error) {
-	if !it.Unchanged() {
-		return it.Frame(ctx)
+// Frame gives. The place says where the item's pixels are in it.
+func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, Place, error) {
+	if it.Unchanged() {
+		f, err := it.fam.scaled(ctx, least)
+		if err != nil {
+			return nil, Place{}, err
+		}
+		if f != nil {
+			return f, placeOf(it.fam.header, it.fam.eighths(least)), nil
+		}
 	}
-	f, err := it.fam.scaled(ctx, least)
-	if f != nil || err != nil {
-		return f, err
+	f, err := it.Frame(ctx)
+	return f, Place{Scale: 1}, err
+}
+
+// ScaledSize is the size of what ScaledFrame decodes for one caller, for
+// estimates: see Coster. It is zero when that shares Frame's picture.
+func (it *Item) ScaledSize(least image.Point) image.Point {
+	if it.Unchanged() {
+		if n := it.fam.eighths(least); n < 8 {
+			return it.fam.header.Scaled(n)
+		}
 	}
-	return it.Frame(ctx)
+	return image.Point{}
 }
 
 // Pair reports the integer scale of the item's low-quality companion, and

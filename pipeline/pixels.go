@@ -66,6 +66,27 @@ func gridOf(h imageio.Header) Grid {
 	return g
 }
 
+// Place says where an item lies in a scaled frame: what is at (x, y) of the item
+// is at (X + x*Scale, Y + y*Scale) of the frame, counted from its upper left
+// corner. The frame's sides are rounded up, so that up to a pixel at its borders
+// lies outside of the item.
+type Place struct{ X, Y, Scale float64 }
+
+// placeOf is that at n/8. The decoder rounds up at the file's right and lower
+// border, which are others in a picture that EXIF turned.
+func placeOf(h imageio.Header, n int) Place {
+	p := Place{Scale: float64(n) / 8}
+	size := h.Scaled(n)
+	flipX, flipY := h.Flipped()
+	if flipX {
+		p.X = float64(size.X) - float64(h.Width)*p.Scale
+	}
+	if flipY {
+		p.Y = float64(size.Y) - float64(h.Height)*p.Scale
+	}
+	return p
+}
+
 // Pixels says where a derived item's picture comes from: Crop or FromImage.
 type Pixels struct {
 	rect image.Rectangle

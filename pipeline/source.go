@@ -494,14 +494,22 @@ func (f *family) data(raw []byte) ([]byte, error) {
 	return f.readFile(false)
 }
 
+// eighths is at which n/8 scaled decodes; 8 is the frame that all share.
+func (f *family) eighths(least image.Point) int {
+	if f.run.dry != nil {
+		return 8
+	}
+	return f.header.Eighths(least)
+}
+
 // scaled decodes the source's picture at a smaller scale, for one caller; nil
-// when the format has none. It does so also when the whole picture is there
+// when there is none that serves. It does so also when the whole picture is there
 // already: the result must not depend on who looked before.
 func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) {
 	b := f.buf
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.fault != nil || f.header.Format != imageio.JPEG || f.run.dry != nil {
+	if b.fault != nil || f.eighths(least) == 8 {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {

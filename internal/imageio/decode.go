@@ -27,11 +27,39 @@ func Decode(data []byte, h Header, lim Limits) (image.Image, error) {
 // filter. Where even the full size is smaller, for other formats, and without
 // libturbojpeg, it decodes at full size.
 func DecodeScaled(data []byte, h Header, lim Limits, least image.Point) (image.Image, error) {
+	return decodeAt(data, h, lim, h.Eighths(least))
+}
+
+// Eighths is the n of the scale n/8 at which DecodeScaled decodes; 8 is the full
+// size.
+func (h Header) Eighths(least image.Point) int {
+	if h.Format != JPEG || max(h.Width, h.Height) > turboMaxSide {
+		return turboEighths
+	}
+	if _, err := turboLibrary(); err != nil {
+		return turboEighths
+	}
 	n := 1
-	for n < turboEighths && (eighths(h.Width, n) < least.X || eighths(h.Height, n) < least.Y) {
+	for n < turboEighths {
+		if s := h.Scaled(n); s.X >= least.X && s.Y >= least.Y {
+			break
+		}
 		n++
 	}
-	return decodeAt(data, h, lim, n)
+	return n
+}
+
+// Scaled is the size of the upright image at the scale n/8, rounded up.
+func (h Header) Scaled(n int) image.Point { return image.Pt(eighths(h.Width, n), eighths(h.Height, n)) }
+
+// Flipped tells whether the columns and the rows of the upright image run
+// backwards in the file: what a scale rounds up then is its first, not its last.
+func (h Header) Flipped() (x, y bool) {
+	x, y, swap := flips(h.Orientation)
+	if swap {
+		return y, x
+	}
+	return x, y
 }
 
 // eighths is what is left of a side at n/8, as libjpeg rounds it.

@@ -13,7 +13,7 @@ func Encoder() string {
 	if err != nil {
 		webp = "no libwebp"
 	}
-	return PNGEncoder(PNGOptions{}) + "; " + JPEGEncoder() + "; " + webp
+	return PNGEncoder(PNGOptions{}) + "; " + JPEGEncoder(JPEGOptions{}) + "; " + webp
 }
 
 // checkEncodable refuses what no file can hold.

@@ -55,11 +55,12 @@ func (o JPEGOptions) Check() error {
 	return nil
 }
 
-// JPEGEncoder names the JPEG encoder with its version, for fingerprints: another
-// version may give other bytes for the same pixels.
-func JPEGEncoder() string {
+// JPEGEncoder names the JPEG encoder with its version and options, for
+// fingerprints: another version may give other bytes for the same pixels.
+func JPEGEncoder(o JPEGOptions) string {
+	o = o.applyDefaults()
 	name, _, _ := JPEGLibrary()
-	return name
+	return fmt.Sprintf("%s quality %d subsampling %d", name, o.Quality, o.Subsampling)
 }
 
 // EncodeJPEG writes img as a baseline JPEG. Gray stays gray, 16 bits are rounded

@@ -20,15 +20,15 @@ func TestJPEGLibraryIsNamed(t *testing.T) {
 		t.Errorf("path %q: %v", path, err)
 	}
 	// A run that used the library is told from one that did not.
-	with, encoder := imageio.Decoder(), imageio.JPEGEncoder()
+	with, encoder := imageio.Decoder(), imageio.JPEGEncoder(imageio.JPEGOptions{})
 	back := imageio.WithoutLibrary()
 	defer back()
 	name, path, err = imageio.JPEGLibrary()
 	if err == nil || path != "" || !strings.HasPrefix(name, "image/jpeg go1.") {
 		t.Errorf("without: %q, %q, %v", name, path, err)
 	}
-	if imageio.Decoder() == with || imageio.JPEGEncoder() == encoder || !strings.HasPrefix(with, "libturbojpeg ") {
-		t.Errorf("Decoder() = %q and %q without, JPEGEncoder() = %q and %q", with, imageio.Decoder(), encoder, imageio.JPEGEncoder())
+	if imageio.Decoder() == with || imageio.JPEGEncoder(imageio.JPEGOptions{}) == encoder || !strings.HasPrefix(with, "libturbojpeg ") {
+		t.Errorf("Decoder() = %q and %q without, JPEGEncoder = %q and %q", with, imageio.Decoder(), encoder, imageio.JPEGEncoder(imageio.JPEGOptions{}))
 	}
 }
 

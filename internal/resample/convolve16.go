@@ -16,8 +16,8 @@ func unfix(sum int64) uint16 {
 	return uint16(min(max((sum+1<<(bits16-1))>>bits16, 0), 65535))
 }
 
-func convolve16(pix []uint8, size image.Point, src source, f imaging.ResampleFilter) {
-	across := taps(src.size.X, size.X, f, bits16)
+func convolve16(pix []uint8, x, y axis, src source, f imaging.ResampleFilter) {
+	across := x.taps(f, bits16)
 	p := passes[uint16]{vertical: vertical16}
 	if src.form.channels == 1 {
 		line := make([]uint16, src.size.X)
@@ -37,7 +37,7 @@ func convolve16(pix []uint8, size image.Point, src source, f imaging.ResampleFil
 		}
 		p.finish = func(dst []uint8, row []uint16) { finish16(dst, row, straight) }
 	}
-	p.run(pix, size, src, taps(src.size.Y, size.Y, f, bits16))
+	p.run(pix, image.Pt(x.dst, y.dst), src, y.taps(f, bits16))
 }
 
 // load16 reads a row, and multiplies straight colours with alpha.

@@ -31,8 +31,8 @@ func unlane(sums uint64) (lower, upper uint8) {
 	return uint8(min(max(lo>>bits8, 0), 255)), uint8(min(max(hi>>bits8, 0), 255))
 }
 
-func convolve8(pix []uint8, size image.Point, src source, f imaging.ResampleFilter) {
-	across := taps(src.size.X, size.X, f, bits8)
+func convolve8(pix []uint8, x, y axis, src source, f imaging.ResampleFilter) {
+	across := x.taps(f, bits8)
 	p := passes[uint8]{vertical: vertical8}
 	if src.form.channels == 1 {
 		p.horizontal = func(dst, row []uint8) { horizontalGray8(dst, row, across) }
@@ -49,7 +49,7 @@ func convolve8(pix []uint8, size image.Point, src source, f imaging.ResampleFilt
 		}
 		p.finish = finish
 	}
-	p.run(pix, size, src, taps(src.size.Y, size.Y, f, bits8))
+	p.run(pix, image.Pt(x.dst, y.dst), src, y.taps(f, bits8))
 }
 
 func loadPremultiplied8(line []lanes, row []uint8) {

@@ -24,19 +24,36 @@ import (
 //
 // The picture and the size must not be empty.
 func Resize(img image.Image, size image.Point, f imaging.ResampleFilter) image.Image {
+	s := img.Bounds().Size()
+	return ResizeBox(img, Box{W: float64(s.X), H: float64(s.Y)}, size, f)
+}
+
+// Box is a part of a picture: its upper left corner, counted from that of the
+// picture, and its size, in pixels and fractions of them.
+type Box struct{ X, Y, W, H float64 }
+
+// ResizeBox is Resize for a part of img, which lies inside of it. As in Pillow,
+// the filter reaches for pixels beyond the box, as far as img has some.
+func ResizeBox(img image.Image, box Box, size image.Point, f imaging.ResampleFilter) image.Image {
 	b := img.Bounds()
-	if b.Empty() || size.X < 1 || size.Y < 1 {
-		panic(fmt.Sprintf("BUG: a picture of %v is resized to %v", b.Size(), size))
+	if size.X < 1 || size.Y < 1 || box.X < 0 || box.Y < 0 || box.W <= 0 || box.H <= 0 || box.X+box.W > float64(b.Dx()) || box.Y+box.H > float64(b.Dy()) {
+		panic(fmt.Sprintf("BUG: %v of a picture of %v is resized to %v", box, b.Size(), size))
 	}
 	src := open(img)
 	out, pix := src.form.canvas(size)
+	x := axis{src: b.Dx(), dst: size.X, from: box.X, length: box.W}
+	y := axis{src: b.Dy(), dst: size.Y, from: box.Y, length: box.H}
+	_, same := x.kept()
+	if same {
+		_, same = y.kept()
+	}
 	switch {
-	case f.Support <= 0 || size == src.size:
-		nearest(pix, size, src)
+	case f.Support <= 0 || same:
+		nearest(pix, x, y, src)
 	case src.form.depth == 8:
-		convolve8(pix, size, src, f)
+		convolve8(pix, x, y, src, f)
 	default:
-		convolve16(pix, size, src, f)
+		convolve16(pix, x, y, src, f)
 	}
 	return out
 }
@@ -49,41 +66,30 @@ func Bytes(from, to image.Point, f imaging.ResampleFilter, pixel int64) (result,
 	if f.Support <= 0 || from == to {
 		return result, work
 	}
-	x, y := int64(span(from.X, to.X, f)), int64(span(from.Y, to.Y, f))
+	across := axis{src: from.X, dst: to.X, length: float64(from.X)}
+	down := axis{src: from.Y, dst: to.Y, length: float64(from.Y)}
+	x, y := int64(across.span(f)), int64(down.span(f))
 	work += int64(to.X)*(8*x+tapBytes) + int64(to.Y)*(8*y+tapBytes)
 	work += (y + 1) * (int64(to.X)*pixel + 4*cacheLine)
 	return result, work
 }
 
-// PixelBytes is how many bytes a pixel of Resize's result has at most, for a
-// picture from a file of that format, as imageio names it.
-func PixelBytes(format string) int64 {
-	switch format {
-	case "jpeg", "webp", "gif", "bmp": // which have 8 bits
-		return 4
-	}
-	return 8
-}
-
 // nearest takes the pixel at each new pixel's centre.
-func nearest(pix []uint8, size image.Point, src source) {
+func nearest(pix []uint8, across, down axis, src source) {
 	n := src.form.bytes()
-	at := make([]int, size.X) // where in the row each pixel comes from
+	at := make([]int, across.dst) // where in the row each pixel comes from
 	for x := range at {
-		at[x] = middle(x, src.size.X, size.X) * n
+		at[x] = across.middle(x) * n
 	}
 	var row []uint8
 	last := -1
-	for y := range size.Y {
-		if sy := middle(y, src.size.Y, size.Y); sy != last {
+	for y := range down.dst {
+		if sy := down.middle(y); sy != last {
 			row, last = src.row(sy), sy
 		}
-		dst := pix[y*size.X*n:][:size.X*n]
+		dst := pix[y*across.dst*n:][:across.dst*n]
 		for x, from := range at {
 			copy(dst[x*n:x*n+n], row[from:from+n])
 		}
 	}
 }
-
-// middle is the old sample at the centre of the new sample i.
-func middle(i, src, dst int) int { return (2*i + 1) * src / (2 * dst) }

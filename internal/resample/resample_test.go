@@ -475,3 +475,40 @@ func BenchmarkResize(b *testing.B) {
 		})
 	}
 }
+
+// TestBoxesKeepThePlace reads parts of a ramp, whose value says where it is.
+func TestBoxesKeepThePlace(t *testing.T) {
+	img := image.NewGray16(image.Rect(3, 4, 103, 104))
+	for y := range 100 {
+		for x := range 100 {
+			img.SetGray16(3+x, 4+y, color.Gray16{Y: uint16(400*x + 200*y)})
+		}
+	}
+	for _, box := range []resample.Box{
+		{X: 20.375, Y: 30.625, W: 40.25, H: 30.125}, {X: 20, Y: 30, W: 12, H: 12}, {X: 20.5, Y: 30, W: 12, H: 6}, {X: 30, Y: 30, W: 9, H: 10.5},
+	} {
+		for name, f := range filters {
+			size := image.Pt(12, 12)
+			got := resample.ResizeBox(img, box, size, f).(*image.Gray16)
+			for y := range size.Y {
+				for x := range size.X {
+					px := box.X + (float64(x)+0.5)*box.W/12 - 0.5
+					py := box.Y + (float64(y)+0.5)*box.H/12 - 0.5
+					near := 30.0                            // a twentieth of a pixel: the filters are sampled
+					if name == "nearest" || name == "box" { // by less than a pixel
+						near = 301 + 300
+					}
+					if d := float64(got.Gray16At(x, y).Y) - 400*px - 200*py; d > near || d < -near {
+						t.Fatalf("%s of %v at %d, %d: off by %.1f", name, box, x, y, d)
+					}
+				}
+			}
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a box that reaches beyond the picture is taken")
+		}
+	}()
+	resample.ResizeBox(img, resample.Box{X: 90, Y: 0, W: 10.125, H: 10}, image.Pt(5, 5), filters["box"])
+}

@@ -16,29 +16,46 @@ type tap struct {
 // tapBytes is the size of a tap without its weights.
 const tapBytes = 32
 
-// taps returns those of all new samples along a side that goes from src to dst
-// samples, with weights of that many bits after the point. Where the side keeps
-// its length, each new sample is the old one.
-func taps(src, dst int, f imaging.ResampleFilter, bits int) []tap {
-	out := make([]tap, dst)
+// An axis is one side of a picture of src samples, of which the part from from
+// on, length long, becomes dst samples.
+type axis struct {
+	src, dst     int
+	from, length float64
+}
+
+// kept reports whether each new sample is an old one, and which is the first.
+func (a axis) kept() (first int, ok bool) {
+	first = int(a.from)
+	return first, a.length == float64(a.dst) && a.from == float64(first)
+}
+
+// middle is the old sample at the centre of the new sample i.
+func (a axis) middle(i int) int {
+	return min(int(a.from+float64(2*i+1)*a.length/float64(2*a.dst)), a.src-1)
+}
+
+// taps returns those of all new samples, with weights of that many bits after
+// the point. Where the side keeps its length, each new sample is the old one.
+func (a axis) taps(f imaging.ResampleFilter, bits int) []tap {
+	out := make([]tap, a.dst)
 	one := float64(int64(1) << bits)
-	if src == dst {
+	if first, ok := a.kept(); ok {
 		same := []int64{int64(one)}
 		for i := range out {
-			out[i] = tap{i, same}
+			out[i] = tap{first + i, same}
 		}
 		return out
 	}
-	scale := float64(src) / float64(dst)
+	scale := a.length / float64(a.dst)
 	stretch := max(1, scale)
 	reach := f.Support * stretch
-	n := span(src, dst, f)
-	all := make([]int64, 0, n*dst)
+	n := a.span(f)
+	all := make([]int64, 0, n*a.dst)
 	w := make([]float64, n)
 	for i := range out {
-		centre := (float64(i) + 0.5) * scale
+		centre := a.from + (float64(i)+0.5)*scale
 		first := max(0, int(centre-reach+0.5))
-		end := min(src, int(centre+reach+0.5))
+		end := min(a.src, int(centre+reach+0.5))
 		w = w[:end-first]
 		var sum float64
 		for j := range w {
@@ -75,9 +92,9 @@ func appendRounded(all []int64, w []float64, scale float64) []int64 {
 }
 
 // span is how many old samples a new one is made of at most.
-func span(src, dst int, f imaging.ResampleFilter) int {
-	if src == dst {
+func (a axis) span(f imaging.ResampleFilter) int {
+	if _, ok := a.kept(); ok {
 		return 1
 	}
-	return min(src, 2*int(math.Ceil(f.Support*max(1, float64(src)/float64(dst))))+1)
+	return min(a.src, 2*int(math.Ceil(f.Support*max(1, a.length/float64(a.dst))))+1)
 }

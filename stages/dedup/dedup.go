@@ -35,6 +35,8 @@ prefer decides which item stays. Items are looked at from the most preferred to 
 
 A rule of prefer is the name of an attribute that is a number or true or false, set by a stage before this one or one that every item has (pixels, width, height, source.bytes). The item with the higher value is preferred, with a minus before the name the one with the lower value; true is higher than false. Where a rule does not decide, the next one does, and in the end the ID that comes first in byte order. An item without the attribute, or with one that is not a number, comes after all others, with or without minus.
 
+When a later stage fails on the item that is kept, as write does with format: jpeg and a transparent image, its duplicates are gone as well: put what can fail before dedup.
+
 A rejection records keeper (the ID of the item that is kept), by (the method), distance (in bits, 0 for sha256 and pixels), and rule (the rule of prefer that decided between the two, or id) with value and keeper_value, what the two have for it.
 
 Hashes that an item has from a stage before (pdq with pdq_quality, phash, dhash) are used, and the item is not decoded for them; others are computed and set as attributes, and pixels sets pixels_sha256. Of a pair, the high-quality image is compared. Tiles of one image are compared with each other, too.`
@@ -120,10 +122,10 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 			continue
 		}
 		if len(batch) == 0 {
-			c.Work = max(c.Work, m.work(image.Pt(4000, 3000), "jpeg"))
+			c.Work = max(c.Work, m.work(image.Pt(4000, 3000), 4, false))
 		}
 		for _, it := range batch {
-			c.Work = max(c.Work, m.work(it.Size(), it.Source().Format))
+			c.Work = max(c.Work, m.work(it.Size(), it.PixelBytes(), it.Source().Format != "jpeg"))
 		}
 	}
 	return c

@@ -7,7 +7,6 @@ import (
 	"image"
 	"slices"
 
-	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
@@ -24,9 +23,9 @@ type method struct {
 	// prepare sets the attributes that the fingerprint is made of, where they
 	// lack; nil when there are none.
 	prepare func(ctx context.Context, it *pipeline.Item) error
-	// work is what that allocates at most for a picture of that size and source
-	// format.
-	work func(size image.Point, format string) int64
+	// work is what that allocates at most for a picture of that size, whose pixels
+	// take that many bytes and may have alpha.
+	work func(size image.Point, pixel int64, alpha bool) int64
 	// take gives the fingerprint of a prepared item, nil when the method has no
 	// verdict on it; mute says which items those are.
 	take func(it *pipeline.Item) []byte
@@ -58,12 +57,12 @@ var methods = []method{
 		},
 	},
 	{
-		name: "phash", size: 8, near: 6, most: 31, prepare: hashing("phash", 8, setHash64("phash", phash.PHash)), work: work64, take: attribute("phash"),
+		name: "phash", size: 8, near: 6, most: 31, prepare: hashing("phash", 8, setHash64("phash", phash.PHash)), work: phash.Bytes, take: attribute("phash"),
 		doc:   "the 64-bit hashes of imagededup's PHash (by frequencies) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 		makes: []pipeline.Made{{Name: "phash", Type: pipeline.TypeHash, Doc: "PHash as imagededup computes it, 64 bits."}},
 	},
 	{
-		name: "dhash", size: 8, near: 6, most: 31, prepare: hashing("dhash", 8, setHash64("dhash", phash.DHash)), work: work64, take: attribute("dhash"),
+		name: "dhash", size: 8, near: 6, most: 31, prepare: hashing("dhash", 8, setHash64("dhash", phash.DHash)), work: phash.Bytes, take: attribute("dhash"),
 		doc:   "the 64-bit hashes of imagededup's DHash (by gradients) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 		makes: []pipeline.Made{{Name: "dhash", Type: pipeline.TypeHash, Doc: "DHash as imagededup computes it, 64 bits."}},
 	},
@@ -190,7 +189,7 @@ func setPixelHash(it *pipeline.Item, img image.Image) {
 }
 
 // pixelWork is two rows in samples of 16 bits.
-func pixelWork(size image.Point, _ string) int64 { return 2 * 8 * int64(size.X) }
+func pixelWork(size image.Point, _ int64, _ bool) int64 { return 2 * 8 * int64(size.X) }
 
 func setPDQ(it *pipeline.Item, img image.Image) {
 	h, quality := phash.PDQ(img)
@@ -198,14 +197,10 @@ func setPDQ(it *pipeline.Item, img image.Image) {
 	it.SetAttr("pdq_quality", pipeline.Int(int64(quality)))
 }
 
-func pdqWork(size image.Point, _ string) int64 { return phash.PDQBytes(size) }
+func pdqWork(size image.Point, _ int64, _ bool) int64 { return phash.PDQBytes(size) }
 
 func setHash64(name string, compute func(image.Image) uint64) func(*pipeline.Item, image.Image) {
 	return func(it *pipeline.Item, img image.Image) {
 		it.SetAttr(name, pipeline.Hash(binary.BigEndian.AppendUint64(nil, compute(img))))
 	}
-}
-
-func work64(size image.Point, format string) int64 {
-	return phash.Bytes(size, resample.PixelBytes(format), format != "jpeg")
 }

@@ -7,7 +7,6 @@ import (
 	"image"
 	"slices"
 
-	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
@@ -155,18 +154,19 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	var c pipeline.Cost
 	if len(batch) == 0 {
-		c.Work = s.work(image.Pt(4000, 3000), "jpeg")
+		c.Work = s.work(image.Pt(4000, 3000), 4, false)
 	}
 	for _, it := range batch {
-		c.Work = max(c.Work, s.work(it.Size(), it.Source().Format))
+		c.Work = max(c.Work, s.work(it.Size(), it.PixelBytes(), it.Source().Format != "jpeg"))
 	}
 	return c
 }
 
-func (s *Stage) work(size image.Point, format string) int64 {
+// work is for a picture whose pixels take that many bytes, and may have alpha.
+func (s *Stage) work(size image.Point, pixel int64, alpha bool) int64 {
 	work := phash.PDQBytes(size)
 	if slices.ContainsFunc(s.kinds, func(k kind) bool { return k.small }) {
-		work = max(work, phash.Bytes(size, resample.PixelBytes(format), format != "jpeg"))
+		work = max(work, phash.Bytes(size, pixel, alpha))
 	}
 	return work
 }

@@ -167,6 +167,40 @@ func TestCost(t *testing.T) {
 	}
 }
 
+// TestCostFollowsThePixels hashes pictures of one size, of 1 and of 8 bytes a
+// pixel: the deep one may need a copy without alpha.
+func TestCostFollowsThePixels(t *testing.T) {
+	info := hash.Info()
+	c, err := pipeline.NewConfig(info, map[string]any{"by": []string{"dhash"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := info.New(t.Context(), c, pipeline.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := image.Rect(0, 0, 1000, 1000)
+	for name, tt := range map[string]struct {
+		img         image.Image
+		least, most int64
+	}{
+		"gray": {image.NewGray(r), 1, 1 << 20}, "deep": {image.NewNRGBA64(r), 8e6, 9e6},
+	} {
+		b := stagetest.New(t, stagetest.Source{stagetest.Picture(name, tt.img)})
+		var work int64
+		if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+			work = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Work
+			return nil
+		})}); err != nil {
+			t.Fatal(err)
+		}
+		b.Run(t, pipeline.RunOptions{NoStore: true})
+		if work < tt.least || work > tt.most {
+			t.Errorf("%s: work %d bytes, want %d to %d", name, work, tt.least, tt.most)
+		}
+	}
+}
+
 func TestWrongConfigurations(t *testing.T) {
 	tests := map[string]struct {
 		values map[string]any

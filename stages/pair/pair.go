@@ -23,7 +23,7 @@ func Info() pipeline.Info {
 
 Gray, 16-bit and transparent images have companions of their own kind; those of images with a palette have colours. The filters are: ` + resample.FiltersDoc + `
 
-The sides of an image must be multiples of scale, or it fails; crop: true cuts off what is too much at the right and the lower border, at most scale - 1 pixels, from an image that then counts as a new one: its attributes are gone. An image that has a companion already fails.`,
+The sides of an image must be multiples of scale, or it fails; crop: true cuts off what is too much at the right and the lower border, at most scale - 1 pixels, from an image that then counts as a new one: its attributes are gone, and where its JPEG blocks lie is no longer known, so that score with blockiness must stand before. An image that has a companion already fails.`,
 		Fields: []pipeline.Field{
 			{
 				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 16, Required: true,
@@ -122,7 +122,7 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Output, c.Work = resample.Bytes(size, size.Div(s.scale), s.filter, 4)
 	}
 	for _, it := range batch {
-		pixel := resample.PixelBytes(it.Source().Format)
+		pixel := it.PixelBytes()
 		size, small := it.Size(), it.Size().Div(s.scale)
 		cut := small.Mul(s.scale)
 		_, paired := it.Pair()

@@ -215,14 +215,34 @@ func TestResultsAreCached(t *testing.T) {
 	}
 }
 
+// The message names this stage, which is not one that people suspect.
+func TestBlockinessFailsAfterACrop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		width int
+		want  string
+	}{
+		"cropped": {65, "before pair with crop: true"}, "multiple": {64, ""},
+	} {
+		s, _ := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(tt.width, 64))}, step(values{"scale": 4, "crop": true}),
+			stagetest.Step{Info: score.Info(), Values: values{"metrics": []string{"blockiness"}}}).Run(t, pipeline.RunOptions{})
+		cause := ""
+		if len(s.Failed) == 1 {
+			cause = s.Failed[0].Cause
+		}
+		if !strings.Contains(cause, tt.want) || (cause == "") != (tt.want == "") {
+			t.Errorf("%s: cause %q, want %q", name, cause, tt.want)
+		}
+	}
+}
+
 func TestCost(t *testing.T) {
 	tests := map[string]struct {
 		w, h int
 		crop bool
-		want int64 // bytes, 8 for a pixel of whatever type
+		want int64 // bytes
 	}{
-		"multiples":   {64, 32, true, 8 * 16 * 8},
-		"cropped":     {65, 32, true, 8 * (16*8 + 64*32)},
+		"multiples":   {64, 32, true, 16 * 8},
+		"cropped":     {65, 32, true, 16*8 + 64*32},
 		"too small":   {64, 3, true, 0},
 		"no multiple": {65, 32, false, 0},
 	}

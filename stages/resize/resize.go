@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"math"
 
 	"github.com/disintegration/imaging"
 
@@ -159,29 +160,45 @@ func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
 	if err := s.check(to); err != nil {
 		return err
 	}
-	f, err := s.frame(ctx, it, to)
+	f, place, err := s.frame(ctx, it)
 	if err != nil {
 		return fmt.Errorf("resizing: %w", err)
 	}
-	img, err := part(f.Image, s.wanted.part(f.Image.Bounds().Size()))
+	box, whole := placed(s.wanted.part(size), place)
+	img, err := part(f.Image, whole)
 	if err != nil {
 		return err
 	}
-	it.SetImage(resample.Resize(img, to, s.filter))
+	it.SetImage(resample.ResizeBox(img, box, to, s.filter))
 	return nil
 }
 
-// frame decodes the item for a picture of that size.
-func (s *Stage) frame(ctx context.Context, it *pipeline.Item, to image.Point) (*pipeline.Frame, error) {
+// frame decodes the item.
+func (s *Stage) frame(ctx context.Context, it *pipeline.Item) (*pipeline.Frame, pipeline.Place, error) {
 	if !s.scaled {
-		return it.Frame(ctx)
+		f, err := it.Frame(ctx)
+		return f, pipeline.Place{Scale: 1}, err
 	}
-	if s.wanted.fit == fitCover {
-		outside := s.wanted
-		outside.fit = fitOutside
-		to = outside.of(it.Size())
+	return it.ScaledFrame(ctx, s.least(it.Size()))
+}
+
+// least is the size that a scaled decode of a picture must have.
+func (s *Stage) least(size image.Point) image.Point {
+	w := s.wanted
+	if w.fit == fitCover {
+		w.fit = fitOutside
 	}
-	return it.ScaledFrame(ctx, to.Mul(2))
+	return w.of(size).Mul(2)
+}
+
+// placed is where a part of the item lies in the frame: in the rectangle of whole
+// pixels that it touches, and the box in that.
+func placed(r image.Rectangle, p pipeline.Place) (resample.Box, image.Rectangle) {
+	x0, y0 := p.X+float64(r.Min.X)*p.Scale, p.Y+float64(r.Min.Y)*p.Scale
+	w, h := float64(r.Dx())*p.Scale, float64(r.Dy())*p.Scale
+	left, top := math.Floor(x0), math.Floor(y0)
+	whole := image.Rect(int(left), int(top), int(math.Ceil(x0+w)), int(math.Ceil(y0+h)))
+	return resample.Box{X: x0 - left, Y: y0 - top, W: w, H: h}, whole
 }
 
 // resizePair computes with the sizes of the low-quality image, of which those
@@ -256,8 +273,8 @@ func part(img image.Image, r image.Rectangle) (image.Image, error) {
 }
 
 // Cost is that of the new pixels, and of the filter. What is passed on or
-// refused costs nothing. A scaled decode takes less than the item's own pixels,
-// which have their room already.
+// refused costs nothing. A scaled decode is made beside the item's own pixels,
+// whose room may have shrunk to what they are.
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	var c pipeline.Cost
 	if len(batch) == 0 {
@@ -265,10 +282,14 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Output, c.Work = s.bytes(s.wanted, size, 1, 4)
 	}
 	for _, it := range batch {
-		pixel := resample.PixelBytes(it.Source().Format)
+		pixel := it.PixelBytes()
 		scale, paired := it.Pair()
 		if !paired {
 			output, work := s.bytes(s.wanted, it.Size(), 1, pixel)
+			if s.scaled && output > 0 {
+				decoded := it.ScaledSize(s.least(it.Size()))
+				work += 4 * int64(decoded.X) * int64(decoded.Y)
+			}
 			c.Output += output
 			c.Work = max(c.Work, work)
 			continue

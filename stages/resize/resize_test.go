@@ -1,14 +1,17 @@
 package resize_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
+	"image/jpeg"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
@@ -319,6 +323,106 @@ func TestScaledDecode(t *testing.T) {
 		if got := psnr(exact, scaled); got < 35 {
 			t.Errorf("%s: %.1f dB", name, got)
 		}
+	}
+}
+
+// smooth writes a photograph of soft waves as a JPEG file that EXIF turns.
+func smooth(t *testing.T, w, h, orientation int) string {
+	t.Helper()
+	img := image.NewGray(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.Pix[y*img.Stride+x] = uint8(128 + 60*math.Sin(float64(x)/17) + 60*math.Sin(float64(y)/13))
+		}
+	}
+	var file bytes.Buffer
+	if err := jpeg.Encode(&file, img, &jpeg.Options{Quality: 98}); err != nil {
+		t.Fatal(err)
+	}
+	// Exif with one entry, the orientation.
+	tag := "\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00" + string(rune(orientation)) + "\x00\x00\x00\x00\x00\x00"
+	data := file.String()
+	name := filepath.Join(t.TempDir(), "a.jpg")
+	if err := os.WriteFile(name, []byte(data[:2]+tag+data[2:]), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// difference is the mean one of two gray pictures, the second one moved.
+func difference(a, b image.Image, dx, dy int) float64 {
+	sum, n := 0, 0
+	for y := 1; y < a.Bounds().Dy()-1; y++ {
+		for x := 1; x < a.Bounds().Dx()-1; x++ {
+			v, w := int(a.(*image.Gray).GrayAt(x, y).Y), int(b.(*image.Gray).GrayAt(x+dx, y+dy).Y)
+			sum += max(v-w, w-v)
+			n++
+		}
+	}
+	return float64(sum) / float64(n)
+}
+
+// TestScaledDecodeKeepsThePlace resizes pictures whose sides are no multiples of
+// 8, so that the decoder rounds them up, at all four borders.
+func TestScaledDecodeKeepsThePlace(t *testing.T) {
+	for _, size := range []image.Point{{600, 481}, {641, 479}} {
+		for _, orientation := range []int{1, 2, 3, 4, 5, 6, 7, 8} {
+			file := smooth(t, size.X, size.Y, orientation)
+			for name, v := range map[string]values{
+				"stretched": {"width": 120, "height": 90}, "longest": {"longest": 101}, "cover": {"width": 70, "height": 90, "fit": "cover"},
+			} {
+				t.Run(fmt.Sprint(size, orientation, name), func(t *testing.T) {
+					run := func(decode string) image.Image {
+						v["decode"] = decode
+						s, seen := stagetest.New(t, stagetest.Source{{Name: "a.jpg", Path: file}}, step(v)).Run(t, pipeline.RunOptions{NoStore: true})
+						if len(seen) != 1 {
+							t.Fatalf("failed %v", s.Failed)
+						}
+						return seen["a.jpg"].Image
+					}
+					exact, scaled := run("exact"), run("scaled")
+					if exact.Bounds() != scaled.Bounds() {
+						t.Fatalf("%v and %v", exact.Bounds(), scaled.Bounds())
+					}
+					least := difference(exact, scaled, 0, 0)
+					if least > 0.7 {
+						t.Errorf("%.2f levels", least)
+					}
+					for _, by := range []image.Point{{1, 0}, {-1, 0}, {0, 1}, {0, -1}} {
+						if d := difference(exact, scaled, by.X, by.Y); d < 4*least {
+							t.Errorf("%.2f levels, moved by %v %.2f", least, by, d)
+						}
+					}
+					// The outermost pixels are where rounding up shows most.
+					b := exact.Bounds()
+					for _, at := range []image.Point{{}, {b.Max.X - 1, 0}, {0, b.Max.Y - 1}, {b.Max.X - 1, b.Max.Y - 1}} {
+						v, w := int(exact.(*image.Gray).GrayAt(at.X, at.Y).Y), int(scaled.(*image.Gray).GrayAt(at.X, at.Y).Y)
+						if max(v-w, w-v) > 6 {
+							t.Errorf("at %v: %d and %d", at, v, w)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestCostOfScaledDecode decodes 225 x 181 pixels, 3/8, for a picture of 101.
+func TestCostOfScaledDecode(t *testing.T) {
+	file := smooth(t, 600, 481, 1)
+	in := pipeline.Input{Name: "a.jpg", Path: file}
+	exact, _ := measured(t, in, resize.Info(), values{"longest": 101})
+	scaled, allocated := measured(t, in, resize.Info(), values{"longest": 101, "decode": "scaled"})
+	full, _ := measured(t, in, resize.Info(), values{"longest": 400, "decode": "scaled"})
+	plain, _ := measured(t, in, resize.Info(), values{"longest": 400})
+	if _, _, err := imageio.JPEGLibrary(); err != nil {
+		t.Skip(err)
+	}
+	if want := int64(4 * 225 * 181); scaled.Work-exact.Work != want || allocated < scaled.Output {
+		t.Errorf("work %d bytes, of exact decoding %d, want %d more", scaled.Work, exact.Work, want)
+	}
+	if full != plain {
+		t.Errorf("at full size %+v, and of exact decoding %+v", full, plain)
 	}
 }
 

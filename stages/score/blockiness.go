@@ -10,7 +10,7 @@ var blockiness = metric{
 	name: "blockiness",
 	doc: "traces of the 8x8 blocks of JPEG compression (Bhardwaj and Pankajakshan, A JPEG blocking artifact detector for image forensics, 2018). The gray image, rounded to whole levels, is cut into blocks of 8x8 pixels, and each is transformed with the orthonormal DCT. For each of the 64 coefficients, V is the mean of sqrt((l+r-2c)^2 + (t+b-2c)^2) over all blocks c that have all four neighbours l, r, t, b inside the image; V' is the same on the blocks shifted by 4 pixels in both directions; the result is the sum of |V' - V| / (V + 1e-8). " +
 		"Uncompressed photographs read about 1 to 3, JPEG of quality 90 about 5 to 45, of quality 30 above 150; 30 is the usual limit (Ohtani et al. 2024; BHI). " +
-		"The blocks are those of the source file: of a tile or a turned photograph they lie where the file's blocks lie, because on any other grid blocks hardly show. So score must stand before resize; an item whose blocks are no longer known fails, as does one with fewer than 3 x 3 whole blocks on either grid (31 x 31 pixels are always enough). Images of other formats are measured from their upper left corner: they may have been JPEG before.",
+		"The blocks are those of the source file: of a tile or a turned photograph they lie where the file's blocks lie, because on any other grid blocks hardly show. So score must stand before resize, and before pair with crop: true, which makes a new image of what it cuts; an item whose blocks are no longer known fails, as does one with fewer than 3 x 3 whole blocks on either grid (31 x 31 pixels are always enough). Images of other formats are measured from their upper left corner: they may have been JPEG before.",
 	begin: newBlockiness,
 }
 
@@ -26,7 +26,7 @@ type blockinessGauge struct {
 
 func newBlockiness(p picture) (gauge, error) {
 	if !p.grid.Known {
-		return nil, errors.New("blockiness needs the 8x8 blocks of the source file, and those are gone: put score before whatever resizes, pads or paints the picture")
+		return nil, errors.New("blockiness needs the 8x8 blocks of the source file, and those are gone: put score before whatever resizes, pads or paints the picture, and before pair with crop: true")
 	}
 	x, y := (8-p.grid.X%8)%8, (8-p.grid.Y%8)%8
 	g := &blockinessGauge{

@@ -57,7 +57,7 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 			},
 			{
 				Name: "align", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 65535,
-				Doc:      "Tiles are placed at multiples of it, in both directions. Without it, that is the least common multiple of 8 and the pair's scale, so that tiles keep the blocks of JPEG files in place; 1 tries every pixel, which takes longer. Only for pick: best.",
+				Doc:      "Tiles are placed at multiples of it, in both directions. Without it, that is the least common multiple of 8 and the pair's scale, so that tiles keep the blocks of JPEG files in place, except of turned photographs with a side that is no multiple of 8; 1 tries every pixel, which takes longer. Only for pick: best.",
 				Examples: []string{"1", "16"},
 			},
 		},
@@ -237,14 +237,10 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		return c
 	}
 	if len(batch) == 0 {
-		c.Output = s.padding(image.Pt(4000, 3000), 8)
+		c.Output = s.padding(image.Pt(4000, 3000), 4)
 	}
 	for _, it := range batch {
-		pixel := int64(8)
-		if it.Source().Format == "jpeg" { // which has 8 bits and at most 4 channels
-			pixel = 4
-		}
-		c.Output += s.padding(it.Size(), pixel)
+		c.Output += s.padding(it.Size(), it.PixelBytes())
 	}
 	return c
 }

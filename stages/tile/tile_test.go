@@ -6,10 +6,12 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -359,17 +361,24 @@ func TestCostOfPadding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", noise(image.NewNRGBA64(image.Rect(0, 0, 70, 40))))})
-	var cost pipeline.Cost
+	r := image.Rect(0, 0, 70, 40)
+	b := stagetest.New(t, stagetest.Source{
+		stagetest.Picture("deep", noise(image.NewNRGBA64(r))), stagetest.Picture("gray", noise(image.NewGray(r))),
+	})
+	var mu sync.Mutex
+	output := map[string]int64{}
 	if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-		cost = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it})
+		mu.Lock()
+		defer mu.Unlock()
+		output[it.ID()] = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Output
 		return nil
 	})}); err != nil {
 		t.Fatal(err)
 	}
 	b.Run(t, pipeline.RunOptions{})
-	if want := int64(4 * 32 * 32 * 8); cost.Output != want { // 6 tiles, of which 2 are whole
-		t.Errorf("output %d bytes, want %d", cost.Output, want)
+	const pixels = 4 * 32 * 32 // of 6 tiles, of which 2 are whole
+	if want := map[string]int64{"deep": 8 * pixels, "gray": pixels}; !maps.Equal(output, want) {
+		t.Errorf("output %v bytes, want %v", output, want)
 	}
 	if c := stage.(pipeline.Coster).Cost(pipeline.Host, nil); c.Output <= 0 {
 		t.Errorf("for planning, the cost is %+v", c)

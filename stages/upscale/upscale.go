@@ -125,7 +125,7 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Output, c.Work = s.bytes(image.Pt(4000, 3000), 4)
 	}
 	for _, it := range batch {
-		pixel := resample.PixelBytes(it.Source().Format)
+		pixel := it.PixelBytes()
 		scale, paired := it.Pair()
 		if !s.allowed(it.Size()) || paired && !s.both {
 			continue

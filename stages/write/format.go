@@ -92,7 +92,7 @@ func newJPEG(c pipeline.Config, o imageio.JPEGOptions) (encoding, error) {
 	}
 	return encoding{
 		format: imageio.JPEG, ext: ".jpg",
-		ident: fmt.Sprintf("%s quality %d subsampling %d", imageio.JPEGEncoder(), o.Quality, o.Subsampling),
+		ident: imageio.JPEGEncoder(o),
 		encode: func(w io.Writer, f *pipeline.Frame) error {
 			o := o
 			o.ICC = f.ICC

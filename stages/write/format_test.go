@@ -322,6 +322,24 @@ func TestCopiesInTheFormatAskedFor(t *testing.T) {
 	}
 }
 
+// Options that say what is the default anyway rewrite nothing.
+func TestSpelledOutDefaultsIdentifyTheSameFiles(t *testing.T) {
+	dir := files(t, map[string][]byte{"a.png": encodePNG(t, scene(t))})
+	for name, spelled := range map[string]map[string]any{
+		"jpeg": with("jpeg", "quality", 95, "subsampling", "4:4:4"),
+		"webp": with("webp", "quality", 90),
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, spelled)
+			out := t.TempDir()
+			stagetest.New(t, source(t, dir), cut, step(out, with(name))).Run(t, pipeline.RunOptions{})
+			if s, _ := stagetest.New(t, source(t, dir), cut, step(out, spelled)).Run(t, pipeline.RunOptions{}); s.Written != 0 {
+				t.Errorf("wrote %d files again", s.Written)
+			}
+		})
+	}
+}
+
 // Another option rewrites what an earlier run wrote, the same one does not.
 func TestOptionsIdentifyFiles(t *testing.T) {
 	dir := files(t, map[string][]byte{"a.png": encodePNG(t, scene(t))})
