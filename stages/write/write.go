@@ -185,7 +185,7 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 func copyable(it *pipeline.Item) (hq, lq bool) {
 	_, paired := it.Pair()
 	src, unchanged := it.PairSource()
-	return it.Unchanged() && !(paired && it.Source().Turned), unchanged && !src.Turned
+	return it.Unchanged() && (!paired || !it.Source().Turned), unchanged && !src.Turned
 }
 
 // keeps reports whether the item's files are copied in whatever format they
