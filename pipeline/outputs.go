@@ -154,7 +154,12 @@ func (r *run) writeTemps(ctx context.Context, all []*publishing) error {
 	var ahead sync.WaitGroup
 	defer ahead.Wait()
 	defer cancel()
-	ahead.Go(func() { lookAhead(ctx, all) })
+	next := laterSources(all)
+	ahead.Go(func() {
+		for _, f := range next {
+			_, _ = f.buf.frame(ctx, f.check()) // who needs it gets the error
+		}
+	})
 	for _, p := range all {
 		if !p.wanted() {
 			continue
@@ -172,20 +177,21 @@ func (r *run) writeTemps(ctx context.Context, all []*publishing) error {
 // none: with one that cannot be made, the others are not.
 func (p *publishing) wanted() bool { return !p.done && (p.Item == nil || p.Item.next.err == nil) }
 
-// lookAhead decodes the sources that are needed after the first one. Otherwise
-// all workers would stand still at every new picture, while one of them decodes
-// it.
-func lookAhead(ctx context.Context, all []*publishing) {
-	var last *buffer
+// laterSources are those whose pictures are needed after the first one. They are
+// decoded beside the writing: otherwise all workers would stand still at every
+// new picture, while one of them decodes it.
+func laterSources(all []*publishing) (later []*family) {
+	var last *family
 	for _, p := range all {
-		if p.done || p.Item == nil || p.Item.pic.buf != p.fam.buf || p.fam.buf == last {
+		if p.done || p.Item == nil || p.Item.pic.buf != p.fam.buf || p.fam == last {
 			continue
 		}
 		if last != nil {
-			_, _ = p.fam.buf.frame(ctx, p.fam.check()) // who needs it gets the error
+			later = append(later, p.fam)
 		}
-		last = p.fam.buf
+		last = p.fam
 	}
+	return later
 }
 
 // preparePublish decides whether the file has to be written.
