@@ -32,7 +32,7 @@ const (
 func main() {
 	file := flag.String("record", "", "Markdown file to write the results into")
 	dir := flag.String("dir", "bin/bench", "folder for photographs, installed peers and outputs")
-	rounds := flag.Int("rounds", 3, "interleaved rounds; the median is reported")
+	rounds := flag.Int("rounds", 5, "interleaved rounds; the median is reported")
 	job := flag.String("imaging", "", "do the job with imaging and the standard library, at this level, from -in to -out: the benchmark calls itself so")
 	in := flag.String("in", "", "input folder of -imaging")
 	out := flag.String("out", "", "output folder of -imaging")
