@@ -86,6 +86,7 @@ func bench(file, dir string, rounds int) error {
 	if err != nil {
 		return err
 	}
+	load := proc.Load()
 	rows, notes, err := contenders(dir)
 	if err != nil {
 		return err
@@ -114,7 +115,7 @@ func bench(file, dir string, rounds int) error {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
-	body := report(rows, notes, len(images), rounds)
+	body := report(rows, notes, len(images), rounds, load)
 	fmt.Println(body)
 	if file == "" {
 		return os.RemoveAll(filepath.Join(dir, "out"))

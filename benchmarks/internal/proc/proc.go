@@ -5,6 +5,7 @@ package proc
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -94,6 +95,16 @@ func Pin(n int) []string {
 		}
 	}
 	return []string{path, "-c", strings.Join(cpus, ",")}
+}
+
+// Load is the load average of the last minute, as the kernel prints it.
+func Load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return load
 }
 
 // Output is what the command prints, trimmed, or "" if it fails.
