@@ -26,9 +26,15 @@ func main() {
 	dir := flag.String("dir", "bin/bench", "folder for photographs, installed peers and outputs")
 	rounds := flag.Int("rounds", 3, "interleaved rounds; the median is reported")
 	job := flag.String("job", "", "hash or dedup: the benchmark calls itself so")
+	prepare := flag.Bool("prepare", false, "only make the photographs: the benchmark calls itself so")
 	flag.Parse()
 	var err error
+	if *prepare {
+		*job = "prepare"
+	}
 	switch *job {
+	case "prepare":
+		err = photos.Make(*dir)
 	case "":
 		err = bench(*file, *dir, *rounds)
 	case "hash":
@@ -128,7 +134,7 @@ func bench(file, dir string, rounds int) error {
 			}
 		}
 	}
-	body := t.report(rounds)
+	body := t.report(rounds, proc.Floor())
 	fmt.Println(body)
 	if file == "" {
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"embed"
 	"encoding/hex"
@@ -128,8 +129,12 @@ const plantedEvery = 20
 // plant writes random hashes, of which some are within the limit of the one
 // before. The same call writes the same file.
 func plant(file string, n, size, limit int) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
 	rnd := rand.New(rand.NewPCG(uint64(n), uint64(size)))
-	var b bytes.Buffer
+	b := bufio.NewWriter(f)
 	h := make([]byte, size)
 	for i := range n {
 		if i%plantedEvery == 1 {
@@ -144,7 +149,10 @@ func plant(file string, n, size, limit int) error {
 		}
 		b.WriteString(hex.EncodeToString(h) + "\n")
 	}
-	return os.WriteFile(file, b.Bytes(), 0o666)
+	if err := b.Flush(); err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // installPeers makes a virtual environment with the pinned packages. It returns

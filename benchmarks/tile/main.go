@@ -36,11 +36,15 @@ func main() {
 	job := flag.String("imaging", "", "do the job with imaging and the standard library, at this level, from -in to -out: the benchmark calls itself so")
 	in := flag.String("in", "", "input folder of -imaging")
 	out := flag.String("out", "", "output folder of -imaging")
+	prepare := flag.Bool("prepare", false, "only make the photographs: the benchmark calls itself so")
 	flag.Parse()
 	var err error
-	if *job != "" {
+	switch {
+	case *prepare:
+		err = photos.Make(*dir)
+	case *job != "":
 		err = imagingJob(*job, *in, *out)
-	} else {
+	default:
 		err = bench(*file, *dir, *rounds)
 	}
 	if err != nil {
@@ -110,12 +114,13 @@ func bench(file, dir string, rounds int) error {
 			fmt.Fprintf(os.Stderr, "round %d, %s: %s\n", n+1, r.name, u)
 		}
 	}
+	floor := proc.Floor() // before comparing, which needs more
 	for i, r := range rows {
 		if r.diff, err = compare(images, rows[0], outs[0], r, outs[i]); err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
-	body := report(rows, notes, len(images), rounds, load)
+	body := report(rows, notes, len(images), rounds, load, floor)
 	fmt.Println(body)
 	if file == "" {
 		return os.RemoveAll(filepath.Join(dir, "out"))

@@ -46,13 +46,13 @@ func (r *row) rss() float64 {
 	return float64(top) / 1e6
 }
 
-func report(rows []*row, notes []string, images, rounds int, load string) string {
+func report(rows []*row, notes []string, images, rounds int, load string, floor int64) string {
 	us := rows[0]
 	speed := func(r *row) float64 { return float64(images) / r.wall() }
 	var b strings.Builder
 	fmt.Fprintf(&b, "The job: cut %d photographs of %dx%d into the full grid of %dx%d tiles (%d; what is left at the borders is dropped) and write them as PNG files into an empty folder. %s\n\n",
 		images, photos.Width, photos.Height, size, size, us.diff.tiles, photos.Described)
-	fmt.Fprintf(&b, "%d threads for everyone, inputs in the page cache, earlier writes flushed before each start, one row after another in %d rounds. Seconds are medians, ratios the medians of the ratios within a round; CPU is user and system time of all processes; memory is the highest peak of all rounds. Each peer runs in the fastest of the ways that were tried (in brackets). The load average was %s when it began; where other programs compete for the CPUs, a program with more threads gets more of them, and CPU seconds compare better than wall time.\n\n", threads, rounds, load)
+	fmt.Fprintf(&b, "%d threads for everyone, inputs in the page cache, earlier writes flushed before each start, one row after another in %d rounds. Seconds are medians, ratios the medians of the ratios within a round; CPU is user and system time of all processes; memory is the highest peak of all rounds (below %d MB, the benchmark's own, nothing can be seen). Each peer runs in the fastest of the ways that were tried (in brackets). The load average was %s when it began; where other programs compete for the CPUs, a program with more threads gets more of them, and CPU seconds compare better than wall time.\n\n", threads, rounds, floor/1e6, load)
 	fmt.Fprintln(&b, "| | images/s | forgepipe is faster by | wall s | CPU s | CPU s of forgepipe's | peak RSS MB | MB written | files | pixels against forgepipe's |")
 	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {

@@ -50,33 +50,53 @@ var names = []string{
 
 // Prepare makes the photographs under dir, where those of an earlier call are
 // used again, and returns the folder that holds them and nothing else. It needs
-// dpkg-deb and, the first time, the network.
+// dpkg-deb and, the first time, the network. The work is done by the calling
+// program started anew with the flags -prepare and -dir, for which it must call
+// Make: see proc.Usage for why a benchmark has to stay small.
 func Prepare(dir string) (string, error) {
-	out := filepath.Join(dir, "photos")
-	done := filepath.Join(dir, "photos.made-from-"+debSHA256[:16])
+	out, done := places(dir)
 	if _, err := os.Stat(done); err == nil {
 		return out, nil
 	}
-	if err := os.MkdirAll(out, 0o777); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return "", err
+	}
+	if msg, err := exec.Command(self, "-prepare", "-dir", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("preparing the photographs: %w\n%s", err, msg)
+	}
+	return out, nil
+}
+
+// places are the folder of the photographs, and the file that says that they
+// are complete.
+func places(dir string) (out, done string) {
+	return filepath.Join(dir, "photos"), filepath.Join(dir, "photos.made-from-"+debSHA256[:16])
+}
+
+// Make makes the photographs under dir.
+func Make(dir string) error {
+	out, done := places(dir)
+	if err := os.MkdirAll(out, 0o777); err != nil {
+		return err
 	}
 	deb := filepath.Join(dir, "photos.deb")
 	if err := fetch(deb); err != nil {
-		return "", err
+		return err
 	}
 	tree := filepath.Join(dir, "photos.tree")
 	if msg, err := exec.Command("dpkg-deb", "-x", deb, tree).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("unpacking %s with dpkg-deb: %w\n%s", deb, err, msg)
+		return fmt.Errorf("unpacking %s with dpkg-deb: %w\n%s", deb, err, msg)
 	}
 	for _, n := range names {
 		if err := prepare(filepath.Join(tree, "usr/share/backgrounds", n+".jpg"), filepath.Join(out, n+".jpg")); err != nil {
-			return "", fmt.Errorf("preparing the photograph %s: %w", n, err)
+			return fmt.Errorf("preparing the photograph %s: %w", n, err)
 		}
 	}
 	if err := os.RemoveAll(tree); err != nil {
-		return "", err
+		return err
 	}
-	return out, os.WriteFile(done, nil, 0o666)
+	return os.WriteFile(done, nil, 0o666)
 }
 
 // fetch downloads the package unless the file is there.

@@ -21,12 +21,24 @@ type Usage struct {
 	Wall, CPU time.Duration // CPU is user and system time of all processes and their children
 	// RSS is the peak resident set in bytes of the largest process; for several
 	// commands at once the sum of the largest ones, as many as ran at a time.
+	// Linux lets a new process begin with the peak of the one that starts it, so
+	// none is less than Floor.
 	RSS    int64
 	Stdout []byte // of all commands
 }
 
 func (u Usage) String() string {
 	return fmt.Sprintf("%.2f s, CPU %.2f s, %d MB", u.Wall.Seconds(), u.CPU.Seconds(), u.RSS/1e6)
+}
+
+// Floor is the peak resident set of this program so far, in bytes: less than that
+// Run cannot see.
+func Floor() int64 {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
+	}
+	return r.Maxrss << 10
 }
 
 // Run runs the commands, so many at a time, in the order given.
