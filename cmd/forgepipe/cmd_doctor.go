@@ -81,7 +81,7 @@ func jpegCheck() checkJSON {
 	name, path, err := imageio.JPEGLibrary()
 	c := checkJSON{Name: "jpeg", OK: err == nil, Uses: name, Path: path}
 	if err != nil {
-		c.Problem = fmt.Sprintf("JPEG is decoded about three times slower, and written with 4:2:0 chroma only: %v", err)
+		c.Problem = fmt.Sprintf("JPEG is decoded about five times slower, and written with 4:2:0 chroma only: %v", err)
 	}
 	return c
 }

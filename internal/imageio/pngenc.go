@@ -45,6 +45,9 @@ func PNGEncoder(o PNGOptions) string {
 	if o.Filter == PNGAdaptive {
 		filter = "adaptive"
 	}
+	if o.level() == 1 {
+		return fmt.Sprintf("png %d runs %s", pngWriterVersion, filter)
+	}
 	return fmt.Sprintf("png %d klauspost/compress %s level %d %s", pngWriterVersion, klauspostVersion(), o.level(), filter)
 }
 

@@ -11,9 +11,9 @@ import (
 
 // runWriter compresses into the zlib format (RFC 1950, 1951) with nothing but
 // Huffman codes and runs of one byte, which deflate writes as matches at distance
-// 1. In a filtered photograph there is little else to find: looking for it takes
-// more than half of the time of zlib's level 1, and makes files about a tenth
-// smaller (benchmarks/tile: 163 MB instead of 180).
+// 1. In a filtered photograph there is little else to find: looking for it, as
+// klauspost's level 1 does, makes encoding a fifth slower and files 6 to 10 %
+// smaller.
 type runWriter struct {
 	w     io.Writer
 	err   error // the first of w

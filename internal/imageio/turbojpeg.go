@@ -58,7 +58,7 @@ var turboLibrary = sync.OnceValues(func() (*turbo, error) { return openTurbo(os.
 
 // JPEGLibrary tells what decodes and encodes JPEG. With libturbojpeg, name holds
 // its version, path is the file and the error is nil. Otherwise name is the
-// standard library's package, which is about three times slower, and the error
+// standard library's package, which is about five times slower, and the error
 // says why and what to do about it.
 func JPEGLibrary() (name, path string, err error) {
 	t, err := turboLibrary()

@@ -25,7 +25,7 @@ const MinSide = 5
 // same picture. Bits and bytes are in the order of the reference tools: in
 // hexadecimal the hash is theirs.
 //
-// Luma is that of [imageio.LumaRow]: alpha is ignored, and a transparent pixel
+// Luma is that of [imageio.Luma]: alpha is ignored, and a transparent pixel
 // counts with the colour it has. No copy is made of the picture: see PDQBytes.
 func PDQ(img image.Image) (hash [32]byte, quality int) {
 	if size := img.Bounds().Size(); size.X < MinSide || size.Y < MinSide {
@@ -86,8 +86,10 @@ func downsample(img image.Image) grid {
 
 // A liner takes the samples of one row after another.
 type liner struct {
-	img  image.Image
-	luma []float32 // for the types of image that have no way of their own
+	img image.Image
+	// For the types of image that have no way of their own:
+	luma *imageio.Luma
+	row  []int32
 }
 
 func newLiner(img image.Image) liner {
@@ -95,7 +97,7 @@ func newLiner(img image.Image) liner {
 	switch img.(type) {
 	case *image.RGBA, *image.NRGBA:
 	default:
-		l.luma = make([]float32, img.Bounds().Dx())
+		l.luma, l.row = imageio.NewLuma(img), make([]int32, img.Bounds().Dx())
 	}
 	return l
 }
@@ -110,12 +112,13 @@ func (l liner) sample(dst *[side]uint64, columns *axis, y int) {
 	case *image.NRGBA:
 		sample4(dst, columns, m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):])
 	default:
-		imageio.LumaRow(l.luma, l.img, y)
+		l.luma.Row(l.row, 0, y)
+		step := uint64(l.luma.White / 255_000) // of 16 bits, 257
 		for s, t := range columns {
 			var sum uint64
-			row := l.luma[t.first:][:len(t.weight)]
+			row := l.row[t.first:][:len(t.weight)]
 			for i, w := range t.weight {
-				sum += w * uint64(1000*row[i]+0.5)
+				sum += w * ((uint64(row[i]) + step/2) / step)
 			}
 			dst[s] = (sum + 1<<(rowShift-1)) >> rowShift
 		}
