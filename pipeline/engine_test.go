@@ -366,3 +366,36 @@ func (n nullSource) Emit(_ context.Context, emit func(pipeline.Input) error) err
 	}
 	return nil
 }
+
+func TestEach(t *testing.T) {
+	s, err := runIt(t, chain(t, inputs(30), batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+		return pipeline.Each(ctx, batch, func(_ context.Context, it *pipeline.Item) error {
+			switch {
+			case strings.HasSuffix(it.ID(), "0.png"):
+				it.Reject("ends in 0")
+			case strings.HasSuffix(it.ID(), "1.png"):
+				return errors.New("ends in 1")
+			}
+			return nil
+		})
+	})))
+	if err != nil || s.Out != 24 || s.Rejected["s0"]["ends in 0"] != 3 || s.Quarantined != 3 || s.Failed[0].Cause != "ends in 1" {
+		t.Errorf("%v, %+v", err, s)
+	}
+}
+
+// What cannot be done because the run ends is no item's fault.
+func TestEachDoesNotBlameAnItemForTheEndOfTheRun(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	p := chain(t, inputs(30), batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+		return pipeline.Each(ctx, batch, func(ctx context.Context, it *pipeline.Item) error {
+			cancel()
+			<-ctx.Done()
+			return fmt.Errorf("looking: %w", ctx.Err())
+		})
+	}))
+	s, err := p.Run(ctx, pipeline.RunOptions{StateDir: t.TempDir()})
+	if !errors.Is(err, context.Canceled) || s.Quarantined != 0 || s.Unfinished != s.In {
+		t.Errorf("%v, %+v", err, s)
+	}
+}

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"image"
 	"image/draw"
@@ -277,24 +276,13 @@ func (p picture) crop(r image.Rectangle) picture {
 	return picture{buf: p.buf, rect: r.Add(p.rect.Min)}
 }
 
-type subImager interface {
-	SubImage(r image.Rectangle) image.Image
-}
-
 func (p picture) frame(ctx context.Context, check bool) (*Frame, error) {
 	img, err := p.buf.frame(ctx, check)
 	if err != nil {
 		return nil, err
 	}
-	b := img.Bounds()
-	icc := p.buf.profile()
-	r := p.rect.Add(b.Min)
-	if r == b {
-		return &Frame{Image: img, ICC: icc}, nil
+	if img, err = imageio.Crop(img, p.rect); err != nil {
+		return nil, err
 	}
-	s, ok := img.(subImager)
-	if !ok {
-		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
-	}
-	return &Frame{Image: s.SubImage(r), ICC: icc}, nil
+	return &Frame{Image: img, ICC: p.buf.profile()}, nil
 }

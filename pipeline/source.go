@@ -287,7 +287,7 @@ func (f *family) identify(ctx context.Context, in Input) error {
 		return err
 	}
 	if f.header, err = imageio.ReadHeader(data, f.run.pipe.Limits); err != nil {
-		return fmt.Errorf("reading the header: %w", err)
+		return err
 	}
 	if f.size <= smallFile {
 		// A larger file is read again when it is decoded, rather than kept while
@@ -479,7 +479,7 @@ func (f *family) prepare(lease *memory.Lease) {
 		}
 		img, err := imageio.Decode(data, f.header, f.run.pipe.Limits)
 		if err != nil {
-			return nil, nil, fmt.Errorf("decoding: %w", err)
+			return nil, nil, err
 		}
 		f.run.decoded.Add(1)
 		return img, imageio.ICCProfile(data), nil
@@ -521,7 +521,7 @@ func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) 
 	}
 	img, err := imageio.DecodeScaled(data, f.header, f.run.pipe.Limits, least)
 	if err != nil {
-		return nil, fmt.Errorf("decoding: %w", err)
+		return nil, err
 	}
 	f.run.decoded.Add(1)
 	b.icc = imageio.ICCProfile(data)

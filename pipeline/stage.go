@@ -43,6 +43,21 @@ func (f Func) Process(ctx context.Context, batch []*Item) ([]*Item, error) {
 	return out, nil
 }
 
+// Each is Process for a stage that looks at one item after the other: an item
+// that f accepts, and does not Reject, is passed on, one for which f returns an
+// error fails. When ctx ends, its error is returned.
+func Each(ctx context.Context, batch []*Item, f func(ctx context.Context, it *Item) error) ([]*Item, error) {
+	return Func(func(ctx context.Context, it *Item) error {
+		if err := f(ctx, it); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			it.Fail(err)
+		}
+		return nil
+	}).Process(ctx, batch)
+}
+
 // Device names a pool of memory that work runs on: "host", "gpu:0", "sim:0".
 type Device string
 

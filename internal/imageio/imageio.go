@@ -149,6 +149,22 @@ func Bytes(img image.Image) int64 {
 	return 8 * int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
 }
 
+// Crop is the rectangle r of img, counted from img's upper left corner, as a view
+// of it.
+func Crop(img image.Image, r image.Rectangle) (image.Image, error) {
+	b := img.Bounds()
+	if r = r.Add(b.Min); r == b {
+		return img, nil
+	}
+	m, ok := img.(interface {
+		SubImage(r image.Rectangle) image.Image
+	})
+	if !ok {
+		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
+	}
+	return m.SubImage(r), nil
+}
+
 // packed is an image whose pixels lie in one buffer.
 type packed struct {
 	pix    []uint8

@@ -10,6 +10,7 @@ import (
 
 	"github.com/disintegration/imaging"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -62,15 +63,7 @@ var (
 
 // Process makes the companions.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	out := make([]*pipeline.Item, 0, len(batch))
-	for _, it := range batch {
-		if err := s.pair(ctx, it); err != nil {
-			it.Fail(err)
-			continue
-		}
-		out = append(out, it)
-	}
-	return out, nil
+	return pipeline.Each(ctx, batch, s.pair)
 }
 
 func (s *Stage) pair(ctx context.Context, it *pipeline.Item) error {
@@ -92,25 +85,13 @@ func (s *Stage) pair(ctx context.Context, it *pipeline.Item) error {
 	}
 	img := f.Image
 	if !fits {
-		if img, err = cut(img, small.Mul(s.scale)); err != nil {
+		if img, err = imageio.Crop(img, image.Rectangle{Max: small.Mul(s.scale)}); err != nil {
 			return err
 		}
 		it.SetImage(img)
 	}
 	it.SetPair(resample.Resize(img, small, s.filter), s.scale)
 	return nil
-}
-
-// cut is the upper left part of a picture, as a view of it.
-func cut(img image.Image, size image.Point) (image.Image, error) {
-	s, ok := img.(interface {
-		SubImage(r image.Rectangle) image.Image
-	})
-	if !ok {
-		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
-	}
-	from := img.Bounds().Min
-	return s.SubImage(image.Rectangle{Min: from, Max: from.Add(size)}), nil
 }
 
 // Cost is that of the companions, of the images that are cut for them, and of

@@ -209,7 +209,7 @@ func TestPairsThatDoNotFit(t *testing.T) {
 		"another scale":     {image.Pt(10, 6), image.Pt(5, 3), "10 x 6 is not 4 times 5 x 3"},
 		"the wrong way":     {image.Pt(5, 3), image.Pt(20, 12), "5 x 3 is not 4 times 20 x 12"},
 		"turned":            {image.Pt(12, 20), image.Pt(5, 3), "12 x 20 is not 4 times 5 x 3"},
-		"a corrupt partner": {image.Pt(20, 12), image.Point{}, "low-quality companion a.png: reading the header"},
+		"a corrupt partner": {image.Pt(20, 12), image.Point{}, "low-quality companion a.png: reading image header"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/disintegration/imaging"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -137,15 +138,7 @@ func checkSize(c pipeline.Config) error {
 
 // Process replaces the pictures of the items whose size is another.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	out := make([]*pipeline.Item, 0, len(batch))
-	for _, it := range batch {
-		if err := s.resize(ctx, it); err != nil {
-			it.Fail(err)
-			continue
-		}
-		out = append(out, it)
-	}
-	return out, nil
+	return pipeline.Each(ctx, batch, s.resize)
 }
 
 func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
@@ -165,7 +158,7 @@ func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
 		return fmt.Errorf("resizing: %w", err)
 	}
 	box, whole := placed(s.wanted.part(size), place)
-	img, err := part(f.Image, whole)
+	img, err := imageio.Crop(f.Image, whole)
 	if err != nil {
 		return err
 	}
@@ -228,11 +221,11 @@ func (s *Stage) resizePair(ctx context.Context, it *pipeline.Item, scale int) er
 		return fmt.Errorf("resizing the low-quality image: %w", err)
 	}
 	from := wanted.part(size)
-	small, err := part(lq.Image, from)
+	small, err := imageio.Crop(lq.Image, from)
 	if err != nil {
 		return err
 	}
-	large, err := part(hq.Image, image.Rectangle{Min: from.Min.Mul(scale), Max: from.Max.Mul(scale)})
+	large, err := imageio.Crop(hq.Image, image.Rectangle{Min: from.Min.Mul(scale), Max: from.Max.Mul(scale)})
 	if err != nil {
 		return err
 	}
@@ -255,22 +248,6 @@ func (s *Stage) check(to image.Point) error {
 
 // allowed forms no product that could overflow.
 func (s *Stage) allowed(to image.Point) bool { return int64(to.X) <= s.maxPixels/int64(to.Y) }
-
-// part is a rectangle of a picture, counted from its upper left corner, as a
-// view of it.
-func part(img image.Image, r image.Rectangle) (image.Image, error) {
-	b := img.Bounds()
-	if r = r.Add(b.Min); r == b {
-		return img, nil
-	}
-	s, ok := img.(interface {
-		SubImage(r image.Rectangle) image.Image
-	})
-	if !ok {
-		return nil, fmt.Errorf("a picture of type %T cannot be cropped: replace it with one of the types of package image", img)
-	}
-	return s.SubImage(r), nil
-}
 
 // Cost is that of the new pixels, and of the filter. What is passed on or
 // refused costs nothing. A scaled decode is made beside the item's own pixels,

@@ -118,15 +118,12 @@ func newStage(c pipeline.Config) (*Stage, error) {
 // Process measures the items. One that cannot be decoded, or has not what a
 // metric needs, fails.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	out := make([]*pipeline.Item, 0, len(batch))
-	for _, it := range batch {
+	return pipeline.Each(ctx, batch, func(ctx context.Context, it *pipeline.Item) error {
 		if err := s.measure(ctx, it); err != nil {
-			it.Fail(fmt.Errorf("measuring: %w", err))
-			continue
+			return fmt.Errorf("measuring: %w", err)
 		}
-		out = append(out, it)
-	}
-	return out, nil
+		return nil
+	})
 }
 
 func (s *Stage) measure(ctx context.Context, it *pipeline.Item) error {

@@ -277,7 +277,7 @@ func TestPictureThatCannotBeDecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := stagetest.New(t, stagetest.Source{in, stagetest.Picture("whole", gray(40, 40))}, step(32, "pad")).Run(t, pipeline.RunOptions{})
-	if s.Quarantined != 1 || s.Derived != 4 || !strings.HasPrefix(s.Failed[0].Cause, "decoding: ") {
+	if s.Quarantined != 1 || s.Derived != 4 || !strings.HasPrefix(s.Failed[0].Cause, "decoding png: ") {
 		t.Errorf("quarantined %d, derived %d, failed %v", s.Quarantined, s.Derived, s.Failed)
 	}
 }

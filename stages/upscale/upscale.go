@@ -72,15 +72,7 @@ var (
 
 // Process replaces the items' pictures.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	out := make([]*pipeline.Item, 0, len(batch))
-	for _, it := range batch {
-		if err := s.enlarge(ctx, it); err != nil {
-			it.Fail(err)
-			continue
-		}
-		out = append(out, it)
-	}
-	return out, nil
+	return pipeline.Each(ctx, batch, s.enlarge)
 }
 
 func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
