@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
 
 // Info declares the stage.
@@ -73,7 +74,7 @@ Hashes that an item has from a stage before (pdq with pdq_quality, phash, dhash)
 			return names
 		},
 		Pure:    true,
-		Version: 1,
+		Version: 10*phash.Version + 1, // that of the hashes, and our own
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)
 		},

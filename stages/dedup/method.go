@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"image"
 	"slices"
@@ -48,24 +47,25 @@ var methods = []method{
 		doc:   "the pictures have the same size and the same samples, upright, whatever file they come from. A gray picture equals one in colour whose channels are equal, a palette the colours it stands for, and 16 bits per channel equal 8 where every sample is one that 8 bits can hold (v * 257). The colour of transparent pixels counts, colour profiles do not.",
 		makes: []pipeline.Made{{Name: "pixels_sha256", Type: pipeline.TypeHash, Doc: "SHA-256 of the picture's size and samples in a form that does not depend on its file, 256 bits."}},
 	},
-	{
-		name: "pdq", size: 32, near: 31, most: 127, prepare: hashing("pdq", 32, setPDQ), work: pdqWork, take: pdq, mute: "flat pictures",
+	perceptual(phash.PDQKind, method{
+		near: 31, most: 127, take: pdq, mute: "flat pictures",
 		doc: fmt.Sprintf("the PDQ hashes, of 256 bits, differ in at most max_distance bits. It finds copies that were encoded again, resized or slightly changed. It has no verdict on an item whose pdq_quality is below %d, as of a flat picture: such an item is never a duplicate by PDQ, nor is another one its duplicate.", minQuality),
-		makes: []pipeline.Made{
-			{Name: "pdq", Type: pipeline.TypeHash, Doc: "PDQ hash, 256 bits."},
-			{Name: "pdq_quality", Type: pipeline.TypeInt, Doc: "How much there is to see at the scale of the PDQ hash, 0 to 100; below 50 the hash says nothing."},
-		},
-	},
-	{
-		name: "phash", size: 8, near: 6, most: 31, prepare: hashing("phash", 8, setHash64("phash", phash.PHash)), work: phash.Bytes, take: attribute("phash"),
-		doc:   "the 64-bit hashes of imagededup's PHash (by frequencies) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
-		makes: []pipeline.Made{{Name: "phash", Type: pipeline.TypeHash, Doc: "PHash as imagededup computes it, 64 bits."}},
-	},
-	{
-		name: "dhash", size: 8, near: 6, most: 31, prepare: hashing("dhash", 8, setHash64("dhash", phash.DHash)), work: phash.Bytes, take: attribute("dhash"),
-		doc:   "the 64-bit hashes of imagededup's DHash (by gradients) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
-		makes: []pipeline.Made{{Name: "dhash", Type: pipeline.TypeHash, Doc: "DHash as imagededup computes it, 64 bits."}},
-	},
+	}),
+	perceptual(phash.PHashKind, method{
+		near: 6, most: 31, take: attribute("phash"),
+		doc: "the 64-bit hashes of imagededup's PHash (by frequencies) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
+	}),
+	perceptual(phash.DHashKind, method{
+		near: 6, most: 31, take: attribute("dhash"),
+		doc: "the 64-bit hashes of imagededup's DHash (by gradients) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
+	}),
+}
+
+// perceptual completes a method that compares one of the hashes.
+func perceptual(k phash.Kind, m method) method {
+	m.name, m.size, m.makes, m.work = k.Name, k.Bytes, k.Makes, k.Work
+	m.prepare = hashing(k.Name, k.Bytes, k.Set)
+	return m
 }
 
 func named(name string) method {
@@ -190,17 +190,3 @@ func setPixelHash(it *pipeline.Item, img image.Image) {
 
 // pixelWork is two rows in samples of 16 bits.
 func pixelWork(size image.Point, _ int64, _ bool) int64 { return 2 * 8 * int64(size.X) }
-
-func setPDQ(it *pipeline.Item, img image.Image) {
-	h, quality := phash.PDQ(img)
-	it.SetAttr("pdq", pipeline.Hash(h[:]))
-	it.SetAttr("pdq_quality", pipeline.Int(int64(quality)))
-}
-
-func pdqWork(size image.Point, _ int64, _ bool) int64 { return phash.PDQBytes(size) }
-
-func setHash64(name string, compute func(image.Image) uint64) func(*pipeline.Item, image.Image) {
-	return func(it *pipeline.Item, img image.Image) {
-		it.SetAttr(name, pipeline.Hash(binary.BigEndian.AppendUint64(nil, compute(img))))
-	}
-}
