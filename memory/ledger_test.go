@@ -385,13 +385,13 @@ func TestSums(t *testing.T) {
 			},
 			"resize": func(t *rapid.T) {
 				if len(leases) == 0 {
-					t.Skip()
+					t.Skip("there is no lease yet: another action is drawn")
 				}
 				rapid.SampledFrom(leases).Draw(t, "lease").Resize(rapid.Int64Range(-5, 150).Draw(t, "to"))
 			},
 			"release": func(t *rapid.T) {
 				if len(leases) == 0 {
-					t.Skip()
+					t.Skip("there is no lease yet: another action is drawn")
 				}
 				rapid.SampledFrom(leases).Draw(t, "lease").Release()
 			},

@@ -263,12 +263,15 @@ type croppable interface {
 	SubImage(image.Rectangle) image.Image
 }
 
-// The types, each with the PNG that an opaque and a transparent one becomes.
-var pngTypes = []struct {
+// pngType is a type of picture, with the PNG that an opaque and a transparent one
+// becomes.
+type pngType struct {
 	name                       string
 	make                       func(r image.Rectangle, fill filler) croppable
 	depth, opaque, translucent int
-}{
+}
+
+var pngTypes = []pngType{
 	{"gray", func(r image.Rectangle, fill filler) croppable { m := image.NewGray(r); fill(m.Pix, 0); return m }, 8, pngGray, pngGray},
 	{"gray 16", func(r image.Rectangle, fill filler) croppable { m := image.NewGray16(r); fill(m.Pix, 0); return m }, 16, pngGray, pngGray},
 	{"nrgba", func(r image.Rectangle, fill filler) croppable { m := image.NewNRGBA(r); fill(m.Pix, 4); return m }, 8, pngRGB, pngRGBA},

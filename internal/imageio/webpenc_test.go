@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,20 +46,19 @@ func encodeWebP(t testing.TB, img image.Image, o imageio.WebPOptions) ([]byte, i
 
 func TestLosslessWebPIsReadBack(t *testing.T) {
 	needWebP(t)
+	types := slices.DeleteFunc(slices.Clone(pngTypes), func(p pngType) bool { return p.depth == 16 })
 	rapid.Check(t, func(t *rapid.T) {
 		size := drawSize(t)
 		margin := image.Pt(rapid.IntRange(0, 3).Draw(t, "left"), rapid.IntRange(0, 3).Draw(t, "top"))
 		whole := image.Rectangle{Max: size.Add(margin).Add(image.Pt(2, 1))}
 		crop := image.Rectangle{Min: margin, Max: margin.Add(size)}
 		var img image.Image
-		kind := rapid.IntRange(0, len(pngTypes)).Draw(t, "type")
-		switch {
-		case kind == len(pngTypes):
+		// Of 8 bits: one of 16 is refused, which has a test of its own.
+		kind := rapid.IntRange(0, len(types)).Draw(t, "type")
+		if kind == len(types) {
 			img = drawPaletted(t, whole).SubImage(crop)
-		case pngTypes[kind].depth == 16:
-			t.Skip("has more bits")
-		default:
-			img = pngTypes[kind].make(whole, drawFill(t, rapid.Bool().Draw(t, "opaque"))).SubImage(crop)
+		} else {
+			img = types[kind].make(whole, drawFill(t, rapid.Bool().Draw(t, "opaque"))).SubImage(crop)
 		}
 		var b, again bytes.Buffer
 		if err := imageio.EncodeWebP(&b, img, imageio.WebPOptions{Lossless: true}); err != nil {

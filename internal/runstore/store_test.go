@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forgepipe/forgepipe/internal/runstore"
+	"github.com/forgepipe/forgepipe/internal/unprivileged"
 )
 
 func TestMain(m *testing.M) {
@@ -478,8 +479,8 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestReadOnlyFolder(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may write everywhere")
+	if unprivileged.Rerun(t) {
+		return
 	}
 	dir := t.TempDir()
 	s := open(t, dir, runstore.Options{})

@@ -1,7 +1,6 @@
 package hash_test
 
 import (
-	"context"
 	"image"
 	"image/color"
 	"image/draw"
@@ -141,24 +140,8 @@ func TestPictureThatCannotBeDecoded(t *testing.T) {
 
 func TestCost(t *testing.T) {
 	cost := func(kinds ...string) (planned, small int64) {
-		info := hash.Info()
-		c, err := pipeline.NewConfig(info, map[string]any{"by": kinds})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stage, err := info.New(t.Context(), c, pipeline.Env{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", boats(t))})
-		if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-			small = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Work
-			return nil
-		})}); err != nil {
-			t.Fatal(err)
-		}
-		b.Run(t, pipeline.RunOptions{})
-		return stage.(pipeline.Coster).Cost(pipeline.Host, nil).Work, small
+		one, plan := stagetest.Cost(t, by(kinds...), stagetest.Picture("p", boats(t)))
+		return plan.Work, one.Work
 	}
 	pdq, pdqSmall := cost("pdq")
 	both, bothSmall := cost("pdq", "dhash")
@@ -170,15 +153,6 @@ func TestCost(t *testing.T) {
 // TestCostFollowsThePixels hashes pictures of one size, of 1 and of 8 bytes a
 // pixel: the deep one may need a copy without alpha.
 func TestCostFollowsThePixels(t *testing.T) {
-	info := hash.Info()
-	c, err := pipeline.NewConfig(info, map[string]any{"by": []string{"dhash"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := info.New(t.Context(), c, pipeline.Env{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := image.Rect(0, 0, 1000, 1000)
 	for name, tt := range map[string]struct {
 		img         image.Image
@@ -186,15 +160,8 @@ func TestCostFollowsThePixels(t *testing.T) {
 	}{
 		"gray": {image.NewGray(r), 1, 1 << 20}, "deep": {image.NewNRGBA64(r), 8e6, 9e6},
 	} {
-		b := stagetest.New(t, stagetest.Source{stagetest.Picture(name, tt.img)})
-		var work int64
-		if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-			work = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Work
-			return nil
-		})}); err != nil {
-			t.Fatal(err)
-		}
-		b.Run(t, pipeline.RunOptions{NoStore: true})
+		cost, _ := stagetest.Cost(t, by("dhash"), stagetest.Picture(name, tt.img))
+		work := cost.Work
 		if work < tt.least || work > tt.most {
 			t.Errorf("%s: work %d bytes, want %d to %d", name, work, tt.least, tt.most)
 		}

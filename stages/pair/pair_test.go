@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"image/draw"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -28,20 +26,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type values = map[string]any
 
 func step(v values) stagetest.Step { return stagetest.Step{Info: pair.Info(), Values: v} }
-
-// noise fills a picture with samples that differ everywhere.
-func noise(img draw.Image) draw.Image {
-	r := rand.New(rand.NewPCG(1, 2))
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			img.Set(x, y, color.NRGBA64{R: uint16(r.Uint32()), G: uint16(r.Uint32()), B: uint16(r.Uint32()), A: uint16(r.Uint32()) | 1<<15})
-		}
-	}
-	return img
-}
-
-func gray(w, h int) draw.Image { return noise(image.NewGray(image.Rect(0, 0, w, h))) }
 
 // samples are the type and the samples of a picture, wherever it lies.
 func samples(img image.Image) string {
@@ -91,7 +75,7 @@ func TestCompanions(t *testing.T) {
 		clear.Pix[i] = uint8(i / 5 % 2)
 	}
 	for _, img := range []image.Image{
-		gray(24, 16), noise(image.NewGray16(r)), noise(image.NewRGBA(r)), noise(image.NewNRGBA(r)), noise(image.NewNRGBA64(r)), clear,
+		stagetest.Gray(24, 16), stagetest.Noise(image.NewGray16(r)), stagetest.Noise(image.NewRGBA(r)), stagetest.Noise(image.NewNRGBA(r)), stagetest.Noise(image.NewNRGBA64(r)), clear,
 	} {
 		for _, v := range []values{{"scale": 4}, {"scale": 2, "filter": "box"}, {"scale": 8, "filter": "bicubic", "crop": true}} {
 			_, seen, lqs := run(t, pipeline.RunOptions{NoStore: true}, stagetest.Source{stagetest.Picture("p", img)}, step(v))
@@ -139,7 +123,7 @@ func TestSides(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			src := gray(tt.w, tt.h)
+			src := stagetest.Gray(tt.w, tt.h)
 			s, seen, lqs := run(t, pipeline.RunOptions{NoStore: true}, stagetest.Source{stagetest.Picture("p", src)}, step(values{"scale": 4, "crop": tt.crop}))
 			if tt.cause != "" {
 				if len(seen) != 0 || len(s.Failed) != 1 || !strings.Contains(s.Failed[0].Cause, tt.cause) {
@@ -159,7 +143,7 @@ func TestSides(t *testing.T) {
 }
 
 func TestPairsHaveCompanionsAlready(t *testing.T) {
-	b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(16, 16))}, step(values{"scale": 2}), step(values{"scale": 4}))
+	b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", stagetest.Gray(16, 16))}, step(values{"scale": 2}), step(values{"scale": 4}))
 	s, seen := b.Run(t, pipeline.RunOptions{})
 	if len(seen) != 0 || len(s.Failed) != 1 || !strings.Contains(s.Failed[0].Cause, "has a low-quality companion already") {
 		t.Errorf("failed %v", s.Failed)
@@ -169,7 +153,7 @@ func TestPairsHaveCompanionsAlready(t *testing.T) {
 // TestPairsMoveAsOne cuts tiles from a pair that was made, and makes pairs of
 // tiles.
 func TestPairsMoveAsOne(t *testing.T) {
-	img := gray(64, 32)
+	img := stagetest.Gray(64, 32)
 	cut := stagetest.Step{Info: tile.Info(), Values: values{"size": 32}}
 	box := step(values{"scale": 4, "filter": "box"}) // which does not look beyond a tile
 	for name, steps := range map[string][]stagetest.Step{"pair first": {box, cut}, "tile first": {cut, box}} {
@@ -188,7 +172,7 @@ func TestPairsMoveAsOne(t *testing.T) {
 func TestAttributes(t *testing.T) {
 	laplacian := stagetest.Step{Info: score.Info(), Values: values{"metrics": []string{"laplacian"}}}
 	_, seen, _ := run(t, pipeline.RunOptions{NoStore: true},
-		stagetest.Source{stagetest.Picture("whole", gray(16, 16)), stagetest.Picture("cut", gray(17, 16))},
+		stagetest.Source{stagetest.Picture("whole", stagetest.Gray(16, 16)), stagetest.Picture("cut", stagetest.Gray(17, 16))},
 		laplacian, step(values{"scale": 4, "crop": true}))
 	for name, want := range map[string]bool{"whole": true, "cut": false} {
 		if _, ok := seen[name].Attributes["laplacian"]; ok != want {
@@ -199,7 +183,7 @@ func TestAttributes(t *testing.T) {
 
 func TestResultsAreCached(t *testing.T) {
 	dir := t.TempDir()
-	img := gray(17, 16)
+	img := stagetest.Gray(17, 16)
 	var first companion
 	for i, cached := range []int64{0, 1} {
 		s, seen, lqs := run(t, pipeline.RunOptions{StateDir: dir}, stagetest.Source{stagetest.Picture("p", img)}, step(values{"scale": 4, "crop": true}))
@@ -223,7 +207,7 @@ func TestBlockinessFailsAfterACrop(t *testing.T) {
 	}{
 		"cropped": {65, "before pair with crop: true"}, "multiple": {64, ""},
 	} {
-		s, _ := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(tt.width, 64))}, step(values{"scale": 4, "crop": true}),
+		s, _ := stagetest.New(t, stagetest.Source{stagetest.Picture("p", stagetest.Gray(tt.width, 64))}, step(values{"scale": 4, "crop": true}),
 			stagetest.Step{Info: score.Info(), Values: values{"metrics": []string{"blockiness"}}}).Run(t, pipeline.RunOptions{})
 		cause := ""
 		if len(s.Failed) == 1 {
@@ -247,28 +231,11 @@ func TestCost(t *testing.T) {
 		"no multiple": {65, 32, false, 0},
 	}
 	for name, tt := range tests {
-		c, err := pipeline.NewConfig(pair.Info(), values{"scale": 4, "crop": tt.crop})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stage, err := pair.Info().New(t.Context(), c, pipeline.Env{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(tt.w, tt.h))})
-		var cost pipeline.Cost
-		err = b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-			cost = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it})
-			return nil
-		})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Run(t, pipeline.RunOptions{NoStore: true})
+		cost, plan := stagetest.Cost(t, step(values{"scale": 4, "crop": tt.crop}), stagetest.Picture("p", stagetest.Gray(tt.w, tt.h)))
 		if cost.Output != tt.want || (cost.Work > 0) != (tt.want > 0) {
 			t.Errorf("%s: %+v, want %d", name, cost, tt.want)
 		}
-		if plan := stage.(pipeline.Coster).Cost(pipeline.Host, nil); plan.Output != 4*1000*750 {
+		if plan.Output != 4*1000*750 {
 			t.Errorf("for planning, the cost is %+v", plan)
 		}
 	}

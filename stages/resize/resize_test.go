@@ -10,7 +10,6 @@ import (
 	"image/draw"
 	"image/jpeg"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,36 +33,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type values = map[string]any
 
 func step(v values) stagetest.Step { return stagetest.Step{Info: resize.Info(), Values: v} }
-
-// noise fills a picture with samples that differ everywhere.
-func noise(img draw.Image) draw.Image {
-	r := rand.New(rand.NewPCG(1, uint64(img.Bounds().Dx())))
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			img.Set(x, y, color.NRGBA64{R: uint16(r.Uint32()), G: uint16(r.Uint32()), B: uint16(r.Uint32()), A: uint16(r.Uint32()) | 1<<15})
-		}
-	}
-	return img
-}
-
-func gray(w, h int) draw.Image { return noise(image.NewGray(image.Rect(0, 0, w, h))) }
-
-// same reports the first pixel in which two pictures differ.
-func same(a, b image.Image) error {
-	if a.Bounds().Size() != b.Bounds().Size() {
-		return fmt.Errorf("sizes %v and %v", a.Bounds().Size(), b.Bounds().Size())
-	}
-	for y := range a.Bounds().Dy() {
-		for x := range a.Bounds().Dx() {
-			ca, cb := a.At(a.Bounds().Min.X+x, a.Bounds().Min.Y+y), b.At(b.Bounds().Min.X+x, b.Bounds().Min.Y+y)
-			if ca != cb {
-				return fmt.Errorf("at %d, %d: %v and %v", x, y, ca, cb)
-			}
-		}
-	}
-	return nil
-}
 
 func TestSizes(t *testing.T) {
 	photo := image.Pt(300, 200)
@@ -109,7 +78,7 @@ func TestSizes(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			src := gray(tt.from.X, tt.from.Y)
+			src := stagetest.Gray(tt.from.X, tt.from.Y)
 			_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", src)}, step(tt.values)).Run(t, pipeline.RunOptions{NoStore: true})
 			got, ok := seen["p"]
 			if !ok || got.Size != tt.want {
@@ -130,7 +99,7 @@ func TestTypesAndFilters(t *testing.T) {
 		image.NewGray(r), image.NewGray16(r), image.NewRGBA(r), image.NewNRGBA(r), image.NewRGBA64(r), image.NewNRGBA64(r),
 	} {
 		name := fmt.Sprintf("%T", img)
-		imgs[name] = noise(img)
+		imgs[name] = stagetest.Noise(img)
 		src = append(src, stagetest.Picture(name, img))
 	}
 	madeBy := map[string]string{} // filter, by content
@@ -141,7 +110,7 @@ func TestTypesAndFilters(t *testing.T) {
 			if fmt.Sprintf("%T", got) != name {
 				t.Fatalf("%s has become %T", name, got)
 			}
-			if err := same(got, resample.Resize(img, image.Pt(37, 31), resample.Named(filter))); err != nil {
+			if err := stagetest.Same(got, resample.Resize(img, image.Pt(37, 31), resample.Named(filter))); err != nil {
 				t.Errorf("%s, %s: %v", name, filter, err)
 			}
 			content := name + fmt.Sprint(got)
@@ -156,7 +125,7 @@ func TestTypesAndFilters(t *testing.T) {
 // TestFilterIsLanczosUnlessSaid also looks at crops, whose bounds begin
 // somewhere.
 func TestFilterIsLanczosUnlessSaid(t *testing.T) {
-	img := noise(image.NewRGBA(image.Rect(0, 0, 64, 64)))
+	img := stagetest.Noise(image.NewRGBA(image.Rect(0, 0, 64, 64)))
 	cut := stagetest.Step{Info: tile.Info(), Values: values{"size": 32}}
 	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)}, cut, step(values{"width": 20})).Run(t, pipeline.RunOptions{})
 	if len(seen) != 4 {
@@ -166,7 +135,7 @@ func TestFilterIsLanczosUnlessSaid(t *testing.T) {
 		var n, x, y int
 		fmt.Sscanf(id, "p@tile=%d,%d,%d", &n, &x, &y)
 		part := img.(*image.RGBA).SubImage(image.Rect(x, y, x+32, y+32))
-		if err := same(got.Image, resample.Resize(part, image.Pt(20, 20), resample.Named("lanczos"))); err != nil {
+		if err := stagetest.Same(got.Image, resample.Resize(part, image.Pt(20, 20), resample.Named("lanczos"))); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
@@ -225,7 +194,7 @@ func companions(t *testing.T, b *stagetest.Bench) map[string]image.Image {
 }
 
 func TestPairs(t *testing.T) {
-	hq, lq := gray(120, 80), gray(30, 20)
+	hq, lq := stagetest.Gray(120, 80), stagetest.Gray(30, 20)
 	in := stagetest.Picture("p", hq)
 	companion := stagetest.Picture("p", lq)
 	in.LQ, in.Scale = &companion, 4
@@ -265,10 +234,10 @@ func TestPairs(t *testing.T) {
 			part := func(img image.Image, r image.Rectangle) image.Image { return img.(*image.Gray).SubImage(r) }
 			large := image.Rectangle{Min: tt.part.Min.Mul(4), Max: tt.part.Max.Mul(4)}
 			lanczos := resample.Named("lanczos")
-			if err := same(lqs["p"], resample.Resize(part(lq, tt.part), tt.want, lanczos)); err != nil {
+			if err := stagetest.Same(lqs["p"], resample.Resize(part(lq, tt.part), tt.want, lanczos)); err != nil {
 				t.Errorf("companion: %v", err)
 			}
-			if err := same(seen["p"].Image, resample.Resize(part(hq, large), tt.want.Mul(4), lanczos)); err != nil {
+			if err := stagetest.Same(seen["p"].Image, resample.Resize(part(hq, large), tt.want.Mul(4), lanczos)); err != nil {
 				t.Errorf("item: %v", err)
 			}
 		})
@@ -276,7 +245,7 @@ func TestPairs(t *testing.T) {
 }
 
 func TestSingleImagesWithApplyBoth(t *testing.T) {
-	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(64, 64))},
+	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", stagetest.Gray(64, 64))},
 		step(values{"width": 33, "apply": "both"})).Run(t, pipeline.RunOptions{})
 	if seen["p"].Size != image.Pt(33, 33) {
 		t.Errorf("size %v", seen["p"].Size)
@@ -289,7 +258,7 @@ func TestTooManyPixels(t *testing.T) {
 		"single": {step(values{"scale": 40, "enlarge": true})},
 		"pair":   {makePair, step(values{"scale": 40, "enlarge": true, "apply": "both"})},
 	} {
-		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", gray(600, 500))}, steps...)
+		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", stagetest.Gray(600, 500))}, steps...)
 		s, _ := b.Run(t, pipeline.RunOptions{})
 		if len(s.Failed) != 1 || !strings.Contains(s.Failed[0].Cause, "24000 x 20000 is more than the 250000000 pixels that limits.pixels allows") {
 			t.Errorf("%s: failed %v", name, s.Failed)
@@ -415,10 +384,11 @@ func TestCostOfScaledDecode(t *testing.T) {
 	scaled, allocated := measured(t, in, resize.Info(), values{"longest": 101, "decode": "scaled"})
 	full, _ := measured(t, in, resize.Info(), values{"longest": 400, "decode": "scaled"})
 	plain, _ := measured(t, in, resize.Info(), values{"longest": 400})
+	want := int64(4 * 225 * 181)
 	if _, _, err := imageio.JPEGLibrary(); err != nil {
-		t.Skip(err)
+		want = 0 // nothing is scaled
 	}
-	if want := int64(4 * 225 * 181); scaled.Work-exact.Work != want || allocated < scaled.Output {
+	if scaled.Work-exact.Work != want || allocated < scaled.Output {
 		t.Errorf("work %d bytes, of exact decoding %d, want %d more", scaled.Work, exact.Work, want)
 	}
 	if full != plain {
@@ -443,7 +413,7 @@ func psnr(a, b image.Image) float64 {
 
 func TestResultsAreCached(t *testing.T) {
 	dir := t.TempDir()
-	img := gray(64, 48)
+	img := stagetest.Gray(64, 48)
 	var first image.Image
 	for i, cached := range []int64{0, 1} {
 		s, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)}, step(values{"width": 32})).
@@ -454,7 +424,7 @@ func TestResultsAreCached(t *testing.T) {
 		if first == nil {
 			first = seen["p"].Image
 		}
-		if err := same(first, seen["p"].Image); err != nil {
+		if err := stagetest.Same(first, seen["p"].Image); err != nil {
 			t.Errorf("run %d: %v", i, err)
 		}
 	}

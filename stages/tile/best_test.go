@@ -172,7 +172,7 @@ func TestBestTilesOfAnyType(t *testing.T) {
 				part := img.(interface {
 					SubImage(image.Rectangle) image.Image
 				}).SubImage(image.Rect(x, y, x+24, y+24).Add(img.Bounds().Min))
-				if err := same(s.Image, part); err != nil {
+				if err := stagetest.Same(s.Image, part); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
 			}
@@ -264,7 +264,7 @@ func TestCostOfPicking(t *testing.T) {
 		t.Fatal(err)
 	}
 	works := map[string]int64{}
-	b := stagetest.New(t, stagetest.Source{stagetest.Picture("small", gray(31, 900)), stagetest.Picture("large", gray(900, 900))})
+	b := stagetest.New(t, stagetest.Source{stagetest.Picture("small", stagetest.Gray(31, 900)), stagetest.Picture("large", stagetest.Gray(900, 900))})
 	if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 		works[it.ID()] = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Work
 		return nil

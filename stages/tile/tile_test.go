@@ -1,17 +1,13 @@
 package tile_test
 
 import (
-	"context"
 	"fmt"
 	"image"
 	"image/color"
-	"image/draw"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,36 +22,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func step(size int, edge string) stagetest.Step {
 	return stagetest.Step{Info: tile.Info(), Values: map[string]any{"size": size, "edge": edge}}
-}
-
-// noise fills a picture with samples that differ everywhere.
-func noise(img draw.Image) draw.Image {
-	r := rand.New(rand.NewPCG(1, uint64(img.Bounds().Dx())))
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			img.Set(x, y, color.NRGBA64{R: uint16(r.Uint32()), G: uint16(r.Uint32()), B: uint16(r.Uint32()), A: uint16(r.Uint32()) | 1<<15})
-		}
-	}
-	return img
-}
-
-func gray(w, h int) draw.Image { return noise(image.NewGray(image.Rect(0, 0, w, h))) }
-
-// same reports the first pixel in which two pictures differ.
-func same(a, b image.Image) error {
-	if a.Bounds().Size() != b.Bounds().Size() {
-		return fmt.Errorf("sizes %v and %v", a.Bounds().Size(), b.Bounds().Size())
-	}
-	for y := range a.Bounds().Dy() {
-		for x := range a.Bounds().Dx() {
-			ca, cb := a.At(a.Bounds().Min.X+x, a.Bounds().Min.Y+y), b.At(b.Bounds().Min.X+x, b.Bounds().Min.Y+y)
-			if ca != cb {
-				return fmt.Errorf("at %d, %d: %v and %v", x, y, ca, cb)
-			}
-		}
-	}
-	return nil
 }
 
 func TestGrid(t *testing.T) {
@@ -79,7 +45,7 @@ func TestGrid(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			src := gray(tt.w, tt.h)
+			src := stagetest.Gray(tt.w, tt.h)
 			b := stagetest.New(t, stagetest.Source{stagetest.Picture("a/p.png", src)})
 			stage, err := tile.Info().New(t.Context(), config(t, 32, tt.edge), pipeline.Env{})
 			if err != nil {
@@ -100,7 +66,7 @@ func TestGrid(t *testing.T) {
 				}
 				var n, x, y int
 				fmt.Sscanf(key, "%d,%d,%d", &n, &x, &y)
-				if err := same(got.Image, replicated(src, image.Rectangle{Min: image.Pt(x, y), Max: image.Pt(x, y).Add(size)})); err != nil {
+				if err := stagetest.Same(got.Image, replicated(src, image.Rectangle{Min: image.Pt(x, y), Max: image.Pt(x, y).Add(size)})); err != nil {
 					t.Errorf("tile %s: %v", key, err)
 				}
 			}
@@ -166,9 +132,9 @@ func TestPaddingKeepsThePixelType(t *testing.T) {
 		withAlpha.A[i] = byte(i * 7)
 	}
 	tests := map[string]image.Image{
-		"gray": noise(image.NewGray(r)), "gray16": noise(image.NewGray16(r)), "rgba": noise(image.NewRGBA(r)), "nrgba": noise(image.NewNRGBA(r)),
-		"rgba64": noise(image.NewRGBA64(r)), "nrgba64": noise(image.NewNRGBA64(r)), "cmyk": noise(image.NewCMYK(r)),
-		"palette": noise(image.NewPaletted(r, color.Palette{color.Black, color.White, color.NRGBA{R: 200, A: 255}})),
+		"gray": stagetest.Noise(image.NewGray(r)), "gray16": stagetest.Noise(image.NewGray16(r)), "rgba": stagetest.Noise(image.NewRGBA(r)), "nrgba": stagetest.Noise(image.NewNRGBA(r)),
+		"rgba64": stagetest.Noise(image.NewRGBA64(r)), "nrgba64": stagetest.Noise(image.NewNRGBA64(r)), "cmyk": stagetest.Noise(image.NewCMYK(r)),
+		"palette": stagetest.Noise(image.NewPaletted(r, color.Palette{color.Black, color.White, color.NRGBA{R: 200, A: 255}})),
 		"444":     ycbcr(image.YCbCrSubsampleRatio444), "422": ycbcr(image.YCbCrSubsampleRatio422), "420": ycbcr(image.YCbCrSubsampleRatio420),
 		"440": ycbcr(image.YCbCrSubsampleRatio440), "411": ycbcr(image.YCbCrSubsampleRatio411), "410": ycbcr(image.YCbCrSubsampleRatio410),
 		"420 with alpha": withAlpha,
@@ -187,7 +153,7 @@ func TestPaddingKeepsThePixelType(t *testing.T) {
 					}
 					var n, x, y int
 					fmt.Sscanf(id, "p@tile=%d,%d,%d", &n, &x, &y)
-					if err := same(got.Image, replicated(src, image.Rect(x, y, x+size, y+size))); err != nil {
+					if err := stagetest.Same(got.Image, replicated(src, image.Rect(x, y, x+size, y+size))); err != nil {
 						t.Errorf("%s: %v", id, err)
 					}
 				}
@@ -195,7 +161,7 @@ func TestPaddingKeepsThePixelType(t *testing.T) {
 		}
 	}
 	t.Run("any other", func(t *testing.T) {
-		src := odd{noise(image.NewRGBA64(r)).(*image.RGBA64)}
+		src := odd{stagetest.Noise(image.NewRGBA64(r)).(*image.RGBA64)}
 		_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", src)}, step(32, "pad")).Run(t, pipeline.RunOptions{})
 		got := seen["p@tile=32,32,0"]
 		m, ok := got.Image.(*image.NRGBA64)
@@ -214,7 +180,7 @@ func TestPaddingKeepsThePixelType(t *testing.T) {
 }
 
 func TestTilesOfTiles(t *testing.T) {
-	src := gray(100, 100)
+	src := stagetest.Gray(100, 100)
 	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", src)}, step(64, "pad"), step(32, "partial")).Run(t, pipeline.RunOptions{})
 	if len(seen) != 16 {
 		t.Fatalf("%d tiles of tiles: %v", len(seen), stagetest.IDs(seen))
@@ -222,7 +188,7 @@ func TestTilesOfTiles(t *testing.T) {
 	for id, got := range seen {
 		var n, x, y, m, dx, dy int
 		fmt.Sscanf(id, "p@tile=%d,%d,%d@tile=%d,%d,%d", &n, &x, &y, &m, &dx, &dy)
-		if err := same(got.Image, replicated(src, image.Rect(x+dx, y+dy, x+dx+32, y+dy+32))); err != nil {
+		if err := stagetest.Same(got.Image, replicated(src, image.Rect(x+dx, y+dy, x+dx+32, y+dy+32))); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
@@ -246,7 +212,7 @@ func file(t *testing.T, img image.Image) pipeline.Input {
 func TestOnlyPaddingDecodes(t *testing.T) {
 	for _, edge := range []string{"drop", "partial", "pad"} {
 		t.Run(edge, func(t *testing.T) {
-			in := file(t, gray(70, 70))
+			in := file(t, stagetest.Gray(70, 70))
 			p := pipeline.New("", pipeline.Options{})
 			p.SetSource(stagetest.Source{in})
 			if err := p.Use(t.Context(), pipeline.NewRegistry(tile.Info()), "tile", "tile", map[string]any{"size": 32, "edge": edge}); err != nil {
@@ -268,7 +234,7 @@ func TestOnlyPaddingDecodes(t *testing.T) {
 }
 
 func TestPictureThatCannotBeDecoded(t *testing.T) {
-	in := file(t, gray(70, 70))
+	in := file(t, stagetest.Gray(70, 70))
 	data, err := os.ReadFile(in.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +242,7 @@ func TestPictureThatCannotBeDecoded(t *testing.T) {
 	if err := os.WriteFile(in.Path, data[:len(data)/2], 0o666); err != nil {
 		t.Fatal(err)
 	}
-	s, _ := stagetest.New(t, stagetest.Source{in, stagetest.Picture("whole", gray(40, 40))}, step(32, "pad")).Run(t, pipeline.RunOptions{})
+	s, _ := stagetest.New(t, stagetest.Source{in, stagetest.Picture("whole", stagetest.Gray(40, 40))}, step(32, "pad")).Run(t, pipeline.RunOptions{})
 	if s.Quarantined != 1 || s.Derived != 4 || !strings.HasPrefix(s.Failed[0].Cause, "decoding png: ") {
 		t.Errorf("quarantined %d, derived %d, failed %v", s.Quarantined, s.Derived, s.Failed)
 	}
@@ -284,8 +250,8 @@ func TestPictureThatCannotBeDecoded(t *testing.T) {
 
 func TestPairs(t *testing.T) {
 	pair := func(w, h, scale int) pipeline.Input {
-		in := stagetest.Picture("p", gray(w, h))
-		lq := stagetest.Picture("p", gray(w/scale, h/scale))
+		in := stagetest.Picture("p", stagetest.Gray(w, h))
+		lq := stagetest.Picture("p", stagetest.Gray(w/scale, h/scale))
 		in.LQ, in.Scale = &lq, scale
 		return in
 	}
@@ -320,7 +286,7 @@ func TestPairs(t *testing.T) {
 }
 
 func TestTheLatticeTravels(t *testing.T) {
-	_, seen := stagetest.New(t, stagetest.Source{file(t, gray(60, 60))}, step(20, "drop")).Run(t, pipeline.RunOptions{})
+	_, seen := stagetest.New(t, stagetest.Source{file(t, stagetest.Gray(60, 60))}, step(20, "drop")).Run(t, pipeline.RunOptions{})
 	if got, want := seen["p.png@tile=20,20,40"].Grid, (pipeline.Grid{X: 4, Y: 0, Known: true}); got != want {
 		t.Errorf("lattice %+v, want %+v", got, want)
 	}
@@ -357,31 +323,13 @@ func TestNoteCountsEachRunAnew(t *testing.T) {
 }
 
 func TestCostOfPadding(t *testing.T) {
-	stage, err := tile.Info().New(t.Context(), config(t, 32, "pad"), pipeline.Env{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := image.Rect(0, 0, 70, 40)
-	b := stagetest.New(t, stagetest.Source{
-		stagetest.Picture("deep", noise(image.NewNRGBA64(r))), stagetest.Picture("gray", noise(image.NewGray(r))),
-	})
-	var mu sync.Mutex
-	output := map[string]int64{}
-	if err := b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-		mu.Lock()
-		defer mu.Unlock()
-		output[it.ID()] = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it}).Output
-		return nil
-	})}); err != nil {
-		t.Fatal(err)
-	}
-	b.Run(t, pipeline.RunOptions{})
 	const pixels = 4 * 32 * 32 // of 6 tiles, of which 2 are whole
-	if want := map[string]int64{"deep": 8 * pixels, "gray": pixels}; !maps.Equal(output, want) {
-		t.Errorf("output %v bytes, want %v", output, want)
-	}
-	if c := stage.(pipeline.Coster).Cost(pipeline.Host, nil); c.Output <= 0 {
-		t.Errorf("for planning, the cost is %+v", c)
+	for want, img := range map[int64]image.Image{8 * pixels: image.NewNRGBA64(r), pixels: image.NewGray(r)} {
+		cost, plan := stagetest.Cost(t, step(32, "pad"), stagetest.Picture("p", img))
+		if cost.Output != want || plan.Output <= 0 {
+			t.Errorf("%T: %+v, want %d; for planning %+v", img, cost, want, plan)
+		}
 	}
 }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/color"
 	"image/draw"
-	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,18 +25,6 @@ type values = map[string]any
 
 func step(v values) stagetest.Step { return stagetest.Step{Info: upscale.Info(), Values: v} }
 
-// noise fills a picture with samples that differ everywhere.
-func noise(img draw.Image) draw.Image {
-	r := rand.New(rand.NewPCG(1, 2))
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			img.Set(x, y, color.NRGBA64{R: uint16(r.Uint32()), G: uint16(r.Uint32()), B: uint16(r.Uint32()), A: uint16(r.Uint32()) | 1<<15})
-		}
-	}
-	return img
-}
-
 // alike reports whether two pictures have the same type and samples.
 func alike(a, b image.Image) bool {
 	return fmt.Sprintf("%T %v", a, a) == fmt.Sprintf("%T %v", b, b)
@@ -49,7 +35,7 @@ func TestPicturesGetLarger(t *testing.T) {
 	for _, img := range []draw.Image{
 		image.NewGray(r), image.NewGray16(r), image.NewRGBA(r), image.NewNRGBA(r), image.NewNRGBA64(r), image.NewGray(image.Rect(0, 0, 1, 1)),
 	} {
-		noise(img)
+		stagetest.Noise(img)
 		for _, method := range []string{"nearest", "lanczos"} {
 			for _, scale := range []int{2, 3, 8} {
 				_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)},
@@ -65,7 +51,7 @@ func TestPicturesGetLarger(t *testing.T) {
 
 // TestNearestRepeatsPixels needs no reference.
 func TestNearestRepeatsPixels(t *testing.T) {
-	img := noise(image.NewNRGBA(image.Rect(0, 0, 5, 4)))
+	img := stagetest.Noise(image.NewNRGBA(image.Rect(0, 0, 5, 4)))
 	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)},
 		step(values{"scale": 3, "method": "nearest"})).Run(t, pipeline.RunOptions{NoStore: true})
 	for y := range 12 {
@@ -78,7 +64,7 @@ func TestNearestRepeatsPixels(t *testing.T) {
 }
 
 func TestPairs(t *testing.T) {
-	hq, lq := noise(image.NewGray(image.Rect(0, 0, 16, 8))), noise(image.NewGray(image.Rect(0, 0, 4, 2)))
+	hq, lq := stagetest.Noise(image.NewGray(image.Rect(0, 0, 16, 8))), stagetest.Noise(image.NewGray(image.Rect(0, 0, 4, 2)))
 	in := stagetest.Picture("p", hq)
 	companion := stagetest.Picture("lq", lq)
 	in.LQ, in.Scale = &companion, 4
@@ -127,7 +113,7 @@ func TestTooManyPixels(t *testing.T) {
 
 func TestResultsAreCached(t *testing.T) {
 	dir := t.TempDir()
-	img := noise(image.NewGray(image.Rect(0, 0, 9, 7)))
+	img := stagetest.Noise(image.NewGray(image.Rect(0, 0, 9, 7)))
 	want := resample.Resize(img, image.Pt(18, 14), resample.Named("lanczos"))
 	for i, cached := range []int64{0, 1} {
 		s, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)}, step(values{"scale": 2, "method": "lanczos"})).
@@ -169,28 +155,11 @@ func TestCost(t *testing.T) {
 		"too many":       {huge, "single", 0},
 	}
 	for name, tt := range tests {
-		c, err := pipeline.NewConfig(upscale.Info(), values{"scale": 8, "method": "lanczos", "apply": tt.apply})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := stagetest.New(t, stagetest.Source{tt.in})
-		stage, err := upscale.Info().New(t.Context(), c, pipeline.Env{Limits: b.Limits})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var cost pipeline.Cost
-		err = b.Add(pipeline.Step{ID: "cost", Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-			cost = stage.(pipeline.Coster).Cost(pipeline.Host, []*pipeline.Item{it})
-			return nil
-		})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Run(t, pipeline.RunOptions{NoStore: true})
+		cost, plan := stagetest.Cost(t, step(values{"scale": 8, "method": "lanczos", "apply": tt.apply}), tt.in)
 		if cost.Output != tt.want || (cost.Work > 0) != (tt.want > 0) {
 			t.Errorf("%s: %+v, want %d", name, cost, tt.want)
 		}
-		if plan := stage.(pipeline.Coster).Cost(pipeline.Host, nil); plan.Output != 4*32000*24000 {
+		if plan.Output != 4*32000*24000 {
 			t.Errorf("for planning, the cost is %+v", plan)
 		}
 	}
