@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,12 +28,18 @@ type HostMemory struct {
 	// Total is the lesser of the physical memory and the limits of the control
 	// groups that the process is in.
 	Total int64
+	// Physical is what the machine has.
+	Physical int64
 	// Available is how much more can be used without swapping or being killed:
 	// the kernel's MemAvailable, or what a control group's limit leaves, where
 	// file cache that nobody uses counts as free.
 	Available int64
 	// RSS is what of this process lies in memory, C memory included.
 	RSS int64
+	// Stalled is the share of the last ten seconds, from 0 to 1, in which some
+	// process waited for memory, of the control group where the kernel tells, else
+	// of the machine; Unknown where it tells neither.
+	Stalled float64
 	// Source names the file that decided Total, for messages.
 	Source string
 }
@@ -43,6 +50,22 @@ const cgroupMount = "/sys/fs/cgroup"
 // the largest for that, which the comparison with physical memory takes care of.
 const unlimited = math.MaxInt64
 
+// Name is "host".
+func (h Host) Name() string { return "host" }
+
+// Read takes one reading, for which it reads a few small files.
+func (h Host) Read(context.Context) (Reading, error) {
+	m, err := h.Memory()
+	if err != nil {
+		return Reading{}, err
+	}
+	r := Reading{Physical: m.Physical, Total: m.Total, Free: m.Available, Used: m.Total - m.Available, Own: m.RSS, Stalled: m.Stalled}
+	if m.RSS == 0 {
+		r.Own = Unknown
+	}
+	return r, nil
+}
+
 // Memory reads the figures. Without control groups, or where their files cannot
 // be read, the physical memory stands alone.
 func (h Host) Memory() (HostMemory, error) {
@@ -52,10 +75,11 @@ func (h Host) Memory() (HostMemory, error) {
 		return HostMemory{}, fmt.Errorf("reading host memory: %w", err)
 	}
 	// meminfo counts in KiB.
-	m := HostMemory{Total: info["MemTotal"] << 10, Source: meminfo}
+	m := HostMemory{Total: info["MemTotal"] << 10, Stalled: Unknown, Source: meminfo}
 	if m.Total <= 0 {
 		return HostMemory{}, fmt.Errorf("reading host memory: %s has no MemTotal", h.path(meminfo))
 	}
+	m.Physical = m.Total
 	available, ok := info["MemAvailable"]
 	if !ok { // before Linux 3.14, and in some sandboxes
 		available = info["MemFree"] + info["Buffers"] + info["Cached"]
@@ -64,6 +88,12 @@ func (h Host) Memory() (HostMemory, error) {
 
 	for _, g := range h.cgroups() {
 		g.apply(h, &m)
+		if m.Stalled == Unknown && g.pressure != "" {
+			m.Stalled = h.stalled(path.Join(g.dir, g.pressure))
+		}
+	}
+	if m.Stalled == Unknown {
+		m.Stalled = h.stalled("/proc/pressure/memory")
 	}
 	if m.RSS, err = h.rss(); err != nil {
 		return HostMemory{}, fmt.Errorf("reading host memory: %w", err)
@@ -77,6 +107,7 @@ type cgroup struct {
 	limits   []string
 	current  string
 	inactive string // key in memory.stat
+	pressure string // file of stall information; empty: this version has none
 }
 
 // apply lowers m to what the group allows. A file that is missing sets nothing:
@@ -128,6 +159,7 @@ func (h Host) cgroups() []cgroup {
 					limits:   []string{"memory.max", "memory.high"},
 					current:  "memory.current",
 					inactive: "inactive_file",
+					pressure: "memory.pressure",
 				})
 			}
 		case hasField(part[1], "memory"):
@@ -207,6 +239,24 @@ func (h Host) table(name string) (map[string]int64, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return values, nil
+}
+
+// stalled reads avg10 of the first line of a pressure file, a percentage:
+// "some avg10=1.50 avg60=0.20 avg300=0.00 total=1234" (Linux, accounting/psi).
+func (h Host) stalled(name string) float64 {
+	data, err := os.ReadFile(h.path(name))
+	if err != nil {
+		return Unknown // before Linux 4.20, or switched off
+	}
+	for field := range strings.FieldsSeq(string(data)) {
+		if number, ok := strings.CutPrefix(field, "avg10="); ok {
+			if percent, err := strconv.ParseFloat(number, 64); err == nil && percent >= 0 && percent <= 100 {
+				return percent / 100
+			}
+			break
+		}
+	}
+	return Unknown
 }
 
 // rss reads the second figure of statm, which counts pages.

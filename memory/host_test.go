@@ -113,7 +113,31 @@ func TestHostMemory(t *testing.T) {
 		{
 			name:  "no MemAvailable",
 			files: map[string]string{"proc/meminfo": "MemTotal: 4096 kB\nMemFree: 1024 kB\nBuffers: 1 kB\nCached: 2 kB\n"},
-			want:  memory.HostMemory{Total: 4096 * kib, Available: 1027 * kib, Source: "/proc/meminfo"},
+			want:  memory.HostMemory{Physical: 4096 * kib, Total: 4096 * kib, Available: 1027 * kib, Source: "/proc/meminfo"},
+		},
+		{
+			name: "the machine's pressure",
+			files: map[string]string{
+				"proc/meminfo":         meminfo,
+				"proc/pressure/memory": "some avg10=12.50 avg60=0.00 avg300=0.00 total=7\nfull avg10=50.00 avg60=0.00 avg300=0.00 total=0\n",
+			},
+			want: memory.HostMemory{Total: 16 * gib, Available: 8 * gib, Stalled: 0.125, Source: "/proc/meminfo"},
+		},
+		{
+			name: "the control group's pressure counts, not the machine's",
+			files: map[string]string{
+				"proc/meminfo": meminfo, "proc/self/cgroup": "0::/a\n",
+				"proc/pressure/memory":            "some avg10=90.00 avg60=0.00\n",
+				"sys/fs/cgroup/a/memory.pressure": "some avg10=25.00 avg60=0.00\n",
+			},
+			want: memory.HostMemory{Total: 16 * gib, Available: 8 * gib, Stalled: 0.25, Source: "/proc/meminfo"},
+		},
+		{
+			name: "a pressure file that says nothing",
+			files: map[string]string{
+				"proc/meminfo": meminfo, "proc/pressure/memory": "some avg10=lots avg60=0.00\n",
+			},
+			want: memory.HostMemory{Total: 16 * gib, Available: 8 * gib, Source: "/proc/meminfo"},
 		},
 	}
 	for _, tt := range tests {
@@ -127,6 +151,12 @@ func TestHostMemory(t *testing.T) {
 				if err := os.WriteFile(p, []byte(text), 0o666); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if tt.want.Physical == 0 {
+				tt.want.Physical = 16 * gib
+			}
+			if tt.want.Stalled == 0 {
+				tt.want.Stalled = memory.Unknown
 			}
 			got, err := memory.Host{Root: root}.Memory()
 			if err != nil || got != tt.want {
@@ -160,4 +190,38 @@ func TestThisHost(t *testing.T) {
 	if m.Total <= 0 || m.Available < 0 || m.Available > m.Total || m.RSS <= 0 || m.Source == "" {
 		t.Errorf("Memory() = %+v", m)
 	}
+}
+
+func TestHostRead(t *testing.T) {
+	h := memory.Host{}
+	r, err := h.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Name() != "host" || r.Total <= 0 || r.Physical < r.Total || r.Used+r.Free != r.Total || r.Own <= 0 {
+		t.Errorf("%s reads %+v", h.Name(), r)
+	}
+	if _, err := (memory.Host{Root: t.TempDir()}).Read(t.Context()); err == nil {
+		t.Error("no error without meminfo")
+	}
+}
+
+// What Go holds and what lies outside it are told apart.
+func TestProcess(t *testing.T) {
+	before := memory.Host{}.Process()
+	held := make([]byte, 64<<20)
+	for i := 0; i < len(held); i += 4096 {
+		held[i] = 1
+	}
+	after := memory.Host{}.Process()
+	if grown := after.Go - before.Go; grown < 60*mib || after.GoHeap-before.GoHeap < 60*mib {
+		t.Errorf("64 MiB made Go %d and its heap %d bytes larger", grown, after.GoHeap-before.GoHeap)
+	}
+	if after.RSS < 64*mib || after.Other < 0 || after.Other > after.RSS {
+		t.Errorf("%+v", after)
+	}
+	if p := (memory.Host{Root: t.TempDir()}).Process(); p.RSS != memory.Unknown || p.Other != memory.Unknown || p.Go <= 0 {
+		t.Errorf("without proc: %+v", p)
+	}
+	_ = held[0]
 }
