@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type OversizeError struct {
 	Need   int64 // bytes asked for
 	Have   int64 // most bytes that a request of its kind could ever get
 	Holder string
+	Now    bool // Have is what there is now, and nothing more can be released
 }
 
 func (e *OversizeError) Error() string {
@@ -27,7 +29,11 @@ func (e *OversizeError) Error() string {
 	if who == "" {
 		who = "request"
 	}
-	return fmt.Sprintf("%s needs %s on %s, but at most %s can ever be had: "+
+	what := "at most %s can ever be had"
+	if e.Now {
+		what = "only %s are free and nothing that is held can be given back"
+	}
+	return fmt.Sprintf("%s needs %s on %s, but "+what+": "+
 		"raise the memory limit of %s, or use smaller images, tiles or batches",
 		who, FormatBytes(e.Need), e.Device, FormatBytes(e.Have), e.Device)
 }
@@ -63,6 +69,16 @@ type Request struct {
 	Holder   string // who asks, for messages and Holders ("stage upscale")
 }
 
+// CallRequest asks for all that one call needs, at once: two calls that each
+// had a part of theirs would wait for each other.
+type CallRequest struct {
+	Work     int64 // bytes that the call takes and gives back
+	Stays    int64 // bytes of residency that it leaves behind, or brings back
+	Beside   int64 // bytes of residency that its inputs have, and keep during the call
+	Priority int
+	Holder   string
+}
+
 // agePasses is how often a waiter may be overtaken by one that came later
 // before it counts as one priority higher. Counting overtakings instead of
 // seconds keeps the order independent of the speed of the machine.
@@ -78,6 +94,7 @@ type Ledger struct {
 
 	mu        sync.Mutex
 	limit     int64
+	ceiling   int64 // the highest limit there was
 	reserve   int64
 	residency int64
 	work      int64
@@ -89,7 +106,8 @@ type Ledger struct {
 
 // Usage is what a ledger holds at one instant.
 type Usage struct {
-	Limit     int64 // bytes that may be leased
+	Limit     int64 // bytes that may be leased now
+	Ceiling   int64 // the highest limit so far: what needs more is refused
 	Reserve   int64 // bytes of the limit that residency leaves free
 	Residency int64 // bytes leased now, by kind
 	Work      int64
@@ -119,29 +137,46 @@ type Lease struct {
 	released   bool
 }
 
-// waiter is a request that did not fit. ready is closed once lease or err is
+// ask is what is wanted of the ledger, by kind.
+type ask struct{ work, residency, beside int64 }
+
+func (r CallRequest) ask() ask { return ask{max(r.Work, 0), max(r.Stays, 0), max(r.Beside, 0)} }
+
+func (r Request) ask() ask {
+	if r.Kind == Residency {
+		return ask{residency: r.Bytes}
+	}
+	return ask{work: r.Bytes}
+}
+
+// waiter is a request that did not fit. ready is closed once grant or err is
 // set, both under the ledger's lock.
 type waiter struct {
-	Request
-	arrival uint64
-	since   time.Time
-	passed  int
-	ready   chan struct{}
-	lease   *Lease
-	err     error
+	ask
+	priority int
+	holder   string
+	arrival  uint64
+	since    time.Time
+	passed   int
+	ready    chan struct{}
+	granted  grant
+	err      error
 }
+
+// grant is the leases of one request; a kind that was not asked for has none.
+type grant struct{ work, residency *Lease }
 
 // inLine orders waiters as they are served.
 func inLine(a, b *waiter) int {
 	return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.arrival, b.arrival))
 }
 
-func (w *waiter) rank() int { return w.Priority + w.passed/agePasses }
+func (w *waiter) rank() int { return w.priority + w.passed/agePasses }
 
 // NewLedger makes the ledger of a device of which limit bytes may be leased.
 // The name is for messages.
 func NewLedger(device string, limit int64) *Ledger {
-	return &Ledger{device: device, limit: max(limit, 0)}
+	return &Ledger{device: device, limit: max(limit, 0), ceiling: max(limit, 0)}
 }
 
 // SetReserve keeps bytes free of residency, so that the neediest single call
@@ -155,11 +190,14 @@ func (l *Ledger) SetReserve(bytes int64) {
 }
 
 // SetLimit changes the limit. What is held stays held, also above a lower
-// limit; waiters that can no longer be served get their *OversizeError.
+// limit. What would have fitted under the highest limit so far waits until the
+// limit is high enough again, and lets others by; see Refuse for when it will
+// not be.
 func (l *Ledger) SetLimit(bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limit = max(bytes, 0)
+	l.ceiling = max(l.ceiling, l.limit)
 	l.admit()
 }
 
@@ -170,76 +208,140 @@ func (l *Ledger) SetLimit(bytes int64) {
 // because it takes work to make residency leave. For the same reason work of at
 // most the reserve runs, if no other does, even where residency has overshot.
 //
-// A request larger than could ever be had (the limit, for residency the limit
-// less the reserve) gets an *OversizeError at once. When ctx ends first, the
-// error wraps ctx's and nothing is leased. Asking for nothing, or less, gives
-// an empty lease.
+// A request larger than could ever be had (the highest limit so far, for
+// residency less the reserve) gets an *OversizeError at once. When ctx ends
+// first, the error wraps ctx's and nothing is leased. Asking for nothing, or
+// less, gives an empty lease.
 func (l *Ledger) Acquire(ctx context.Context, r Request) (*Lease, error) {
-	if r.Bytes <= 0 {
-		return l.empty(r), nil
+	g, err := l.acquire(ctx, r.ask(), r.Priority, r.Holder)
+	if err != nil {
+		return nil, err
+	}
+	if r.Kind == Residency {
+		return g.residency, nil
+	}
+	return g.work, nil
+}
+
+// AcquireCall leases all that a call needs, as Acquire does: the work, which
+// ends with the call, and the residency, which its holder splits among what
+// stays. What cannot be had beside the inputs that the call keeps is refused.
+func (l *Ledger) AcquireCall(ctx context.Context, r CallRequest) (work, stays *Lease, err error) {
+	g, err := l.acquire(ctx, r.ask(), r.Priority, r.Holder)
+	if err != nil {
+		return nil, nil, err
+	}
+	work, stays = l.both(g, r.Holder)
+	return work, stays, nil
+}
+
+// TryAcquireCall is AcquireCall for those who have to let go of something before
+// they wait.
+func (l *Ledger) TryAcquireCall(r CallRequest) (work, stays *Lease, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g, ok := l.try(r.ask(), r.Priority, r.Holder)
+	if !ok {
+		return nil, nil, false
+	}
+	work, stays = l.both(g, r.Holder)
+	return work, stays, true
+}
+
+// both adds an empty lease for what was not asked for.
+func (l *Ledger) both(g grant, holder string) (work, stays *Lease) {
+	if g.work == nil {
+		g.work = l.empty(Work, holder)
+	}
+	if g.residency == nil {
+		g.residency = l.empty(Residency, holder)
+	}
+	return g.work, g.residency
+}
+
+func (l *Ledger) acquire(ctx context.Context, a ask, priority int, holder string) (grant, error) {
+	if a.work <= 0 && a.residency <= 0 {
+		return grant{work: l.empty(Work, holder), residency: l.empty(Residency, holder)}, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, l.gaveUp(r, err)
+		return grant{}, l.gaveUp(a, holder, err)
 	}
 	l.mu.Lock()
-	if have := l.most(r.Kind); r.Bytes > have {
+	if err := l.oversize(a, holder); err != nil {
 		l.mu.Unlock()
-		return nil, l.oversize(r, have)
+		return grant{}, err
 	}
-	if len(l.waiting) == 0 && l.fits(r) {
-		x := l.grant(r)
+	if len(l.waiting) == 0 && l.fits(a) {
+		g := l.grant(a, holder)
 		l.mu.Unlock()
-		return x, nil
+		return g, nil
 	}
-	w := l.enqueue(r)
+	w := l.enqueue(a, priority, holder)
 	l.mu.Unlock()
 
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
 		if err := l.abandon(w); err != nil {
-			return nil, err
+			return grant{}, err
 		}
-		return nil, l.gaveUp(r, ctx.Err())
+		return grant{}, l.gaveUp(a, holder, ctx.Err())
 	}
-	return w.lease, w.err
+	return w.granted, w.err
 }
 
-// Force grants the request that is first in line, whether it fits or not, and
-// returns it; false when nobody waits. It is for who knows that nothing will be
-// released before somebody gets something.
-func (l *Ledger) Force() (Request, bool) {
+// First is what the request that is first in line lacks: the bytes that must be
+// released before it is served. False when nobody waits. Who can give memory
+// back reads it to know how much would help.
+func (l *Ledger) First() (holder string, lacks int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
-		return Request{}, false
+		return "", 0, false
 	}
 	w := slices.MinFunc(l.waiting, inLine)
-	w.lease = l.grant(w.Request)
+	lacks = w.work + w.residency - (l.limit - l.residency - l.work)
+	if w.residency > 0 {
+		lacks = max(lacks, w.residency-(l.most(Residency, l.limit)-l.residency))
+	}
+	return w.holder, max(lacks, 0), true
+}
+
+// Refuse gives the request that is first in line an *OversizeError with what is
+// free of the limit now. It is for who knows that nothing more can be released,
+// so that it would wait for ever. False when nobody waits.
+func (l *Ledger) Refuse() (holder string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		return "", false
+	}
+	w := slices.MinFunc(l.waiting, inLine)
+	w.err = &OversizeError{
+		Device: l.device, Holder: w.holder, Need: w.work + w.residency,
+		Have: max(min(l.limit, l.most(Residency, l.limit)+w.work)-l.residency-l.work, 0), Now: true,
+	}
 	l.served(w)
-	return w.Request, true
+	l.admit()
+	return w.holder, true
 }
 
 // TryAcquire is Acquire for those who would rather do something else than wait:
 // false means that it does not fit now, or that it is not its turn.
 func (l *Ledger) TryAcquire(r Request) (*Lease, bool) {
 	if r.Bytes <= 0 {
-		return l.empty(r), true
+		return l.empty(r.Kind, r.Holder), true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r.Bytes > l.most(r.Kind) || !l.fits(r) {
+	g, ok := l.try(r.ask(), r.Priority, r.Holder)
+	if !ok {
 		return nil, false
 	}
-	if len(l.waiting) == 0 {
-		return l.grant(r), true
+	if r.Kind == Residency {
+		return g.residency, true
 	}
-	w := l.enqueue(r)
-	if w.lease == nil {
-		l.dequeue(w)
-		return nil, false
-	}
-	return w.lease, true
+	return g.work, true
 }
 
 // Usage reads the ledger.
@@ -247,7 +349,7 @@ func (l *Ledger) Usage() Usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := Usage{
-		Limit: l.limit, Reserve: l.reserve,
+		Limit: l.limit, Ceiling: l.ceiling, Reserve: l.reserve,
 		Residency: l.residency, Work: l.work, Peak: l.peak,
 		Waiting: len(l.waiting),
 	}
@@ -297,7 +399,7 @@ func (x *Lease) Split(bytes int64) *Lease {
 	l := x.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	part := l.empty(Request{Kind: x.kind, Holder: x.holder})
+	part := l.empty(x.kind, x.holder)
 	bytes = min(max(bytes, 0), x.bytes)
 	if bytes == 0 {
 		return part
@@ -328,46 +430,100 @@ func (x *Lease) Release() {
 }
 
 // empty makes a lease without the lock: nothing is listed until it is resized.
-func (l *Ledger) empty(r Request) *Lease {
-	return &Lease{ledger: l, kind: r.Kind, holder: r.Holder}
+func (l *Ledger) empty(k Kind, holder string) *Lease {
+	return &Lease{ledger: l, kind: k, holder: holder}
 }
 
-func (l *Ledger) oversize(r Request, have int64) *OversizeError {
-	return &OversizeError{Device: l.device, Need: r.Bytes, Have: have, Holder: r.Holder}
-}
-
-func (l *Ledger) gaveUp(r Request, err error) error {
-	return fmt.Errorf("waiting for %s on %s for %s: %w", FormatBytes(r.Bytes), l.device, cmp.Or(r.Holder, "request"), err)
+func (l *Ledger) gaveUp(a ask, holder string, err error) error {
+	return fmt.Errorf("waiting for %s on %s for %s: %w", FormatBytes(a.work+a.residency), l.device, cmp.Or(holder, "request"), err)
 }
 
 // The methods below need the lock.
 
-// most is what a request of a kind could ever get.
-func (l *Ledger) most(k Kind) int64 {
+// most is what a kind could get of a limit.
+func (l *Ledger) most(k Kind, limit int64) int64 {
 	if k == Residency {
-		return max(l.limit-l.reserve, 0)
+		return max(limit-l.reserve, 0)
 	}
-	return l.limit
+	return limit
+}
+
+// oversize refuses what could not be had if nothing else were held.
+func (l *Ledger) oversize(a ask, holder string) error {
+	over := func(need, have int64) error {
+		return &OversizeError{Device: l.device, Need: need, Have: have, Holder: holder}
+	}
+	if have := l.most(Residency, l.ceiling); a.residency > 0 && (a.residency > have || a.beside > have-a.residency) {
+		return over(add(a.residency, a.beside), have)
+	}
+	// Inputs do not count against work alone, which runs also where residency
+	// has overshot.
+	if a.work > l.ceiling || a.residency > 0 && add(a.residency, a.beside) > l.ceiling-a.work {
+		return over(add(a.work, a.residency), l.ceiling)
+	}
+	return nil
+}
+
+// add is a + b for sizes, of which a sum could overflow.
+func add(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// try grants what fits now, and whose turn it is.
+func (l *Ledger) try(a ask, priority int, holder string) (grant, bool) {
+	if l.oversize(a, holder) != nil || !l.fits(a) {
+		return grant{}, false
+	}
+	if len(l.waiting) == 0 {
+		return l.grant(a, holder), true
+	}
+	w := l.enqueue(a, priority, holder)
+	if w.granted == (grant{}) {
+		l.dequeue(w)
+		return grant{}, false
+	}
+	return w.granted, true
 }
 
 // Differences, not sums, are compared: a sum could overflow.
 
-func (l *Ledger) fits(r Request) bool {
-	if r.Bytes <= l.limit-l.residency-l.work && (r.Kind == Work || r.Bytes <= l.most(Residency)-l.residency) {
+func (l *Ledger) fits(a ask) bool {
+	if a.work <= l.limit-l.residency-l.work-a.residency && a.residency <= l.limit &&
+		(a.residency <= 0 || a.residency <= l.most(Residency, l.limit)-l.residency) {
 		return true
 	}
-	return r.Kind == Work && l.work == 0 && r.Bytes <= min(l.reserve, l.limit)
+	return a.residency <= 0 && l.work == 0 && a.work <= min(l.reserve, l.limit)
 }
 
-// fitsIdle tells whether r would fit if all running calls had ended.
-func (l *Ledger) fitsIdle(r Request) bool {
-	return r.Bytes <= l.most(r.Kind)-l.residency || r.Kind == Work && r.Bytes <= l.reserve
+// fitsIdle tells whether a would fit if all running calls had ended.
+func (l *Ledger) fitsIdle(a ask) bool {
+	if a.residency <= 0 {
+		return a.work <= l.limit-l.residency || a.work <= min(l.reserve, l.limit)
+	}
+	return a.residency <= l.most(Residency, l.limit)-l.residency && a.work <= l.limit-l.residency-a.residency
 }
 
-func (l *Ledger) grant(r Request) *Lease {
-	x := l.empty(r)
-	l.adjust(x, r.Bytes)
-	return x
+// fitsEmpty tells whether a would fit if nothing else were held: the limit may
+// have been lowered since it began to wait.
+func (l *Ledger) fitsEmpty(a ask) bool {
+	return a.work <= l.limit && (a.residency <= 0 ||
+		a.residency <= l.most(Residency, l.limit)-a.beside && a.work <= l.limit-a.residency-a.beside)
+}
+
+func (l *Ledger) grant(a ask, holder string) (g grant) {
+	// One lease for what is asked for, as most requests are of one kind.
+	if a.work > 0 || a.residency <= 0 {
+		g.work = l.empty(Work, holder)
+		l.adjust(g.work, a.work)
+	}
+	if a.residency > 0 {
+		g.residency = l.empty(Residency, holder)
+		l.adjust(g.residency, a.residency)
+	}
+	return g
 }
 
 // adjust sets what a lease holds, and serves waiters when that made room.
@@ -419,9 +575,9 @@ func (l *Ledger) unlink(x *Lease) {
 	x.prev, x.next = nil, nil
 }
 
-func (l *Ledger) enqueue(r Request) *waiter {
+func (l *Ledger) enqueue(a ask, priority int, holder string) *waiter {
 	l.arrivals++
-	w := &waiter{Request: r, arrival: l.arrivals, since: time.Now(), ready: make(chan struct{})}
+	w := &waiter{ask: a, priority: priority, holder: holder, arrival: l.arrivals, since: time.Now(), ready: make(chan struct{})}
 	l.waiting = append(l.waiting, w)
 	l.admit()
 	return w
@@ -449,16 +605,16 @@ func (l *Ledger) admitOne() bool {
 	slices.SortFunc(l.waiting, inLine)
 	residencyHeld := false
 	for _, w := range l.waiting {
-		if have := l.most(w.Kind); w.Bytes > have {
-			w.err = l.oversize(w.Request, have)
+		if err := l.oversize(w.ask, w.holder); err != nil {
+			w.err = err
 			l.served(w)
 			return true
 		}
-		if w.Kind == Residency && residencyHeld {
+		if w.residency > 0 && residencyHeld || !l.fitsEmpty(w.ask) {
 			continue
 		}
-		if l.fits(w.Request) {
-			w.lease = l.grant(w.Request)
+		if l.fits(w.ask) {
+			w.granted = l.grant(w.ask, w.holder)
 			l.served(w)
 			for _, other := range l.waiting {
 				if other.arrival < w.arrival {
@@ -467,7 +623,7 @@ func (l *Ledger) admitOne() bool {
 			}
 			return true
 		}
-		if l.fitsIdle(w.Request) {
+		if l.fitsIdle(w.ask) {
 			return false
 		}
 		residencyHeld = true
@@ -490,8 +646,12 @@ func (l *Ledger) abandon(w *waiter) error {
 		if w.err != nil {
 			return w.err
 		}
-		w.lease.released = true
-		l.adjust(w.lease, 0)
+		for _, x := range []*Lease{w.granted.work, w.granted.residency} {
+			if x != nil {
+				x.released = true
+				l.adjust(x, 0)
+			}
+		}
 	default:
 		l.dequeue(w)
 		l.admit() // it may have held others back

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,7 @@ func TestLeaseLife(t *testing.T) {
 			t.Errorf("Holders() = %v, want %v", got, want)
 		}
 		a.Resize(70) // the truth may overshoot
-		if got, want := l.Usage(), (memory.Usage{Limit: 100, Residency: 70, Work: 60, Peak: 130}); got != want {
+		if got, want := l.Usage(), (memory.Usage{Limit: 100, Ceiling: 100, Residency: 70, Work: 60, Peak: 130}); got != want {
 			t.Errorf("Usage() = %+v, want %+v", got, want)
 		}
 		b.Release()
@@ -132,28 +133,152 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// Waiters that a lower limit leaves without hope hear of it at once.
-func TestLowerLimitRefusesWaiters(t *testing.T) {
+// A limit that was lowered may rise again: who fitted before waits for that, and
+// lets others by in the meantime.
+func TestLowerLimitLetsOthersBy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.NewLedger("host", 100)
 		held := mustTry(t, l, work(50))
-		big, small := acquire(l, work(80)), acquire(l, work(60))
+		big := acquire(l, work(80))
 		l.SetLimit(70)
-		synctest.Wait()
+		small := acquire(l, work(20))
+		if big.done || !small.done || small.err != nil {
+			t.Fatalf("under the lower limit, big: %+v, small: %+v", big, small)
+		}
 		var over *memory.OversizeError
-		if !big.done || !errors.As(big.err, &over) || over.Have != 70 {
-			t.Errorf("big: %+v", big)
-		}
-		if small.done {
-			t.Errorf("small: %+v", small)
-		}
-		l.SetLimit(110)
-		synctest.Wait()
-		if !small.done || small.err != nil {
-			t.Errorf("small after raising the limit: %+v", small)
+		if _, err := l.Acquire(t.Context(), work(101)); !errors.As(err, &over) || over.Have != 100 || over.Now {
+			t.Errorf("more than there ever was: %v", err)
 		}
 		held.Release()
 		small.lease.Release()
+		l.SetLimit(110)
+		synctest.Wait()
+		if !big.done || big.err != nil {
+			t.Errorf("big after raising the limit: %+v", big)
+		}
+		big.lease.Release()
+	})
+}
+
+// Who waits for what nobody can give back is refused when asked for, and those
+// behind go on.
+func TestRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.NewLedger("host", 100)
+		l.SetReserve(10)
+		if holder, ok := l.Refuse(); ok {
+			t.Errorf("refused %q, and nobody waited", holder)
+		}
+		held := mustTry(t, l, residency(50))
+		first := acquire(l, memory.Request{Kind: memory.Residency, Bytes: 60, Holder: "dedup"})
+		second := acquire(l, memory.Request{Kind: memory.Residency, Bytes: 40, Holder: "source"})
+		if holder, lacks, ok := l.First(); holder != "dedup" || lacks != 20 || !ok {
+			t.Errorf("First() = %q, %d, %v", holder, lacks, ok)
+		}
+		if holder, ok := l.Refuse(); !ok || holder != "dedup" {
+			t.Errorf("Refuse() = %q, %v", holder, ok)
+		}
+		synctest.Wait()
+		var over *memory.OversizeError
+		if !first.done || !errors.As(first.err, &over) || !over.Now || over.Need != 60 || over.Have != 40 {
+			t.Errorf("first: %+v", first)
+		}
+		if !second.done || second.err != nil {
+			t.Errorf("second: %+v", second)
+		}
+		if _, _, ok := l.First(); ok {
+			t.Error("somebody still waits")
+		}
+		held.Release()
+		second.lease.Release()
+	})
+}
+
+// What one call needs is granted in one piece, beside what its inputs have.
+func TestAcquireCall(t *testing.T) {
+	tests := []struct {
+		name            string
+		request         memory.CallRequest
+		resident, calls int64  // held by others
+		want            string // granted, waits, refused
+	}{
+		{"all free", memory.CallRequest{Work: 30, Stays: 50}, 0, 0, "granted"},
+		{"to the last byte", memory.CallRequest{Work: 40, Stays: 60}, 0, 0, "granted"},
+		{"nothing", memory.CallRequest{}, 60, 40, "granted"},
+		{"less than nothing", memory.CallRequest{Work: -1, Stays: -1}, 60, 40, "granted"},
+		{"only work", memory.CallRequest{Work: 40}, 60, 0, "granted"},
+		{"only residency", memory.CallRequest{Stays: 60}, 0, 40, "granted"},
+		{"the work has room, what stays has not", memory.CallRequest{Work: 10, Stays: 20}, 50, 0, "waits"},
+		{"what stays has room, the work has not", memory.CallRequest{Work: 40, Stays: 10}, 0, 60, "waits"},
+		{"beside its inputs", memory.CallRequest{Work: 10, Stays: 30, Beside: 30}, 30, 0, "granted"},
+		{"never beside its inputs", memory.CallRequest{Stays: 31, Beside: 30}, 30, 0, "refused"},
+		{"never, although each part would", memory.CallRequest{Work: 60, Stays: 50}, 0, 0, "refused"},
+		{"more than the reserve leaves", memory.CallRequest{Stays: 61}, 0, 0, "refused"},
+		{"so much that sums overflow", memory.CallRequest{Work: math.MaxInt64, Stays: math.MaxInt64, Beside: math.MaxInt64}, 0, 0, "refused"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := memory.NewLedger("host", 100)
+				l.SetReserve(40)
+				a, b := mustTry(t, l, residency(tt.resident)), mustTry(t, l, work(tt.calls))
+				var w, s *memory.Lease
+				var err error
+				done := false
+				go func() {
+					w, s, err = l.AcquireCall(context.Background(), tt.request)
+					done = true
+				}()
+				synctest.Wait()
+				var over *memory.OversizeError
+				got := "waits"
+				switch {
+				case done && errors.As(err, &over):
+					got = "refused"
+				case done && err == nil:
+					got = "granted"
+				}
+				if got != tt.want {
+					t.Errorf("%s: %v; want it %s", got, err, tt.want)
+				}
+				a.Release()
+				b.Release()
+				synctest.Wait()
+				if tt.want != "refused" {
+					if err != nil || w.Bytes() != max(tt.request.Work, 0) || s.Bytes() != max(tt.request.Stays, 0) {
+						t.Errorf("leased %v and %v, %v", w, s, err)
+					}
+					w.Release()
+					s.Split(5).Release()
+					s.Release()
+				}
+				if u := l.Usage(); u.Residency+u.Work != 0 || u.Waiting != 0 {
+					t.Errorf("left: %+v", u)
+				}
+			})
+		})
+	}
+}
+
+// A call that is given up while it waits, or in the instant it is served, leaves
+// nothing behind.
+func TestCancelCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.NewLedger("host", 100)
+		held := mustTry(t, l, work(50))
+		ctx, cancel := context.WithCancel(t.Context())
+		var err error
+		go func() { _, _, err = l.AcquireCall(ctx, memory.CallRequest{Work: 30, Stays: 30, Holder: "upscale"}) }()
+		synctest.Wait()
+		cancel()
+		held.Release()
+		synctest.Wait()
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "waiting for 60 B on host for upscale") {
+			t.Errorf("cancelled: %v", err)
+		}
+		if u := l.Usage(); u.Residency+u.Work != 0 || u.Waiting != 0 {
+			t.Errorf("left: %+v", u)
+		}
 	})
 }
 

@@ -266,7 +266,7 @@ func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) pictu
 			b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
 		}
 		// The bytes are there already: say so, also where that passes the limit.
-		b.lease.Resize(m.bytes)
+		b.resize(m.bytes)
 		if w.run.opts.Check {
 			b.sum = pixelSum(m.img)
 		}
@@ -276,16 +276,18 @@ func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) pictu
 }
 
 // reserve takes room for a picture that somebody may want to see, if there is
-// some now. Often nobody will, so it is not waited for: a picture without room is
-// had beyond the limit when it is wanted after all.
+// some now. Often nobody will, so it is not waited for: a picture without room
+// counts as parked.
 func (r *run) reserve(b *buffer, holder string) {
 	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: holder}
 	var ok bool
-	if b.lease, ok = r.host.TryAcquire(req); !ok {
-		req.Bytes = 0
-		b.lease, _ = r.host.TryAcquire(req)
-		b.parked = true
+	if b.lease, ok = r.host.TryAcquire(req); ok {
+		b.held = b.bytes
+		return
 	}
+	req.Bytes = 0
+	b.lease, _ = r.host.TryAcquire(req)
+	b.parked = true
 }
 
 func (w *worker) checkPixels(batch []*Item) error {

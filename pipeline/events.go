@@ -13,8 +13,8 @@ const (
 	EventReplaced  EventKind = "replaced"  // an output had been changed since it was written: moved to the trash and made again
 	EventRetracted EventKind = "retracted" // an output that is no longer wanted was moved to the trash
 	EventPhase     EventKind = "phase"     // a phase begins
-	EventParked    EventKind = "parked"    // a waiting picture was dropped from memory, to be decoded again
-	EventForced    EventKind = "forced"    // memory was granted beyond the limit, because nothing could go on without
+	EventParked    EventKind = "parked"    // a waiting picture was taken out of memory, to be decoded or read again
+	EventRefused   EventKind = "refused"   // somebody waited for memory that nobody could give back
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )
 

@@ -151,6 +151,8 @@ type worker struct {
 	out   []*Item       // passed on
 	made  *memory.Lease // for the pictures that the call made
 
+	claim claim // to the pictures that the call may look at
+
 	flushing bool // of a barrier, whose decisions depend on all items
 }
 
@@ -227,7 +229,7 @@ func (n *node) deliver(ctx context.Context, items []*Item) error {
 // that may help: after running out of memory in two halves, after a panic item
 // by item.
 func (w *worker) process(ctx context.Context, batch []*Item) error {
-	leases, err := w.lease(ctx, batch)
+	work, stays, err := w.lease(ctx, batch)
 	if err != nil {
 		return w.refused(ctx, batch, err)
 	}
@@ -235,17 +237,18 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 	result := w.attempt(ctx, batch)
 	w.busy.Add(int64(time.Since(began)))
 	w.calls.Add(1)
-	leases.work.Release()
+	w.claim.drop()
+	work.Release()
 	if result.err == nil && result.panicked == nil {
 		// New pictures go on with the room that was waited for.
-		w.made = leases.output
+		w.made = stays
 		defer func() {
 			w.made = nil
-			leases.output.Release()
+			stays.Release()
 		}()
 		return w.settle(ctx, batch, result.out)
 	}
-	leases.output.Release()
+	stays.Release()
 
 	switch {
 	case ctx.Err() != nil:
@@ -265,28 +268,46 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 func (w *worker) isolate(ctx context.Context, batch []*Item) error {
 	w.run.event(EventRepeated, w.ID, "", fmt.Sprintf("a batch of %d panicked and is repeated item by item", len(batch)))
 	for i := range batch {
-		one := batch[i : i+1 : i+1]
-		result := w.attempt(ctx, one)
-		w.calls.Add(1)
-		var err error
-		switch {
-		case result.panicked != nil:
-			one[0].next.err = fmt.Errorf("stage %s panicked: %v", w.ID, result.panicked)
-			one[0].next.stack = result.stack
-			err = w.settle(ctx, one, nil)
-		case result.err == nil:
-			err = w.settle(ctx, one, result.out)
-		case errors.Is(result.err, memory.ErrOutOfMemory):
-			err = w.smaller(ctx, one, result.err)
-		default:
-			err = &StageError{Stage: w.ID, Err: result.err}
-		}
-		if err != nil {
+		if err := w.alone(ctx, batch[i:i+1:i+1]); err != nil {
 			w.abandon(batch[i+1:])
 			return err
 		}
 	}
 	return nil
+}
+
+// alone calls the stage with one item of a batch that panicked.
+func (w *worker) alone(ctx context.Context, one []*Item) error {
+	result, stays, err := w.again(ctx, one)
+	defer stays.Release()
+	switch {
+	case err != nil:
+		return w.refused(ctx, one, err)
+	case result.panicked != nil:
+		one[0].next.err = fmt.Errorf("stage %s panicked: %v", w.ID, result.panicked)
+		one[0].next.stack = result.stack
+		return w.settle(ctx, one, nil)
+	case result.err == nil:
+		w.made = stays
+		defer func() { w.made = nil }()
+		return w.settle(ctx, one, result.out)
+	case errors.Is(result.err, memory.ErrOutOfMemory):
+		return w.smaller(ctx, one, result.err)
+	}
+	return &StageError{Stage: w.ID, Err: result.err}
+}
+
+// again calls the stage once more, under a lease of its own.
+func (w *worker) again(ctx context.Context, batch []*Item) (outcome, *memory.Lease, error) {
+	work, stays, err := w.lease(ctx, batch)
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	result := w.attempt(ctx, batch)
+	w.calls.Add(1)
+	w.claim.drop()
+	work.Release()
+	return result, stays, nil
 }
 
 // smaller answers an out-of-memory: half the batch at a time, and a single item
@@ -303,21 +324,29 @@ func (w *worker) smaller(ctx context.Context, batch []*Item, cause error) error 
 		return w.process(ctx, second)
 	}
 	for pause := 50 * time.Millisecond; pause <= 200*time.Millisecond; pause *= 2 {
-		runtime.GC()
+		w.run.clean(ctx, "stage "+w.ID+" ran out of memory")
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			w.abandon(batch)
 			return ctx.Err()
 		}
-		result := w.attempt(ctx, batch)
-		w.calls.Add(1)
+		result, stays, err := w.again(ctx, batch)
 		switch {
+		case err != nil:
+			return w.refused(ctx, batch, err)
 		case result.panicked != nil:
+			stays.Release()
 			return w.isolate(ctx, batch)
 		case result.err == nil:
-			return w.settle(ctx, batch, result.out)
-		case !errors.Is(result.err, memory.ErrOutOfMemory):
+			w.made = stays
+			err := w.settle(ctx, batch, result.out)
+			w.made = nil
+			stays.Release()
+			return err
+		}
+		stays.Release()
+		if !errors.Is(result.err, memory.ErrOutOfMemory) {
 			return &StageError{Stage: w.ID, Err: result.err}
 		}
 		cause = result.err
@@ -326,27 +355,48 @@ func (w *worker) smaller(ctx context.Context, batch []*Item, cause error) error 
 	return w.settle(ctx, batch, nil)
 }
 
-// callLeases is what one call holds.
-type callLeases struct{ work, output *memory.Lease }
+// lease takes what the call needs, in one piece, and pins the pictures that it
+// may look at. A call that waits for it holds nothing that cannot be taken away,
+// so that calls never wait for each other. Once the call has ended, the work is
+// released, and the claim dropped.
+func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.Lease, err error) {
+	cost := w.cost(batch)
+	had := int64(0) // bytes of the lease for parked pictures
+	for {
+		w.claim.items(batch)
+		if w.run.dry != nil { // nobody looks
+			w.claim.lacks, w.claim.work = 0, 0
+		}
+		if work != nil && w.claim.lacks <= had {
+			break
+		}
+		// Some were parked while it waited: it needs more than it asked for.
+		work.Release()
+		stays.Release()
+		work, stays = nil, nil
 
-// lease takes what the call needs beside its items' pixels.
-func (w *worker) lease(ctx context.Context, batch []*Item) (l callLeases, err error) {
-	if w.coster == nil {
-		return l, nil
+		had = w.claim.lacks
+		r := memory.CallRequest{
+			Work: cost.Work + w.claim.work, Stays: cost.Output + had, Beside: w.claim.has, Priority: w.priority, Holder: w.ID,
+		}
+		if r.Work <= 0 && r.Stays <= 0 {
+			return nil, nil, nil
+		}
+		var ok bool
+		if work, stays, ok = w.run.host.TryAcquireCall(r); ok {
+			break
+		}
+		waiting := w.claim.pictures
+		w.claim.drop()
+		done := w.run.idle.add(w.priority, waiting)
+		work, stays, err = w.run.host.AcquireCall(ctx, r)
+		done()
+		if err != nil {
+			return nil, nil, err
+		}
 	}
-	c := w.cost(batch)
-	// New pixels stay, so they wait for others to leave first; work waits only
-	// for calls to end, which they do.
-	l.output, err = w.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: c.Output, Priority: w.priority, Holder: w.ID})
-	if err != nil {
-		return callLeases{}, err
-	}
-	l.work, err = w.run.host.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: c.Work, Priority: w.priority, Holder: w.ID})
-	if err != nil {
-		l.output.Release()
-		return callLeases{}, err
-	}
-	return l, nil
+	w.claim.unpark(stays)
+	return work, stays, nil
 }
 
 // refused answers a lease that cannot be had: a batch is halved, one item

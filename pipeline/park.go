@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"image"
-	"io"
 	"iter"
 	"sync/atomic"
 
@@ -122,20 +121,12 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 	if err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("%s-%d.pixels", p.prefix, p.spills.Add(1))
-	file, err := p.dir.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	err = imageio.WriteRaw(file, f.Image)
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	file := &spill{p.dir, fmt.Sprintf("%s-%d.pixels", p.prefix, p.spills.Add(1))}
+	if err := file.write(f.Image); err != nil {
 		return nil, err
 	}
 	place(fromSpill, image.Rectangle{Max: pic.rect.Size()})
-	b = binary.AppendUvarint(appendString(b, name), uint64(imageio.Bytes(f.Image)))
+	b = binary.AppendUvarint(appendString(b, file.name), uint64(imageio.Bytes(f.Image)))
 	return appendString(b, string(f.ICC)), nil
 }
 
@@ -224,7 +215,7 @@ func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *b
 		pic.buf = source
 	case fromSpill:
 		pic.buf = p.spilled(r)
-		p.wait(ctx, pic.buf)
+		p.wait(ctx, pic.buf, fam.buffers())
 	case fromStage:
 		m := p.remaking(ctx, r, fam)
 		size := m.want.size
@@ -245,32 +236,25 @@ func (p *parking) spilled(r *reader) *buffer {
 	if len(icc) == 0 {
 		icc = nil
 	}
-	b := &buffer{bytes: bytes}
-	b.load = func(context.Context) (image.Image, []byte, error) {
-		f, err := p.dir.Open(name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading spilled pixels: %w", err)
-		}
-		defer f.Close()
-		img, err := imageio.ReadRaw(io.Reader(f))
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading spilled pixels: %w", err)
-		}
-		return img, icc, nil
-	}
-	return b
+	file := &spill{p.dir, name}
+	return &buffer{bytes: bytes, load: func(context.Context) (image.Image, []byte, error) {
+		img, err := file.read()
+		return img, icc, err
+	}}
 }
 
-// wait waits until the picture has room.
-func (p *parking) wait(ctx context.Context, b *buffer) {
-	b.room = b.bytes
+// wait waits until the picture has room, beside the pictures of its source.
+func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
+	b.room, b.held = b.bytes, b.bytes
 	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: "parked pixels"}
+	done := p.run.idle.add(0, beside)
+	defer done()
 	var err error
 	if b.lease, err = p.run.host.Acquire(ctx, req); err != nil {
-		// It fitted when it was made; if it does not now, it is had beyond the
-		// limit rather than not at all. An ended context is seen by who asked.
+		// It stays parked, and whoever looks at it asks again. An ended context is
+		// seen by who asked.
 		b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: req.Holder})
-		b.parked = true
+		b.parked, b.held = true, 0
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/draw"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -114,8 +115,11 @@ type buffer struct {
 	raw    []byte // the file's bytes, kept from hashing until decoding
 	fault  error  // a decoding error: the file will not get better
 	lease  *memory.Lease
+	held   int64  // bytes of the lease, so that nobody has to ask the ledger
 	room   int64  // bytes of the lease until it is decoded
 	parked bool   // the lease was given back for others
+	pins   int    // calls that may be looking at it
+	spill  *spill // where the samples are while it is parked; nil: it can be had otherwise
 	sum    uint64 // of the samples, when Options.Check is on
 }
 
@@ -138,6 +142,10 @@ func (b *buffer) release() {
 		abandoned.add(b.bytes)
 	}
 	b.img, b.raw = nil, nil
+	if b.spill != nil {
+		b.spill.remove()
+		b.spill = nil
+	}
 	if b.lease != nil {
 		b.lease.Release()
 		b.lease = nil
@@ -195,7 +203,7 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	if b.lease != nil && b.parked {
 		// Its room was given to others while it waited. It may not wait again:
 		// whoever asks is inside a call.
-		b.lease.Resize(b.room)
+		b.resize(b.room)
 		b.parked = false
 	}
 	img, icc, err := b.load(ctx)
@@ -210,7 +218,7 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 		b.load = nil
 	}
 	if b.lease != nil {
-		b.lease.Resize(imageio.Bytes(img))
+		b.resize(imageio.Bytes(img))
 	}
 	if check {
 		b.sum = pixelSum(img)
@@ -218,20 +226,54 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	return img, nil
 }
 
-// park gives back the room of a picture that can be had again, decoded or not
-// yet, and reports the bytes.
-func (b *buffer) park() int64 {
+// resize corrects the lease; it needs the lock, or a buffer that nobody else has.
+func (b *buffer) resize(bytes int64) {
+	b.held = bytes
+	b.lease.Resize(bytes)
+}
+
+// parkResult answers park.
+type parkResult struct {
+	freed int64
+	busy  bool // somebody is looking at it or making it
+	err   error
+}
+
+// park gives back the room of a picture that nobody is looking at: one that can
+// be had again, decoded or not yet, or any, when keep writes its samples down.
+func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 	if !b.mu.TryLock() { // somebody is decoding or reading: not idle
-		return 0
+		return parkResult{busy: true}
 	}
 	defer b.mu.Unlock()
-	if b.load == nil || b.lease == nil || b.parked {
-		return 0
+	switch {
+	case b.lease == nil || b.parked:
+		return parkResult{}
+	case b.pins > 0:
+		return parkResult{busy: true}
+	case b.load != nil:
+	case b.img == nil || keep == nil:
+		return parkResult{}
+	default:
+		s, err := keep(b.img)
+		if err != nil {
+			return parkResult{err: err}
+		}
+		icc := b.icc
+		b.spill = s
+		b.load = func(context.Context) (image.Image, []byte, error) {
+			img, err := s.read()
+			return img, icc, err
+		}
+		b.room = b.held
 	}
-	freed := b.lease.Bytes()
+	freed := b.held
+	if b.img != nil {
+		abandoned.add(freed)
+	}
 	b.img, b.raw, b.parked = nil, nil, true
-	b.lease.Resize(0)
-	return freed
+	b.resize(0)
+	return parkResult{freed: freed}
 }
 
 // intact reports whether the samples are still those that were decoded.
@@ -263,6 +305,91 @@ func pixelSum(img image.Image) uint64 {
 		h.Write(c.Pix)
 	}
 	return h.Sum64() | 1
+}
+
+// appendBuffers appends the item's own buffers.
+func (it *Item) appendBuffers(dst []*buffer) []*buffer {
+	if b := it.pic.buf; b != nil && (len(dst) == 0 || dst[len(dst)-1] != b) {
+		dst = append(dst, b)
+	}
+	if it.pair != nil && it.pair.pic.buf != nil {
+		dst = append(dst, it.pair.pic.buf)
+	}
+	return dst
+}
+
+// A claim is the pictures that a call may look at, pinned: nobody parks them
+// until it is dropped.
+type claim struct {
+	pictures []*buffer // each once, with those that promised pictures are made of
+	has      int64     // bytes of room that they have
+	lacks    int64     // bytes of room that the parked ones have to get again
+	work     int64     // bytes that making a promised one again takes meanwhile
+}
+
+// items makes the claim one to the pictures of these items.
+func (c *claim) items(items []*Item) {
+	for _, it := range items {
+		c.picture(it.pic.buf)
+		if it.pair != nil {
+			c.picture(it.pair.pic.buf)
+		}
+	}
+}
+
+func (c *claim) picture(b *buffer) {
+	// Items that share a picture mostly come one after the other.
+	if n := len(c.pictures); b == nil || n > 0 && c.pictures[n-1] == b || slices.Contains(c.pictures, b) {
+		return
+	}
+	b.mu.Lock()
+	if b.lease == nil { // it is nobody's to park
+		b.mu.Unlock()
+		return
+	}
+	b.pins++
+	if b.parked {
+		c.lacks += b.room
+	} else {
+		c.has += b.held
+	}
+	promised := b.redo
+	if b.img != nil || b.fault != nil {
+		promised = nil
+	}
+	b.mu.Unlock()
+	c.pictures = append(c.pictures, b)
+	if promised != nil {
+		c.work = max(c.work, promised.redo.work)
+		c.items([]*Item{promised.redo.item})
+	}
+}
+
+// unpark gives the parked ones their room out of the lease, which has what they
+// lack.
+func (c *claim) unpark(from *memory.Lease) {
+	if c.lacks == 0 {
+		return
+	}
+	for _, b := range c.pictures {
+		b.mu.Lock()
+		if b.parked && b.room > 0 {
+			b.lease.Release()
+			b.lease, b.held, b.parked = from.Split(b.room), b.room, false
+		}
+		b.mu.Unlock()
+	}
+	c.has, c.lacks = c.has+c.lacks, 0
+}
+
+// drop unpins the pictures. The list is kept to be used again.
+func (c *claim) drop() {
+	for _, b := range c.pictures {
+		b.mu.Lock()
+		b.pins--
+		b.mu.Unlock()
+	}
+	*c = claim{pictures: c.pictures[:0]}
 }
 
 // A picture is a view of a buffer: a rectangle in the buffer's own

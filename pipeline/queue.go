@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,12 +18,13 @@ type queue struct {
 	maxItems int
 	maxBytes int64
 
-	mu     sync.Mutex
-	ring   []*Item
-	head   int
-	n      int
-	bytes  int64
-	closed bool
+	mu      sync.Mutex
+	ring    []*Item
+	head    int
+	n       int
+	bytes   int64
+	closed  bool
+	senders []*sending // those that wait for room
 
 	notEmpty chan struct{}
 	notFull  chan struct{}
@@ -35,6 +37,9 @@ func newQueue(maxItems int, maxBytes int64) *queue {
 	}
 }
 
+// sending is what one put has still to append.
+type sending struct{ items []*Item }
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -45,11 +50,23 @@ func signal(c chan struct{}) {
 // put appends the items, waiting for room. When it returns an error, those not
 // yet appended are the caller's still; their number is returned.
 func (q *queue) put(ctx context.Context, items []*Item) (left int, err error) {
+	var waiting *sending
 	for {
 		q.mu.Lock()
 		for len(items) > 0 && q.fits(items[0]) {
 			q.push(items[0])
 			items = items[1:]
+		}
+		switch {
+		case len(items) == 0 || ctx.Err() != nil:
+			if i := slices.Index(q.senders, waiting); i >= 0 {
+				q.senders = slices.Delete(q.senders, i, i+1)
+			}
+		case waiting == nil:
+			waiting = &sending{items}
+			q.senders = append(q.senders, waiting)
+		default:
+			waiting.items = items
 		}
 		more := q.n > 0
 		room := q.n < q.maxItems && q.bytes < q.maxBytes
@@ -63,10 +80,12 @@ func (q *queue) put(ctx context.Context, items []*Item) (left int, err error) {
 			}
 			return 0, nil
 		}
+		if ctx.Err() != nil {
+			return len(items), ctx.Err()
+		}
 		select {
 		case <-q.notFull:
 		case <-ctx.Done():
-			return len(items), ctx.Err()
 		}
 	}
 }
@@ -151,17 +170,20 @@ func (q *queue) len() (items int, bytes int64) {
 	return q.n, q.bytes
 }
 
-// parkOne drops the decoded picture of the first waiting item that has one
-// which can be decoded again, and reports the bytes freed.
-func (q *queue) parkOne() int64 {
+// pictures appends the buffers of all items that wait in the queue or for it,
+// those that will wait longest first.
+func (q *queue) pictures(dst []*buffer) []*buffer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.n {
-		if freed := q.ring[(q.head+i)%len(q.ring)].pic.buf.park(); freed > 0 {
-			return freed
+	for _, s := range slices.Backward(q.senders) {
+		for _, it := range slices.Backward(s.items) {
+			dst = it.appendBuffers(dst)
 		}
 	}
-	return 0
+	for i := q.n - 1; i >= 0; i-- {
+		dst = q.ring[(q.head+i)%len(q.ring)].appendBuffers(dst)
+	}
+	return dst
 }
 
 // drain empties the queue for good and returns what was in it.

@@ -8,8 +8,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-
-	"github.com/forgepipe/forgepipe/memory"
 )
 
 // The cache remembers of a new picture only that there was one, and its size.
@@ -21,6 +19,7 @@ import (
 type redo struct {
 	node *node
 	item *Item // as the stage saw it; it keeps the pictures it shares
+	work int64 // bytes that the call takes beside them
 
 	mu       sync.Mutex
 	promised int // pictures that were neither fetched nor given up
@@ -47,7 +46,7 @@ func newRedo(n *node, it *Item) *redo {
 		attrs: slices.Clone(it.attrs), vectors: slices.Clone(it.vectors),
 	}
 	seen.retain()
-	return &redo{node: n, item: seen, promised: 1} // until settled
+	return &redo{node: n, item: seen, work: n.cost([]*Item{seen}).Work, promised: 1} // until settled
 }
 
 // remaking is one picture that a redo promised.
@@ -110,15 +109,12 @@ func (r *redo) forget() {
 	}
 }
 
-// call repeats the stage's call. It must not wait for memory: who wants the
-// picture is inside of a call of its own.
+// call repeats the stage's call. It does not lease what that takes: who wants
+// the picture is inside of a call of its own, whose lease covers it.
 func (r *redo) call(ctx context.Context) (err error) {
 	n, it := r.node, r.item
 	it.call.Store(&call{stage: n.ID})
 	it.next = change{}
-	work, _ := n.run.host.TryAcquire(memory.Request{Kind: memory.Work, Priority: n.priority, Holder: n.ID})
-	work.Resize(n.cost([]*Item{it}).Work)
-	defer work.Release()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

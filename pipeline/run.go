@@ -63,6 +63,7 @@ type run struct {
 	ctx  context.Context // for telling an item's failure from the run's end
 
 	host       *memory.Ledger
+	idle       idlePictures
 	store      *runstore.Store
 	outcomes   *runstore.Attributes
 	stateDir   string
@@ -82,6 +83,7 @@ type run struct {
 
 	out, quarantined, ignored, renamed, decoded        atomic.Int64
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
+	spills                                             atomic.Int64
 	placing, dirs                                      sync.Map
 	sources                                            idSet
 	mu                                                 sync.Mutex
@@ -401,51 +403,6 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 	close(stop)
 	helpers.Wait()
 	return err
-}
-
-// unstick watches for a run in which somebody waits for room and nothing moves:
-// then waiting pictures are dropped from memory, the most upstream first, to be
-// decoded again when their turn comes.
-func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	last, since := int64(-1), time.Now()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		moved, calling := r.src.out.Load(), int32(0)
-		for _, n := range nodes {
-			calling += n.calling.Load()
-			moved += n.counters.in.Load() + n.calls.Load()
-		}
-		if moved != last || calling > 0 || r.host.Usage().Waiting == 0 {
-			last, since = moved, time.Now()
-			continue
-		}
-		if time.Since(since) < time.Second {
-			continue
-		}
-		r.makeRoom(nodes)
-		since = time.Now()
-	}
-}
-
-// makeRoom gives back one waiting picture's room, or else lets the most
-// downstream of those who wait have what it asks for beyond the limit: a run
-// that is late is better than one that stands.
-func (r *run) makeRoom(nodes []*node) {
-	for _, n := range nodes {
-		if freed := n.in.parkOne(); freed > 0 {
-			r.event(EventParked, n.ID, "", memory.FormatBytes(freed)+" of a waiting picture were given back")
-			return
-		}
-	}
-	if req, ok := r.host.Force(); ok {
-		r.event(EventForced, req.Holder, "", memory.FormatBytes(req.Bytes)+" were granted beyond the memory limit, as nothing else could go on: raise memory.host.limit, or set fewer workers")
-	}
 }
 
 // checkpoints makes what was written durable every few seconds, so that after a

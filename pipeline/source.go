@@ -83,6 +83,14 @@ func (f *family) pairBuffer() *buffer {
 	return f.pair.buf
 }
 
+// buffers are those of the source and of its companion.
+func (f *family) buffers() []*buffer {
+	if f.pair == nil {
+		return []*buffer{f.buf}
+	}
+	return []*buffer{f.buf, f.pair.buf}
+}
+
 // keep and let hold the pictures while nobody else may.
 func (f *family) keep() {
 	f.buf.retain()
@@ -442,10 +450,7 @@ func (f *family) admit(ctx context.Context) error {
 	if f.pair == nil {
 		return nil
 	}
-	part, _ := f.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: "source"})
-	lease.Resize(need)
-	part.Resize(pairNeed)
-	f.pair.prepare(part)
+	f.pair.prepare(lease.Split(pairNeed))
 	return nil
 }
 
@@ -466,6 +471,7 @@ func (f *family) prepare(lease *memory.Lease) {
 	b := f.buf
 	b.bytes, b.area = f.header.Bytes, int64(f.header.Width)*int64(f.header.Height)
 	b.lease, b.room = lease, f.room()
+	b.held = b.room
 	if f.path == "" {
 		return
 	}
