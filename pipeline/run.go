@@ -64,6 +64,8 @@ type run struct {
 
 	host       *memory.Ledger
 	idle       idlePictures
+	large      largeCalls
+	memory     fakeManager
 	store      *runstore.Store
 	outcomes   *runstore.Attributes
 	stateDir   string
@@ -393,6 +395,7 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 	stop := make(chan struct{})
 	var helpers sync.WaitGroup
 	helpers.Go(func() { r.unstick(nodes, stop) })
+	helpers.Go(func() { r.govern(ctx, nodes, stop) })
 	helpers.Go(func() { r.checkpoints(ctx, stop) })
 	nodes[0].first = true
 	feed(p, nodes[0].in)
@@ -464,7 +467,7 @@ func (r *run) summary(state string) *Summary {
 	}
 	for _, n := range r.nodes {
 		c := n.summary()
-		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.workers
+		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.gate.count()
 		c.Queued, _ = n.in.len()
 		s.Derived += c.Derived
 		s.Consumed += c.Consumed
