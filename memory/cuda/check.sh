@@ -6,8 +6,9 @@ set -euo pipefail
 cache=$(mkdir -p "$1" && cd "$1" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# CUDA 13's headers do not compile with gorgonia.org/cu v0.9.6: there cuCtxCreate takes another argument. 11.8.89 of
-# nvidia-cuda-runtime-cu11 (92d04069a987e1fbc9213f8376d265df0f7bb42617d44f5eda1f496acea7f2d1) does too.
+# Of CUDA 12, as gorgonia.org/cu v0.9.6 does not compile with the headers of 13: there cuCtxCreate (_v4) and others
+# take more arguments. Those of nvidia-cuda-runtime-cu11 11.8.89 compile too, sha256
+# 92d04069a987e1fbc9213f8376d265df0f7bb42617d44f5eda1f496acea7f2d1.
 package=nvidia-cuda-runtime-cu12
 version=12.9.79
 sha256=25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3

@@ -21,6 +21,10 @@ import (
 	"github.com/forgepipe/forgepipe/memory/cuda"
 )
 
+// init ties the main thread to the main goroutine: as Go never ends that thread,
+// TestThreadThatCannotBePutBack needs to be on another one.
+func init() { runtime.LockOSThread() }
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const gib = int64(1) << 30
@@ -362,34 +366,28 @@ func TestResetBehindOurBack(t *testing.T) {
 // A thread on which the former context cannot be made current again must not
 // serve anybody else.
 func TestThreadThatCannotBePutBack(t *testing.T) {
-	for range 10 {
-		f := newFake()
-		d := open(t, f)
-		leave := use(t, d, "a")
-		f.fail["restore"] = errors.New("context is destroyed")
-		if err := readOf(t, d); err != nil {
-			t.Errorf("the reading is good all the same: %v", err)
+	if _, err := os.Stat("/proc/self/task"); err != nil {
+		t.Skip("the system does not list threads:", err)
+	}
+	f := newFake()
+	d := open(t, f)
+	leave := use(t, d, "a")
+	f.fail["restore"] = errors.New("context is destroyed")
+	if err := readOf(t, d); err != nil {
+		t.Errorf("the reading is good all the same: %v", err)
+	}
+	leave()
+	var thread int
+	f.set(func() {
+		for thread = range f.current {
 		}
-		leave()
-		var thread int
-		f.set(func() {
-			for thread = range f.current {
-			}
-		})
-		if thread == os.Getpid() {
-			continue // Go keeps the main thread, for nobody: try another
+	})
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
+			return
 		}
-		path := fmt.Sprintf("/proc/self/task/%d", thread)
-		if _, err := os.Stat("/proc/self/task"); err != nil {
-			t.Skip("the system does not list threads:", err)
-		}
-		for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat(path); err != nil {
-				return
-			}
-			if time.Since(begin) > 20*time.Second {
-				t.Fatalf("thread %d lives on", thread)
-			}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("thread %d lives on", thread)
 		}
 	}
 }
