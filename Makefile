@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# go-nvml's header declares functions that NVIDIA has deprecated, and cgo mentions them all.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOTESTSUM_VERSION := v1.13.0

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
@@ -88,6 +87,9 @@ func newHostGovernor(r *run, nodes []*node) *hostGovernor {
 
 func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	r := g.run
+	if r.paused.Load() > 0 {
+		return
+	}
 	s, ok := r.reading()
 	if !ok {
 		return // what is not known changes nothing
@@ -112,8 +114,8 @@ func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	if pressed && now.Sub(g.cleaned) >= cleanEvery {
 		g.cleaned = now
 		r.clean(ctx, "pressure on the host")
-		if fresh, ok := r.reading(); ok {
-			s = fresh
+		if fresh, err := r.memory.Monitor().Refresh(ctx, string(Host)); err == nil {
+			s = fresh.Reading
 		}
 	}
 	g.adapt(s.Own)
@@ -148,14 +150,56 @@ func (g *hostGovernor) setWorkers(now time.Time, pressed bool) {
 	}
 }
 
-// TEMPORARY until the manager is merged.
+// reading is the host's last, with what can be counted on of it.
 func (r *run) reading() (memory.Reading, bool) {
-	s, err := r.opts.Host.Read(context.Background())
-	return s, err == nil
+	s, ok := r.memory.Monitor().Sample(string(Host))
+	if !ok || !s.Known() {
+		return memory.Reading{}, false
+	}
+	s.Free = s.Available(time.Now())
+	return s.Reading, true
 }
 
-type fakeManager struct{}
+// clean frees what can be freed.
+func (r *run) clean(ctx context.Context, why string) memory.Cleaned {
+	c := r.memory.Clean(ctx, why)
+	for _, d := range c.Devices {
+		if d.Device == string(Host) && d.Freed > 0 {
+			r.event(EventCleaned, "", "", memory.FormatBytes(d.Freed)+" freed: "+why)
+		}
+	}
+	return c
+}
 
-func (fakeManager) SetHostLimit(int64) {}
+// ownBytes is what the process has in memory, 0 where that is not known.
+func (r *run) ownBytes(ctx context.Context) int64 {
+	s, err := r.memory.Monitor().Refresh(ctx, string(Host))
+	if err != nil || s.Own == memory.Unknown {
+		return 0
+	}
+	return s.Own
+}
 
-func (r *run) clean(context.Context, string) { debug.FreeOSMemory() }
+// phaseEnded cleans up after a phase, and says what is left of it.
+func (r *run) phaseEnded(ctx context.Context, i int, nodes []*node, began int64) {
+	m := PhaseMemory{Began: began}
+	for _, n := range nodes {
+		m.Stages = append(m.Stages, n.ID)
+	}
+	for _, d := range r.clean(ctx, fmt.Sprintf("phase %d of %d has ended", i+1, len(r.plan.Phases))).Devices {
+		if d.Device == string(Host) {
+			m.Ended, m.Left, m.Freed = d.Before, d.After, d.Freed
+		}
+	}
+	if r.floor == 0 {
+		r.floor = began
+	}
+	if m.Left-r.floor > r.floor/20 {
+		m.Held = r.heldBy()
+		r.event(EventMemory, "", "", fmt.Sprintf("after phase %d of %d the process has %s, %s more than when it began: %s", i+1, len(r.plan.Phases),
+			memory.FormatBytes(m.Left), memory.FormatBytes(m.Left-r.floor), m.Held))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phaseMemory = append(r.phaseMemory, m)
+}

@@ -91,7 +91,7 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 			moved += n.counters.in.Load() + n.calls.Load()
 		}
 		u := r.host.Usage()
-		if moved != last || calling > 0 || u.Waiting == 0 {
+		if moved != last || calling > 0 || u.Waiting == 0 || r.paused.Load() > 0 {
 			last, since = moved, time.Now()
 			hopeless = since
 			continue
