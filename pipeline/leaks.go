@@ -134,6 +134,7 @@ func (w *leakWatcher) measure(ctx context.Context) (floor int64, ok bool) {
 // separate runs stages alone, as the watch wants it.
 func (w *leakWatcher) separate(ctx context.Context) {
 	defer w.pause(nil)()
+	before, ok := int64(0), false // the floor, if nothing has run since it was measured
 	for ctx.Err() == nil && !w.run.draining() {
 		stage, batches, more := w.watch.Next()
 		if !more {
@@ -143,8 +144,10 @@ func (w *leakWatcher) separate(ctx context.Context) {
 		for w.nodes[i].ID != stage {
 			i++
 		}
-		w.fill(ctx, i, batches)
-		before, ok := w.measure(ctx)
+		moved := w.drain(ctx, i, batches)
+		if w.fill(ctx, i, batches) || moved || !ok {
+			before, ok = w.measure(ctx)
+		}
 		began := w.nodes[i].calls.Load()
 		if ok {
 			w.alone(ctx, i, batches)
@@ -155,33 +158,48 @@ func (w *leakWatcher) separate(ctx context.Context) {
 			done = 0
 		}
 		w.watch.Solo(stage, done, after-before)
+		before, ok = after, okAfter
 	}
 }
 
-// fill lets the stages before i work until i has its batches to do.
-func (w *leakWatcher) fill(ctx context.Context, i int, batches int64) {
+// fill lets the stages before i work until i has its batches to do, and reports
+// whether they had to.
+func (w *leakWatcher) fill(ctx context.Context, i int, batches int64) bool {
 	n := w.nodes[i]
-	defer w.pause(w.nodes[:i])()
 	want := min(int(batches)*n.batch.Size, queueItems)
+	if queued, _ := n.in.len(); queued >= want || i == 0 {
+		return false
+	}
+	defer w.pause(w.nodes[:i])()
 	w.progress(ctx, w.nodes[:i], func() bool {
 		queued, _ := n.in.len()
 		return queued >= want
 	})
+	return true
 }
 
-// alone lets only stage i work, and those after it as far as they have to make
-// room for what it returns: theirs is done before.
+// drain lets the stages after i work until there is room for what i returns, and
+// reports whether they had to.
+func (w *leakWatcher) drain(ctx context.Context, i int, batches int64) bool {
+	if i+1 == len(w.nodes) {
+		return false
+	}
+	next := w.nodes[i+1].in
+	want := max(queueItems-int(batches)*w.nodes[i].batch.Size, 0)
+	if queued, _ := next.len(); queued <= want {
+		return false
+	}
+	defer w.pause(w.nodes[i+1:])()
+	w.progress(ctx, w.nodes[i+1:], func() bool {
+		queued, _ := next.len()
+		return queued <= want
+	})
+	return true
+}
+
+// alone lets only stage i work.
 func (w *leakWatcher) alone(ctx context.Context, i int, batches int64) {
 	n := w.nodes[i]
-	if i+1 < len(w.nodes) {
-		resume := w.pause(w.nodes[i+1:])
-		next := w.nodes[i+1]
-		w.progress(ctx, w.nodes[i+1:], func() bool {
-			queued, _ := next.in.len()
-			return queued == 0
-		})
-		resume()
-	}
 	began := n.calls.Load()
 	defer w.pause(w.nodes[i : i+1])()
 	w.progress(ctx, w.nodes[i:i+1], func() bool { return n.calls.Load()-began >= batches })
