@@ -22,8 +22,14 @@ help: ## list the targets
 
 build: platform ## build the command into bin/forgepipe
 	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
-	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-X main.version=$$version" -o $(BIN) ./cmd/forgepipe
+	cgo=$$(go env CGO_ENABLED); \
+	if [ "$$cgo" = 1 ] && ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | $$(go env CC) -x c -o /dev/null - 2>/dev/null; then cgo=0; fi; \
+	if [ "$$cgo" = 0 ]; then echo "There is no working C compiler, or CGO_ENABLED=0: this forgepipe cannot read the memory of NVIDIA GPUs." >&2; fi; \
+	CGO_ENABLED=$$cgo CGO_CFLAGS="$${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}" \
+	go build -buildvcs=false -trimpath -ldflags "-X main.version=$$version -extldflags=-Wl,-z,lazy" -o $(BIN) ./cmd/forgepipe
 
+# cgo is for memory/nvml alone. -z lazy: the linker of some distributions has all functions found at the start, among
+# them those of an NVIDIA driver that may not be there. -Wno-deprecated-declarations: go-nvml wraps all of NVML.
 # -buildvcs=false: in a checkout that belongs to another user (a container running as root) git refuses to answer, and
 # Go would then fail the build instead of leaving its stamp out. The version comes from git describe, or is "dev".
 platform:

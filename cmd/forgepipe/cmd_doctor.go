@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/nvml"
 )
 
 // checkJSON is one thing that the machine has or lacks.
@@ -24,7 +28,8 @@ func newDoctorCommand(a *app) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine offers, and what is missing",
 		Long: `Say how many cores and how much memory there are, which libraries read and write
-images, and for each that is missing what that costs and which command mends it.
+images, and for each that is missing what that costs and which command mends it;
+and which NVIDIA GPUs there are.
 Nothing that is missing here keeps forgepipe from running, so the exit code is 0.`,
 		Example: "  forgepipe doctor\n  forgepipe doctor --json",
 		Args:    cobra.NoArgs,
@@ -41,6 +46,7 @@ func runDoctor(a *app) error {
 		memoryCheck(),
 		jpegCheck(),
 		webpCheck(),
+		nvidiaCheck(),
 	}
 	if a.result.json {
 		a.result.set(func(e *envelope) { e.Checks = checks })
@@ -93,5 +99,41 @@ func webpCheck() checkJSON {
 		c.Uses = "reading only"
 		c.Problem = fmt.Sprintf("WebP cannot be written: %v", err)
 	}
+	return c
+}
+
+// nvidiaCheck lists the GPUs. Having none, or no driver, is nothing that lacks:
+// all work can be done without.
+func nvidiaCheck() checkJSON {
+	c := checkJSON{Name: "nvidia"}
+	driver, err := nvml.Open(nvml.Options{})
+	if err != nil {
+		c.Uses, c.OK = "not known", errors.Is(err, nvml.ErrNoDriver)
+		if c.OK {
+			c.Uses = err.Error()
+		} else {
+			c.Problem = err.Error()
+		}
+		return c
+	}
+	defer func() { _ = driver.Close() }() // the process ends
+	var gpus, problems []string
+	for _, g := range driver.Devices() {
+		size := "memory not known"
+		if r, err := g.Read(context.Background()); err == nil {
+			size = memory.FormatBytes(r.Total)
+		} else {
+			problems = append(problems, err.Error())
+		}
+		gpus = append(gpus, fmt.Sprintf("%s %s (%s)", g.Name(), g.Description(), size))
+	}
+	if len(gpus) == 0 {
+		gpus = []string{"no GPU"}
+	}
+	c.Uses = strings.Join(gpus, ", ")
+	if driver.Version != "" {
+		c.Uses += ", driver " + driver.Version
+	}
+	c.OK, c.Problem = len(problems) == 0, strings.Join(problems, "; ")
 	return c
 }

@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package nvml
+
+func newLibrary(string) (library, error) { return nil, ErrNoCgo }
