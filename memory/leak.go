@@ -31,6 +31,10 @@ const (
 	aloneSigmas = 3.4
 	// leastShare of the whole chain's growth makes a stage one of those that leak.
 	leastShare = 0.3
+	// leastUnseparated, times the noise, is by how much the floor must have risen
+	// since the first suspicion for a verdict that no stage alone confirms: noise
+	// looks like growth now and then, and never comes so far.
+	leastUnseparated = 6
 	// trials is how often a stage must grow when run alone until it is blamed. One
 	// of them can be a cache or a heap that takes its next step.
 	trials = 2
@@ -72,8 +76,9 @@ type LeakWatch struct {
 	suspicion Suspicion
 	sigma     float64 // noise that the suspicion was raised in
 	trials    []solo  // by index in options.Stages, while there is a suspicion
-	// earlier is the rate of a suspicion that no stage alone explained; 0: none.
-	earlier float64
+	// earlier is the rate of a suspicion that no stage alone explained, and since
+	// the floor at its end; 0: none.
+	earlier, since float64
 	leak    Leak
 	found   bool
 }
@@ -253,7 +258,7 @@ func (w *LeakWatch) settle() {
 			open = append(open, stage)
 		}
 	}
-	rate := float64(w.suspicion.BytesPerBatch)
+	rate, last := float64(w.suspicion.BytesPerBatch), w.seen[len(w.seen)-1].floor
 	chain := fmt.Sprintf("the chain grew by %s a batch over %d clean-ups", FormatBytes(w.suspicion.BytesPerBatch), w.suspicion.Cleanups)
 	on := w.options.Device
 	if on != "" {
@@ -264,7 +269,7 @@ func (w *LeakWatch) settle() {
 		w.leak = Leak{Stages: leaking, BytesPerBatch: int64(perBatch), Certain: true,
 			Text: fmt.Sprintf("%s leaks about %s a batch%s: %s, and %s",
 				strings.Join(leaking, " and "), FormatBytes(int64(perBatch)), on, strings.Join(evidence, "; "), chain)}
-	case w.earlier > 0 && rate >= w.earlier/2:
+	case w.earlier > 0 && rate >= w.earlier/2 && last-w.since >= leastUnseparated*float64(w.options.Noise):
 		why := "none of these could be run alone long enough to tell"
 		if len(open) == 0 {
 			open, why = slices.Clone(w.options.Stages), "no stage grows when it runs alone"
@@ -274,7 +279,7 @@ func (w *LeakWatch) settle() {
 				strings.Join(open, ", "), FormatBytes(w.suspicion.BytesPerBatch), on, chain, why)}
 	default:
 		// Once is not enough to accuse on. If it goes on, five more clean-ups show it.
-		*w = LeakWatch{options: w.options, earlier: rate}
+		*w = LeakWatch{options: w.options, earlier: rate, since: last}
 		return
 	}
 	w.found = true
