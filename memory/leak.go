@@ -79,8 +79,8 @@ type LeakWatch struct {
 	// earlier is the rate of a suspicion that no stage alone explained, and since
 	// the floor at its end; 0: none.
 	earlier, since float64
-	leak    Leak
-	found   bool
+	leak           Leak
+	found          bool
 }
 
 // observation is the floor after a clean-up, in bytes.

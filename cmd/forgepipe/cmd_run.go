@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/control"
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -132,15 +133,22 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var live atomic.Pointer[pipeline.Run]
+	var door atomic.Pointer[control.Server]
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) {
 		if run := live.Load(); run != nil {
 			a.result.set(func(env *envelope) { env.Summary = run.Progress() })
+		}
+		if server := door.Load(); server != nil {
+			server.Close()
 		}
 		a.end("run", e)
 	})
 	defer sig.close()
 
 	log := a.screen.Logger(warnings(f.verbose))
+	m := openMachine(log, true)
+	defer m.close()
+	o.Memory = m.manager
 	p, err := a.load(ctx, file, f.set, log)
 	if err != nil {
 		return err
@@ -154,7 +162,7 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	if f.sample > 0 && plan.StateDir == "" {
 		return usagef("", "a sample is written into the state directory, and this pipeline has none: give --state FOLDER")
 	}
-	limitMemory(plan.HostLimit)
+	m.manager.SetHostLimit(plan.HostLimit)
 	a.result.set(func(env *envelope) {
 		if f.dryRun {
 			env.Plan = planOf(plan)
@@ -175,6 +183,15 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 		return err
 	}
 	live.Store(run)
+	if plan.StateDir != "" && !f.dryRun && f.sample == 0 {
+		server, err := control.Listen(plan.StateDir, m, log)
+		if err != nil {
+			log.Warn("forgepipe memory cannot reach this run: " + err.Error())
+		} else {
+			defer server.Close()
+			door.Store(server)
+		}
+	}
 	sig.begun(run.Drain)
 	stop := func() {}
 	if !f.quiet {

@@ -85,6 +85,7 @@ func classify(err error) failure {
 		env      *environmentError
 		sig      *signalError
 		faults   *faultsError
+		noRun    *noRunError
 	)
 	switch {
 	case err == nil:
@@ -107,6 +108,8 @@ func classify(err error) failure {
 	case errors.As(err, &oversize) && !errors.As(err, &stage):
 		// What the plan refuses; in a run, a stage's error is around it.
 		return failure{exit: exitWrong, code: "too_large", hint: "raise memory.host.limit, or give the stage less to do at a time"}
+	case errors.As(err, &noRun):
+		return failure{exit: exitFailed, code: "no_run", hint: "start one with forgepipe run, or name no run to see this machine"}
 	case errors.As(err, &env):
 		return failure{exit: exitEnvironment, code: "environment", hint: env.Hint}
 	case errors.As(err, &faults):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/control"
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -33,6 +34,11 @@ type envelope struct {
 	Version  *versionJSON           `json:"version,omitempty"`
 	Checks   []checkJSON            `json:"checks,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
+	Devices  []control.Device       `json:"devices,omitempty"`
+	Process  *control.Process       `json:"process,omitempty"`
+	NVIDIA   *control.NVIDIA        `json:"nvidia,omitempty"`
+	Cleaned  *control.Cleaned       `json:"cleaned,omitempty"`
+	Advice   *[]terminal.Tip        `json:"advice,omitempty"`
 	Error    *errorJSON             `json:"error"`
 }
 
@@ -66,6 +72,7 @@ type stageJSON struct {
 	Batch    int    `json:"batch"`
 	Resident int64  `json:"resident"`
 	Work     int64  `json:"work"`
+	Output   int64  `json:"output"`
 }
 
 func planOf(p *pipeline.Plan) *planJSON {
