@@ -59,7 +59,8 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 		case <-tick.C:
 		}
 		since := time.Since(last)
-		if since < leastLook || since < every && !(w.floor > 0 && w.unexplained() > w.floor+suddenGrowth) {
+		sudden := w.floor > 0 && w.unexplained() > w.floor+suddenGrowth
+		if since < leastLook || since < every && !sudden {
 			continue
 		}
 		before := w.floor
