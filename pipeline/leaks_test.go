@@ -21,7 +21,7 @@ func (k *kept) leaking(bytes int) pipeline.Stage {
 			block[i] = 1
 		}
 		k.blocks = append(k.blocks, block)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(time.Millisecond)
 		return b, nil
 	})
 }
@@ -33,7 +33,7 @@ func sound(bytes int) pipeline.Stage {
 		for i := 0; i < bytes; i += 4096 {
 			block[i] = 1
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(time.Millisecond)
 		return b, nil
 	})
 }
