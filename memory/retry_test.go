@@ -36,7 +36,7 @@ func TestRetry(t *testing.T) {
 			errs: repeat(&memory.OversizeError{Device: "host"}, 9), tries: 1, want: "can ever be had",
 		},
 		"as it is told": {
-			options: memory.RetryOptions{Name: "upload", Tries: 10, First: time.Second, Longest: 4 * time.Second, If: func(err error) bool { return err == other }},
+			options: memory.RetryOptions{Name: "upload", Tries: 10, First: time.Second, Longest: 4 * time.Second, If: func(err error) bool { return errors.Is(err, other) }},
 			errs:    repeat(other, 99), tries: 10, waits: (1 + 2 + 7*4) * time.Second, want: "trying upload 10 times", is: other,
 		},
 		"what it is told not to": {
