@@ -13,6 +13,9 @@ const (
 	// mostCleanups bounds how far back the watch looks: what a run did long ago
 	// hides what it does now.
 	mostCleanups = 20
+	// leastTrend is what the Mann-Kendall statistic must reach, in its own
+	// standard deviations: of five clean-ups all pairs but one must have risen.
+	leastTrend = 1.9
 	// leastGrowth in bytes is what is worth a word; so is a hundredth of the
 	// floor, where that is more.
 	leastGrowth = 32 << 20
@@ -20,9 +23,6 @@ const (
 	// mean: garbage that one more collection would have freed, free blocks between
 	// used ones.
 	floorNoise = 20 << 20
-	// leastTrend is what the Mann-Kendall statistic must reach, in its own
-	// standard deviations: with five clean-ups all but one pair must have risen.
-	leastTrend = 1.9
 	// trendSigmas is how far growth must stand out of the noise. Suspicions may be
 	// wrong now and then: what decides are the stages run alone.
 	trendSigmas = 3
@@ -37,6 +37,9 @@ const (
 	strongGrowth = 2
 	strongSigmas = 10
 	sameRate     = 0.2
+	// flattened is the share of the mean growth that is left at the end where a
+	// cache has nearly filled.
+	flattened = 0.7
 	// aloneSigmas is the same for one stage alone. With uniform noise it is more
 	// than noise can do: two readings of +-20 MiB differ by 40.
 	aloneSigmas = 3.4
@@ -78,7 +81,7 @@ type LeakOptions struct {
 // The floor may jump (an index is loaded), rise and flatten (caches warm up), and
 // scatter, without a verdict. What rises evenly over five clean-ups or more, and
 // in one stage again and again when that runs alone, is called a leak, though it
-// could be a cache that takes much longer than that to fill. From 2 MiB a batch on,
+// could be a cache that takes ten clean-ups and more to fill. From 2 MiB a batch on,
 // at 8 batches a clean-up or more and noise of 20 MiB, a leaking stage is named
 // within ten clean-ups; less takes longer to be told from noise. Where stages
 // cannot be run alone, or it takes several to leak, even growth must show twice.
@@ -298,7 +301,7 @@ func (w *LeakWatch) settle() {
 		w.leak = Leak{Stages: leaking, BytesPerBatch: int64(perBatch), Certain: true,
 			Text: fmt.Sprintf("%s leaks about %s a batch%s: %s, and %s",
 				strings.Join(leaking, " and "), FormatBytes(int64(perBatch)), on, strings.Join(evidence, "; "), chain)}
-	case w.strong && w.earlier > 0 && math.Abs(rate-w.earlier) <= sameRate*w.earlier:
+	case w.earlier > 0 && math.Abs(rate-w.earlier) <= sameRate*w.earlier:
 		why := "running them alone could not tell"
 		if len(open) == 0 {
 			open, why = slices.Clone(w.options.Stages), "no stage grows when it runs alone"
@@ -328,6 +331,7 @@ func (w *LeakWatch) Verdict() (Leak, bool) { return w.leak, w.found }
 // it is so even and so much that it is hardly anything else than a leak.
 func suspect(seen []observation, noise float64) (s Suspicion, sigma float64, strong bool) {
 	n := float64(len(seen))
+	// Most sound chains end here, at little cost.
 	if rises(seen) < leastTrend*math.Sqrt(n*(n-1)*(2*n+5)/18) {
 		return Suspicion{}, 0, false
 	}
@@ -353,7 +357,7 @@ func suspect(seen []observation, noise float64) (s Suspicion, sigma float64, str
 		return Suspicion{}, 0, false
 	}
 	line, step, level := fits(seen)
-	if 2*step < line || flattens(seen, rate, sigma) {
+	if 2*step < line || flattens(seen, noise) {
 		return Suspicion{}, 0, false
 	}
 	strong = growth >= max(strongGrowth*least, strongSigmas*sigma*span/spread(seen)) && line <= (1-strongFit)*level
@@ -435,11 +439,40 @@ func squares(v []float64) float64 {
 	return sum
 }
 
-// flattens tells whether the later half grows clearly less than the whole: it
-// does where caches warm up.
-func flattens(seen []observation, whole, sigma float64) bool {
-	late := seen[len(seen)/2:]
-	return slope(late)+2*sigma/spread(late) < whole*0.7
+// flattens tells whether growth is clearly slower at the end than on the whole:
+// it is where caches warm up. It fits a parabola, of which p is the part that is
+// no line.
+func flattens(seen []observation, noise float64) bool {
+	n := float64(len(seen))
+	var x, y float64
+	for _, o := range seen {
+		x += o.batches / n
+		y += o.floor / n
+	}
+	var u2, u3, uy float64
+	for _, o := range seen {
+		u := o.batches - x
+		u2 += u * u
+		u3 += u * u * u
+		uy += u * o.floor
+	}
+	var pp, py float64
+	for _, o := range seen {
+		u := o.batches - x
+		p := u*u - u*u3/u2 - u2/n
+		pp += p * p
+		py += p * o.floor
+	}
+	rate, bend := uy/u2, py/pp
+	var left float64
+	for _, o := range seen {
+		u := o.batches - x
+		d := o.floor - y - rate*u - bend*(u*u-u*u3/u2-u2/n)
+		left += d * d
+	}
+	sigma := max(0.6*noise, math.Sqrt(left/(n-3)))
+	end := seen[len(seen)-1].batches - x
+	return bend+2*sigma/math.Sqrt(pp) < 0 && rate+bend*(2*end-u3/u2) < flattened*rate
 }
 
 func median(v []float64) float64 {

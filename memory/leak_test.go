@@ -59,6 +59,9 @@ func (p *simulated) investigate(w *memory.LeakWatch) {
 	}
 }
 
+// slowCache is one that takes six clean-ups of 16 batches to fill by two thirds.
+func slowCache(n float64) float64 { return 2 * float64(gib) * (1 - math.Exp(-n/96)) }
+
 // run runs the chain and cleans up after each so many batches, until there is a
 // verdict.
 func (p *simulated) run(each int64, most int) (l memory.Leak, cleanups int, found bool) {
@@ -186,6 +189,46 @@ func TestSoundChainIsNeverReported(t *testing.T) {
 	}
 }
 
+// Where no stage can be run alone only the evenness tells a leak from a cache.
+func TestSlowCacheIsNoLeak(t *testing.T) {
+	for seed := range uint64(200) {
+		p := newSimulated(seed)
+		p.sound, p.bound = slowCache, p.stages
+		if l, n, found := p.run(16, 100); found {
+			t.Errorf("seed %d, clean-up %d: %s", seed, n, l.Text)
+		}
+	}
+}
+
+// A leak that begins late does not hide behind the time before.
+func TestLateLeakIsFound(t *testing.T) {
+	for seed := range uint64(200) {
+		p := newSimulated(seed)
+		p.leaks = map[string]float64{"score": 0}
+		w := memory.NewLeakWatch(memory.LeakOptions{Stages: p.stages})
+		for n := 1; ; n++ {
+			if n > 30 {
+				p.leaks["score"] = 5 * float64(mib)
+			}
+			p.batches += 8
+			p.leaked += 8 * p.leaks["score"]
+			if w.Observe(p.batches, p.floor()).BytesPerBatch > 0 {
+				p.investigate(w)
+			}
+			if l, found := w.Verdict(); found {
+				if n <= 30 || !slices.Equal(l.Stages, []string{"score"}) {
+					t.Errorf("seed %d, clean-up %d: %+v", seed, n, l)
+				}
+				break
+			}
+			if n >= 40 {
+				t.Errorf("seed %d: not found in ten clean-ups", seed)
+				break
+			}
+		}
+	}
+}
+
 // steps is growth at given batches.
 func steps(at map[float64]float64) func(float64) float64 {
 	return func(n float64) (sum float64) {
@@ -263,6 +306,23 @@ func TestObserve(t *testing.T) {
 		}
 		if _, _, ok := w.Next(); ok {
 			t.Error("the suspicion is still there")
+		}
+	})
+	t.Run("growth that flattens is none", func(t *testing.T) {
+		w := memory.NewLeakWatch(memory.LeakOptions{Stages: []string{"a"}})
+		for n := range int64(10) {
+			floor := 3 * float64(gib) * (1 - math.Exp(-float64(n)/2))
+			if s := w.Observe(n*10, int64(floor)); s.BytesPerBatch != 0 {
+				t.Errorf("clean-up %d: %+v", n, s)
+			}
+		}
+	})
+	t.Run("neither is a jump", func(t *testing.T) {
+		w := memory.NewLeakWatch(memory.LeakOptions{Stages: []string{"a"}})
+		for n := range int64(30) {
+			if s := w.Observe(n*10, n%3*mib+n/15*gib); s.BytesPerBatch != 0 {
+				t.Errorf("clean-up %d: %+v", n, s)
+			}
 		}
 	})
 	t.Run("a large floor wants more growth", func(t *testing.T) {
