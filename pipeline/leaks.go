@@ -18,13 +18,15 @@ const (
 	// nothing doubles the time to the next, up to lastLook.
 	firstLook = 5 * time.Second
 	lastLook  = time.Minute
+	// seldomLook is for chains whose calls are longer than standstill.
+	seldomLook = 30 * time.Minute
 	// suddenGrowth is the growth that nobody explains from which on the next look is
 	// now, though not before leastLook has passed.
 	suddenGrowth = 48 << 20
 	leastLook    = time.Second
 	// standstill is how long running calls are waited for. A call that takes longer
 	// makes that look fail.
-	standstill = 10 * time.Second
+	standstill = 5 * time.Second
 )
 
 // leakWatcher looks after the stages of one phase.
@@ -64,8 +66,12 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 			continue
 		}
 		before := w.floor
-		suspicion := w.look(ctx)
+		suspicion, ok := w.look(ctx)
 		last = time.Now()
+		if !ok { // calls take too long for it: waiting for them costs more than it brings
+			every = min(4*every, seldomLook)
+			continue
+		}
 		every = min(2*every, lastLook)
 		if w.floor > before+suddenGrowth/4 {
 			every = firstLook
@@ -109,14 +115,14 @@ func (w *leakWatcher) explained() int64 {
 }
 
 // look takes one observation.
-func (w *leakWatcher) look(ctx context.Context) memory.Suspicion {
+func (w *leakWatcher) look(ctx context.Context) (s memory.Suspicion, ok bool) {
 	defer w.pause(nil)()
 	floor, ok := w.measure(ctx)
 	if !ok {
-		return memory.Suspicion{}
+		return s, false
 	}
 	w.floor = floor
-	return w.watch.Observe(w.calls(w.nodes), floor)
+	return w.watch.Observe(w.calls(w.nodes), floor), true
 }
 
 // measure waits until no call runs, cleans up, and reads what is left.
