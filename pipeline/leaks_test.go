@@ -129,7 +129,7 @@ func TestPhasesSayWhatIsLeft(t *testing.T) {
 }
 
 func TestSoundChainIsNotReported(t *testing.T) {
-	leaks, _ := watchRun(t, 10_000, sound(5<<20), sound(3<<20))
+	leaks, _ := watchRun(t, 10_000, sound(1<<20), sound(1<<19))
 	if len(leaks) > 0 {
 		t.Errorf("reported %q", leaks)
 	}
