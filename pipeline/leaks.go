@@ -24,6 +24,8 @@ const (
 	// now, though not before leastLook has passed.
 	suddenGrowth = 48 << 20
 	leastLook    = time.Second
+	// lookShare times its cost is the least time between two looks, unless one is due.
+	lookShare = 20
 	// standstill is how long running calls are waited for. A call that takes longer
 	// makes that look fail.
 	standstill = 5 * time.Second
@@ -52,6 +54,8 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 	tick := time.NewTicker(governTick)
 	defer tick.Stop()
 	every, last := firstLook, time.Now()
+	var cost time.Duration // of the last look
+	calm := false          // sudden growth is no reason to look
 	for {
 		select {
 		case <-stop:
@@ -61,13 +65,17 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 		case <-tick.C:
 		}
 		since := time.Since(last)
-		sudden := w.floor > 0 && w.unexplained() > w.floor+suddenGrowth
-		if since < leastLook || since < every && !sudden {
+		due := since >= every
+		if !due && (calm || since < max(leastLook, lookShare*cost) || w.floor == 0 || w.unexplained() <= w.floor+suddenGrowth) {
 			continue
 		}
 		before := w.floor
+		begun := time.Now()
 		suspicion, ok := w.look(ctx)
 		last = time.Now()
+		cost = last.Sub(begun)
+		// What only looked like growth in the midst of calls does so again.
+		calm = !ok || !due && w.floor <= before+suddenGrowth/4
 		if !ok { // calls take too long for it: waiting for them costs more than it brings
 			every = min(4*every, seldomLook)
 			continue
@@ -107,7 +115,7 @@ func (w *leakWatcher) unexplained() int64 {
 	if !ok || s.Own == memory.Unknown {
 		return 0
 	}
-	return s.Own - w.explained()
+	return s.Own - w.explained() - w.run.host.Usage().Work
 }
 
 func (w *leakWatcher) explained() int64 {
