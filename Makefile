@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# go-nvml's header declares functions that NVIDIA has deprecated, and cgo mentions them all.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOTESTSUM_VERSION := v1.13.0
@@ -15,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz platform
+.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz cuda-check platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +77,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 60s), one after another
 			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+cuda-check: platform ## build and test the tag cuda against CUDA's headers, without a GPU (gets them with pip)
+	@memory/cuda/check.sh bin/cuda-check
 
 bench-engine: ## measure the engine against its peers and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/engine -record benchmarks/RESULTS.md

@@ -255,11 +255,12 @@ func (w *worker) replacePictures(it *Item) {
 // newPicture puts a picture that a stage made, or is going to make again, into
 // a buffer that the caller uses.
 func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) picture {
-	b := &buffer{img: m.img, icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: m.bytes}
+	b := &buffer{icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: m.bytes}
 	if m.img == nil {
 		w.run.reserve(b, w.ID)
 		redo.promise(b, what, m)
 	} else {
+		b.show(m.img)
 		if w.made != nil {
 			b.lease = w.made.Split(m.bytes)
 		} else {
@@ -282,7 +283,7 @@ func (r *run) reserve(b *buffer, holder string) {
 	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: holder}
 	var ok bool
 	if b.lease, ok = r.host.TryAcquire(req); ok {
-		b.held = b.bytes
+		b.hold(b.bytes)
 		return
 	}
 	req.Bytes = 0

@@ -14,6 +14,11 @@ const (
 	EventRetracted EventKind = "retracted" // an output that is no longer wanted was moved to the trash
 	EventPhase     EventKind = "phase"     // a phase begins
 	EventParked    EventKind = "parked"    // a waiting picture was taken out of memory, to be decoded or read again
+	EventCleaned   EventKind = "cleaned"   // memory was cleaned up
+	EventLeak      EventKind = "leak"      // a stage takes memory and never gives it back
+	EventMemory    EventKind = "memory"    // a phase has ended: what its memory has come to
+	EventLimit     EventKind = "limit"     // what the run may use of the host changed
+	EventPreempted EventKind = "preempted" // a call's memory was taken back, and the call will be repeated
 	EventRefused   EventKind = "refused"   // somebody waited for memory that nobody could give back
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )

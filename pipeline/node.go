@@ -27,7 +27,9 @@ type node struct {
 	in   *queue
 	next *node // nil for the last of the chain
 
-	workers   int
+	workers   int   // to begin with
+	most      int   // that there may be
+	gate      *gate // how many work now
 	batch     BatchSpec
 	barrier   Barrier
 	coster    Coster
@@ -65,12 +67,16 @@ func newNode(r *run, s *Step, position int) *node {
 	if n.batch.Size <= 0 {
 		n.batch.Size = defaultBatch
 	}
+	n.most = n.workers
 	if n.workers <= 0 {
+		// One for each core; more help only a stage that waits for something.
 		n.workers = runtime.GOMAXPROCS(0)
+		n.most = 2 * n.workers
 	}
 	if _, n.serial = s.Stage.(Serial); n.serial {
-		n.workers = 1
+		n.workers, n.most = 1, 1
 	}
+	n.gate = newGate(n.workers)
 	// A stage that was made without a configuration cannot be told from another
 	// one of its name.
 	configured := s.Config.info.Name != "" || len(s.Info.Fields) == 0
@@ -99,8 +105,8 @@ func (n *node) cost(batch []*Item) Cost {
 // start adds the node's workers to the pool. The last one to run out of input
 // flushes a barrier and closes the next queue.
 func (n *node) start(p *pool.ContextPool) {
-	n.active.Store(int32(n.workers))
-	for range n.workers {
+	n.active.Store(int32(n.most))
+	for range n.most {
 		p.Go(func(ctx context.Context) error {
 			if err := n.work(ctx); err != nil {
 				return err
@@ -122,24 +128,35 @@ func (n *node) start(p *pool.ContextPool) {
 func (n *node) work(ctx context.Context) error {
 	w := worker{node: n}
 	for {
-		batch, err := n.in.take(ctx, w.batch[:0], n.batch.Size, n.batch.Bytes, n.batch.Linger)
-		w.batch = batch
-		if err != nil {
-			w.abandon(batch)
-			return err
-		}
-		if len(batch) == 0 {
-			return nil
-		}
-		if n.first && n.run.draining() {
-			w.abandon(batch) // waiting, but not begun
-			continue
-		}
-		n.counters.in.Add(int64(len(batch)))
-		if err := w.handle(ctx, batch); err != nil {
+		more, err := w.step(ctx)
+		if err != nil || !more {
 			return err
 		}
 	}
+}
+
+// step handles one batch; false when there will be no more.
+func (w *worker) step(ctx context.Context) (more bool, err error) {
+	n := w.node
+	if err := n.gate.enter(ctx); err != nil {
+		return false, err
+	}
+	defer n.gate.leave()
+	batch, err := n.in.take(ctx, w.batch[:0], n.batch.Size, n.batch.Bytes, n.batch.Linger)
+	w.batch = batch
+	if err != nil {
+		w.abandon(batch)
+		return false, err
+	}
+	if len(batch) == 0 {
+		return false, nil
+	}
+	if n.first && n.run.draining() {
+		w.abandon(batch) // waiting, but not begun
+		return true, nil
+	}
+	n.counters.in.Add(int64(len(batch)))
+	return true, w.handle(ctx, batch)
 }
 
 // worker is one goroutine of a node; it owns the buffers that its calls reuse.
@@ -151,7 +168,8 @@ type worker struct {
 	out   []*Item       // passed on
 	made  *memory.Lease // for the pictures that the call made
 
-	claim claim // to the pictures that the call may look at
+	claim  claim // to the pictures that the call may look at
+	leased int64 // bytes that the call has beside them
 
 	flushing bool // of a barrier, whose decisions depend on all items
 }
@@ -234,11 +252,18 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 		return w.refused(ctx, batch, err)
 	}
 	began := time.Now()
-	result := w.attempt(ctx, batch)
+	callCtx, call := w.run.large.begin(ctx, w, w.leased)
+	result := w.attempt(callCtx, batch)
+	preempted := call != nil && ctx.Err() == nil && result.preempted(callCtx, batch)
+	w.run.large.end(call)
 	w.busy.Add(int64(time.Since(began)))
 	w.calls.Add(1)
 	w.claim.drop()
 	work.Release()
+	if preempted {
+		stays.Release()
+		return w.process(ctx, batch)
+	}
 	if result.err == nil && result.panicked == nil {
 		// New pictures go on with the room that was waited for.
 		w.made = stays
@@ -379,6 +404,7 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 		r := memory.CallRequest{
 			Work: cost.Work + w.claim.work, Stays: cost.Output + had, Beside: w.claim.has, Priority: w.priority, Holder: w.ID,
 		}
+		w.leased = r.Work + r.Stays
 		if r.Work <= 0 && r.Stays <= 0 {
 			return nil, nil, nil
 		}

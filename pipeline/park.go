@@ -245,7 +245,7 @@ func (p *parking) spilled(r *reader) *buffer {
 
 // wait waits until the picture has room, beside the pictures of its source.
 func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
-	b.room, b.held = b.bytes, b.bytes
+	b.room = b.bytes
 	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: "parked pixels"}
 	done := p.run.idle.add(0, beside)
 	defer done()
@@ -254,8 +254,10 @@ func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
 		// It stays parked, and whoever looks at it asks again. An ended context is
 		// seen by who asked.
 		b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: req.Holder})
-		b.parked, b.held = true, 0
+		b.parked = true
+		return
 	}
+	b.hold(b.bytes)
 }
 
 func (p *parking) close() {

@@ -116,6 +116,7 @@ type buffer struct {
 	fault  error  // a decoding error: the file will not get better
 	lease  *memory.Lease
 	held   int64  // bytes of the lease, so that nobody has to ask the ledger
+	shown  int64  // bytes of img
 	room   int64  // bytes of the lease until it is decoded
 	parked bool   // the lease was given back for others
 	pins   int    // calls that may be looking at it
@@ -141,7 +142,9 @@ func (b *buffer) release() {
 	if b.img != nil && b.load != nil {
 		abandoned.add(b.bytes)
 	}
-	b.img, b.raw = nil, nil
+	b.raw = nil
+	b.show(nil)
+	b.hold(0)
 	if b.spill != nil {
 		b.spill.remove()
 		b.spill = nil
@@ -213,7 +216,8 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 		}
 		return nil, err
 	}
-	b.img, b.icc, b.raw = img, icc, nil
+	b.icc, b.raw = icc, nil
+	b.show(img)
 	if b.redo != nil { // what it was made from has gone
 		b.load = nil
 	}
@@ -228,8 +232,27 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 
 // resize corrects the lease; it needs the lock, or a buffer that nobody else has.
 func (b *buffer) resize(bytes int64) {
-	b.held = bytes
+	b.hold(bytes)
 	b.lease.Resize(bytes)
+}
+
+// pictures counts the bytes that all buffers of the process have leased, and
+// those that lie in memory.
+var pictures struct{ held, shown atomic.Int64 }
+
+// hold and show set what the buffer has, and keep count.
+func (b *buffer) hold(bytes int64) {
+	pictures.held.Add(bytes - b.held)
+	b.held = bytes
+}
+
+func (b *buffer) show(img image.Image) {
+	bytes := int64(0)
+	if img != nil {
+		bytes = imageio.Bytes(img)
+	}
+	pictures.shown.Add(bytes - b.shown)
+	b.img, b.shown = img, bytes
 }
 
 // parkResult answers park.
@@ -271,7 +294,8 @@ func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 	if b.img != nil {
 		abandoned.add(freed)
 	}
-	b.img, b.raw, b.parked = nil, nil, true
+	b.raw, b.parked = nil, true
+	b.show(nil)
 	b.resize(0)
 	return parkResult{freed: freed}
 }
@@ -375,7 +399,8 @@ func (c *claim) unpark(from *memory.Lease) {
 		b.mu.Lock()
 		if b.parked && b.room > 0 {
 			b.lease.Release()
-			b.lease, b.held, b.parked = from.Split(b.room), b.room, false
+			b.lease, b.parked = from.Split(b.room), false
+			b.hold(b.room)
 		}
 		b.mu.Unlock()
 	}

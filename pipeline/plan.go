@@ -46,11 +46,7 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 		return nil, fmt.Errorf("reading how much memory there is: %w", err)
 	}
 	plan := &Plan{HostTotal: mem.Total, HostSource: mem.Source, StateDir: p.stateDir(o)}
-	limit := p.HostLimit
-	if limit == (Amount{}) {
-		limit.Share = defaultHostShare
-	}
-	plan.HostLimit = min(limit.Of(mem.Total), mem.Total)
+	plan.HostLimit = p.hostLimit().Of(mem.Total)
 	plan.HostBudget = plan.HostLimit - programBytes
 	if plan.HostBudget < leastBudget {
 		return nil, &SpecError{[]Problem{{File: p.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
@@ -79,6 +75,15 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 	// The source reads whole files, one per reader.
 	plan.reserve = min(max(plan.reserve, int64(runtime.GOMAXPROCS(0))*smallFile), plan.HostBudget/4)
 	return plan, nil
+}
+
+// hostLimit is what the run may use of the host. A size is taken as it is, also
+// where it is more than there is: who writes it may know better.
+func (p *Pipeline) hostLimit() Amount {
+	if p.HostLimit == (Amount{}) {
+		return Amount{Share: defaultHostShare}
+	}
+	return p.HostLimit
 }
 
 func (p *Pipeline) stateDir(o RunOptions) string {

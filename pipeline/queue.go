@@ -24,6 +24,7 @@ type queue struct {
 	n       int
 	bytes   int64
 	closed  bool
+	paused  bool       // nothing is taken
 	senders []*sending // those that wait for room
 
 	notEmpty chan struct{}
@@ -116,7 +117,7 @@ func (q *queue) take(ctx context.Context, dst []*Item, size int, maxBytes int64,
 	for {
 		q.mu.Lock()
 		full := false
-		for q.n > 0 && len(dst) < size {
+		for q.n > 0 && len(dst) < size && !q.paused {
 			it := q.ring[q.head]
 			if maxBytes > 0 && len(dst) > 0 && bytes+it.weight > maxBytes {
 				full = true
@@ -129,7 +130,7 @@ func (q *queue) take(ctx context.Context, dst []*Item, size int, maxBytes int64,
 			bytes += it.weight
 			dst = append(dst, it)
 		}
-		more, closed := q.n > 0, q.closed
+		more, closed := q.n > 0 && !q.paused, q.closed && !q.paused
 		q.mu.Unlock()
 
 		if len(dst) > 0 {
@@ -154,6 +155,20 @@ func (q *queue) take(ctx context.Context, dst []*Item, size int, maxBytes int64,
 			return dst, ctx.Err()
 		}
 	}
+}
+
+// pause stops, or goes on with, what take gives out.
+func (q *queue) pause(paused bool) {
+	q.mu.Lock()
+	q.paused = paused
+	q.mu.Unlock()
+	signal(q.notEmpty)
+}
+
+func (q *queue) isPaused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.paused
 }
 
 // close says that no item will come any more.

@@ -37,6 +37,9 @@ type RunOptions struct {
 	OnEvent    func(Event) // called from several goroutines; must not block
 	Version    string      // of the program, for the store
 	Host       memory.Host // where memory figures are read; the zero value is this machine
+	// Memory is the manager of this process's memory. Nil: the run has one of its
+	// own, which changes nothing process-wide.
+	Memory *memory.Manager
 	// Checkpoint is how often outputs are made durable; 0 is 5 s.
 	Checkpoint time.Duration
 
@@ -64,6 +67,10 @@ type run struct {
 
 	host       *memory.Ledger
 	idle       idlePictures
+	large      largeCalls
+	memory     *memory.Manager
+	detach     func() // takes the ledger off memory
+	floor      int64  // bytes that the process had when the first phase began
 	store      *runstore.Store
 	outcomes   *runstore.Attributes
 	stateDir   string
@@ -84,6 +91,9 @@ type run struct {
 	out, quarantined, ignored, renamed, decoded        atomic.Int64
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
 	spills                                             atomic.Int64
+	paused                                             atomic.Int32 // somebody has stopped stages, to look at memory
+	leaks                                              []string     // that were found
+	phaseMemory                                        []PhaseMemory
 	placing, dirs                                      sync.Map
 	sources                                            idSet
 	mu                                                 sync.Mutex
@@ -138,24 +148,55 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 		rejected: map[string]map[string]int64{}, warned: map[string]bool{}, unread: map[string]bool{}, roots: map[string]fsys.Root{},
 	}
 	r.host.SetReserve(plan.reserve)
+	if r.memory = o.Memory; r.memory == nil {
+		r.memory = memory.NewManager(memory.Options{Host: o.Host, Log: p.log})
+	}
+	r.detach = r.memory.Attach(r.host)
+	if err := p.start(r); err != nil {
+		return nil, errors.Join(err, r.closeMemory())
+	}
+	run := &Run{r: r, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		run.sum, run.err = r.main(ctx)
+		if err := r.closeMemory(); run.err == nil {
+			run.err = err
+		}
+	}()
+	return run, nil
+}
+
+// closeMemory takes the run off the manager of memory.
+func (r *run) closeMemory() error {
+	r.detach()
+	r.memory.SetHostLimit(0)
+	if r.opts.Memory != nil {
+		return nil
+	}
+	return r.memory.Close()
+}
+
+// start readies the run.
+func (p *Pipeline) start(r *run) error {
+	o, plan := r.opts, r.plan
 	r.old = &oldFiles{run: r, gone: map[int64]bool{}}
 	if o.DryRun {
 		r.dry = &dryRun{}
 	}
 	if r.stateDir != "" {
 		if err := r.checkStateDir(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	r.guardInput()
 	p.seat.run = r // a source may ask for a scratch folder already when it is looked at
 	if o.Sample > 0 {
 		if err := r.prepareSample(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := r.openState(); err != nil {
-		return nil, errors.Join(err, r.closeState())
+		return errors.Join(err, r.closeState())
 	}
 	for i, s := range p.steps {
 		n := newNode(r, s, i+1)
@@ -165,12 +206,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 		}
 		r.nodes = append(r.nodes, n)
 	}
-	run := &Run{r: r, done: make(chan struct{})}
-	go func() {
-		defer close(run.done)
-		run.sum, run.err = r.main(ctx)
-	}()
-	return run, nil
+	return nil
 }
 
 // Run starts a run and waits for its end.
@@ -207,6 +243,9 @@ func (r *Run) Forecast() *Forecast {
 	}
 	return &Forecast{Compute: d.compute.Load(), Reuse: r.r.reused.Load(), Write: d.write.Load(), Maybe: d.maybe.Load(), Retract: d.retract.Load()}
 }
+
+// Memory is the manager of the memory that the run uses.
+func (r *Run) Memory() *memory.Manager { return r.r.memory }
 
 // Plan is the plan that the run follows.
 func (r *Run) Plan() *Plan { return r.r.plan }
@@ -312,7 +351,9 @@ func (r *run) phases(ctx context.Context) error {
 		if len(r.plan.Phases) > 1 {
 			r.event(EventPhase, nodes[0].ID, "", fmt.Sprintf("phase %d of %d", i+1, len(r.plan.Phases)))
 		}
+		began := r.ownBytes(ctx)
 		err := r.phase(ctx, nodes, feed)
+		r.phaseEnded(ctx, i, nodes, began)
 		if waiting != nil {
 			waiting.close()
 			waiting = nil
@@ -324,7 +365,6 @@ func (r *run) phases(ctx context.Context) error {
 		if r.draining() {
 			return nil
 		}
-		debug.FreeOSMemory()
 		from := waiting
 		feed = func(p *pool.ContextPool, q *queue) {
 			p.Go(func(ctx context.Context) error {
@@ -393,6 +433,8 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 	stop := make(chan struct{})
 	var helpers sync.WaitGroup
 	helpers.Go(func() { r.unstick(nodes, stop) })
+	helpers.Go(func() { r.govern(ctx, nodes, stop) })
+	helpers.Go(func() { r.watchLeaks(ctx, nodes, stop) })
 	helpers.Go(func() { r.checkpoints(ctx, stop) })
 	nodes[0].first = true
 	feed(p, nodes[0].in)
@@ -460,11 +502,11 @@ func (r *run) summary(state string) *Summary {
 		Written: r.written.Load(), Reused: r.reused.Load(), Replaced: r.replaced.Load(), Retracted: r.retracted.Load(),
 		Renamed: r.renamed.Load(), Bytes: r.bytes.Load(), Decoded: r.decoded.Load(),
 		Seconds: time.Since(r.began).Seconds(), Rejected: map[string]map[string]int64{}, StateDir: r.stateDir,
-		Failed: []FailedItem{}, OutputDirs: []string{},
+		Failed: []FailedItem{}, Phases: []PhaseMemory{}, OutputDirs: []string{},
 	}
 	for _, n := range r.nodes {
 		c := n.summary()
-		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.workers
+		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.gate.count()
 		c.Queued, _ = n.in.len()
 		s.Derived += c.Derived
 		s.Consumed += c.Consumed
@@ -489,6 +531,8 @@ func (r *run) summary(state string) *Summary {
 	}
 	s.Failed = append(s.Failed, r.failed...)
 	s.QuarantineFile = r.quarantine.path
+	s.Leaks = append(s.Leaks, r.leaks...)
+	s.Phases = append(s.Phases, r.phaseMemory...)
 	r.mu.Unlock()
 	u := r.host.Usage()
 	s.Devices = []DeviceUsage{{Device: string(Host), Limit: u.Limit, Peak: u.Peak}}

@@ -315,7 +315,7 @@ func (f *family) identifyImage(in Input) {
 	if len(in.Content) > 0 {
 		f.hash = sha256.Sum256(in.Content)
 	}
-	f.buf.img = in.Image
+	f.buf.show(in.Image)
 	if f.check() {
 		f.buf.sum = pixelSum(in.Image)
 	}
@@ -471,7 +471,7 @@ func (f *family) prepare(lease *memory.Lease) {
 	b := f.buf
 	b.bytes, b.area = f.header.Bytes, int64(f.header.Width)*int64(f.header.Height)
 	b.lease, b.room = lease, f.room()
-	b.held = b.room
+	b.hold(b.room)
 	if f.path == "" {
 		return
 	}

@@ -32,7 +32,9 @@ type Summary struct {
 	Seconds float64        `json:"seconds"`
 	Stages  []StageSummary `json:"stages"`
 	Devices []DeviceUsage  `json:"devices"`
-	Failed  []FailedItem   `json:"failed"` // the first 20
+	Phases  []PhaseMemory  `json:"phases"`          // those that have ended
+	Leaks   []string       `json:"leaks,omitempty"` // memory that a stage takes and never gives back, a sentence each
+	Failed  []FailedItem   `json:"failed"`          // the first 20
 	// QuarantineFile lists all of them, one JSON object per line with id, stage
 	// and cause. It is empty when nothing failed or there is no state directory.
 	QuarantineFile string `json:"quarantine_file,omitempty"`
@@ -64,6 +66,18 @@ type DeviceUsage struct {
 	Device string `json:"device"`
 	Limit  int64  `json:"limit"` // bytes that could be leased
 	Peak   int64  `json:"peak"`  // most bytes leased at once
+}
+
+// PhaseMemory is what the process had of the host, in bytes, around one phase.
+type PhaseMemory struct {
+	Stages []string `json:"stages"`
+	Began  int64    `json:"began"`
+	Ended  int64    `json:"ended"` // before the clean-up
+	Left   int64    `json:"left"`  // after it
+	Freed  int64    `json:"freed"` // by it
+	// Held says what holds memory, where Left is over 5 % more than the process
+	// had when the first phase began.
+	Held string `json:"held,omitempty"`
 }
 
 // FailedItem is a quarantined item.

@@ -2,11 +2,9 @@ package pipeline
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"image"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -93,7 +91,7 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 			moved += n.counters.in.Load() + n.calls.Load()
 		}
 		u := r.host.Usage()
-		if moved != last || calling > 0 || u.Waiting == 0 {
+		if moved != last || calling > 0 || u.Waiting == 0 || r.paused.Load() > 0 {
 			last, since = moved, time.Now()
 			hopeless = since
 			continue
@@ -118,40 +116,44 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 	}
 }
 
-// makeRoom parks what waits until the first in line has what it lacks, the most
-// upstream first, and what can be decoded again before what must be written to
-// disk. It reports whether it changed anything, or somebody was at work.
+// makeRoom parks what waits until the first in line has what it lacks. It reports
+// whether it changed anything, or somebody was at work.
 func (r *run) makeRoom(nodes []*node) bool {
 	_, lacks, ok := r.host.First()
-	if !ok {
-		return true
-	}
+	return !ok || r.park(nodes, lacks)
+}
+
+// park takes waiting pictures out of memory until so many bytes are free: the
+// most upstream first, and what can be decoded again before what must be written
+// to disk. It reports whether it changed anything, or somebody was at work.
+func (r *run) park(nodes []*node, bytes int64) bool {
 	var pictures []*buffer
 	for _, n := range nodes {
 		pictures = n.in.pictures(pictures)
 	}
 	pictures = r.idle.all(pictures)
 	changed := false
-	for _, keep := range []func(image.Image) (*spill, error){nil, r.spill} {
+	for _, way := range []struct {
+		keep func(image.Image) (*spill, error)
+		text string
+	}{{nil, "dropped, to be decoded again"}, {r.spill, "written to disk"}} {
+		var freed int64
 		for _, b := range pictures {
-			res := b.park(keep)
-			switch {
-			case res.err != nil:
-				r.warnOnce("spill", "writing waiting pictures to disk to make room in memory: %v", res.err)
-			case res.busy:
-				changed = true
-			case res.freed > 0:
-				changed = true
-				lacks -= res.freed
-				how := "dropped, and will be decoded again"
-				if keep != nil {
-					how = "written to disk"
-				}
-				r.event(EventParked, "", "", fmt.Sprintf("%s of waiting pictures were %s", memory.FormatBytes(res.freed), how))
+			if freed >= bytes {
+				break
 			}
-			if lacks <= 0 {
-				return true
+			res := b.park(way.keep)
+			if res.err != nil {
+				r.warnOnce("spill", "writing waiting pictures to disk, to make room in memory: %v", res.err)
 			}
+			changed = changed || res.busy || res.freed > 0
+			freed += res.freed
+		}
+		if freed > 0 {
+			r.event(EventParked, "", "", fmt.Sprintf("%s of waiting pictures were %s", memory.FormatBytes(freed), way.text))
+		}
+		if bytes -= freed; bytes <= 0 {
+			return true
 		}
 	}
 	return changed
@@ -203,6 +205,3 @@ func (s *spill) read() (image.Image, error) {
 }
 
 func (s *spill) remove() { _ = s.dir.Remove(s.name) }
-
-// clean frees what can be freed, for somebody who ran out of memory.
-func (r *run) clean(context.Context, string) { runtime.GC() }

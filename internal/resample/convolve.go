@@ -1,6 +1,9 @@
 package resample
 
-import "image"
+import (
+	"context"
+	"image"
+)
 
 // cacheLine is the alignment of the rows between the passes. They are an odd
 // number of lines long: rows of a power of two would all fall into a few sets of
@@ -32,7 +35,7 @@ type passes[T uint8 | uint16] struct {
 }
 
 // run reads the rows that are needed once each, from the top.
-func (p passes[T]) run(pix []uint8, size image.Point, src source, down []tap) {
+func (p passes[T]) run(ctx context.Context, pix []uint8, size image.Point, src source, down []tap) error {
 	slots := 1
 	for _, t := range down {
 		slots = max(slots, len(t.weights))
@@ -43,10 +46,14 @@ func (p passes[T]) run(pix []uint8, size image.Point, src source, down []tap) {
 	stride := size.X * src.form.bytes()
 	next := 0
 	for y, t := range down {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		for next = max(next, t.first); next < t.first+len(t.weights); next++ {
 			p.horizontal(r.buf[r.at(next):][:n], src.row(next))
 		}
 		p.vertical(out, &r, t)
 		p.finish(pix[y*stride:][:stride], out[:n])
 	}
+	return nil
 }

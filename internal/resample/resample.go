@@ -1,6 +1,7 @@
 package resample
 
 import (
+	"context"
 	"fmt"
 	"image"
 
@@ -24,17 +25,27 @@ import (
 //
 // The picture and the size must not be empty.
 func Resize(img image.Image, size image.Point, f imaging.ResampleFilter) image.Image {
-	s := img.Bounds().Size()
-	return ResizeBox(img, Box{W: float64(s.X), H: float64(s.Y)}, size, f)
+	out, err := ResizeBox(context.Background(), img, Whole(img), size, f)
+	if err != nil {
+		panic("BUG: resizing ended early: " + err.Error())
+	}
+	return out
 }
 
 // Box is a part of a picture: its upper left corner, counted from that of the
 // picture, and its size, in pixels and fractions of them.
 type Box struct{ X, Y, W, H float64 }
 
+// Whole is all of a picture.
+func Whole(img image.Image) Box {
+	s := img.Bounds().Size()
+	return Box{W: float64(s.X), H: float64(s.Y)}
+}
+
 // ResizeBox is Resize for a part of img, which lies inside of it. As in Pillow,
-// the filter reaches for pixels beyond the box, as far as img has some.
-func ResizeBox(img image.Image, box Box, size image.Point, f imaging.ResampleFilter) image.Image {
+// the filter reaches for pixels beyond the box, as far as img has some. A large
+// result takes seconds: when ctx ends, so does the work, with ctx's error.
+func ResizeBox(ctx context.Context, img image.Image, box Box, size image.Point, f imaging.ResampleFilter) (image.Image, error) {
 	b := img.Bounds()
 	if size.X < 1 || size.Y < 1 || box.X < 0 || box.Y < 0 || box.W <= 0 || box.H <= 0 || box.X+box.W > float64(b.Dx()) || box.Y+box.H > float64(b.Dy()) {
 		panic(fmt.Sprintf("BUG: %v of a picture of %v is resized to %v", box, b.Size(), size))
@@ -47,15 +58,19 @@ func ResizeBox(img image.Image, box Box, size image.Point, f imaging.ResampleFil
 	if same {
 		_, same = y.kept()
 	}
+	var err error
 	switch {
 	case f.Support <= 0 || same:
-		nearest(pix, x, y, src)
+		err = nearest(ctx, pix, x, y, src)
 	case src.form.depth == 8:
-		convolve8(pix, x, y, src, f)
+		err = convolve8(ctx, pix, x, y, src, f)
 	default:
-		convolve16(pix, x, y, src, f)
+		err = convolve16(ctx, pix, x, y, src, f)
 	}
-	return out
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // Bytes is what Resize allocates at most for a picture whose result has that
@@ -75,7 +90,7 @@ func Bytes(from, to image.Point, f imaging.ResampleFilter, pixel int64) (result,
 }
 
 // nearest takes the pixel at each new pixel's centre.
-func nearest(pix []uint8, across, down axis, src source) {
+func nearest(ctx context.Context, pix []uint8, across, down axis, src source) error {
 	n := src.form.bytes()
 	at := make([]int, across.dst) // where in the row each pixel comes from
 	for x := range at {
@@ -84,6 +99,9 @@ func nearest(pix []uint8, across, down axis, src source) {
 	var row []uint8
 	last := -1
 	for y := range down.dst {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if sy := down.middle(y); sy != last {
 			row, last = src.row(sy), sy
 		}
@@ -92,4 +110,5 @@ func nearest(pix []uint8, across, down axis, src source) {
 			copy(dst[x*n:x*n+n], row[from:from+n])
 		}
 	}
+	return nil
 }

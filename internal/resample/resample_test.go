@@ -1,6 +1,8 @@
 package resample_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -489,7 +491,11 @@ func TestBoxesKeepThePlace(t *testing.T) {
 	} {
 		for name, f := range filters {
 			size := image.Pt(12, 12)
-			got := resample.ResizeBox(img, box, size, f).(*image.Gray16)
+			out, err := resample.ResizeBox(t.Context(), img, box, size, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := out.(*image.Gray16)
 			for y := range size.Y {
 				for x := range size.X {
 					px := box.X + (float64(x)+0.5)*box.W/12 - 0.5
@@ -510,5 +516,22 @@ func TestBoxesKeepThePlace(t *testing.T) {
 			t.Error("a box that reaches beyond the picture is taken")
 		}
 	}()
-	resample.ResizeBox(img, resample.Box{X: 90, Y: 0, W: 10.125, H: 10}, image.Pt(5, 5), filters["box"])
+	_, _ = resample.ResizeBox(t.Context(), img, resample.Box{X: 90, Y: 0, W: 10.125, H: 10}, image.Pt(5, 5), filters["box"])
+}
+
+// A resize that nobody wants any more ends before it is done.
+func TestResizeEnds(t *testing.T) {
+	for _, name := range []string{"nearest", "lanczos"} {
+		for _, img := range []image.Image{image.NewRGBA(image.Rect(0, 0, 40, 30)), image.NewGray16(image.Rect(0, 0, 40, 30))} {
+			ctx, cancel := context.WithCancel(t.Context())
+			out, err := resample.ResizeBox(ctx, img, resample.Whole(img), image.Pt(80, 60), resample.Named(name))
+			if err != nil || out.Bounds().Dx() != 80 {
+				t.Errorf("%s: %v", name, err)
+			}
+			cancel()
+			if out, err := resample.ResizeBox(ctx, img, resample.Whole(img), image.Pt(80, 60), resample.Named(name)); out != nil || !errors.Is(err, context.Canceled) {
+				t.Errorf("%s after its context ended: %v, %v", name, out, err)
+			}
+		}
+	}
 }

@@ -191,7 +191,7 @@ func (n *goNVML) describe(g gpu) string {
 	if g.err != nil {
 		return unnamed
 	}
-	name, _ := value(n, fnName, func() (string, nvml.Return) { return g.GetName() })
+	name, _ := value(n, fnName, g.GetName)
 	name = cmp.Or(name, unnamed)
 	mode, err := value(n, fnMIG, func() (int, nvml.Return) {
 		current, _, ret := g.GetMigMode()
@@ -236,14 +236,14 @@ type figures struct {
 // memory asks the second version of the call where there is one, as the first
 // counts what is reserved as used.
 func (n *goNVML) memory(g gpu) (figures, error) {
-	two, err := value(n, fnMemory2, func() (nvml.Memory_v2, nvml.Return) { return g.GetMemoryInfo_v2() })
+	two, err := value(n, fnMemory2, g.GetMemoryInfo_v2)
 	if err == nil {
 		return figures{total: two.Total, used: two.Used, free: two.Free, reserved: two.Reserved, apart: true}, nil
 	}
 	if !unsupported(err) {
 		return figures{}, err
 	}
-	one, err := value(n, fnMemory1, func() (nvml.Memory, nvml.Return) { return g.GetMemoryInfo() })
+	one, err := value(n, fnMemory1, g.GetMemoryInfo)
 	return figures{total: one.Total, used: one.Used, free: one.Free}, err
 }
 
@@ -283,11 +283,11 @@ func (n *goNVML) list(g gpu) ([]Process, error) {
 	if overruns(n.version) {
 		return nil, fmt.Errorf("driver %s lays out its process lists in a way of its own: update the driver", n.version)
 	}
-	compute, err := value(n, fnCompute, func() ([]nvml.ProcessInfo, nvml.Return) { return g.GetComputeRunningProcesses() })
+	compute, err := value(n, fnCompute, g.GetComputeRunningProcesses)
 	if err != nil {
 		return nil, err
 	}
-	graphics, err := value(n, fnGraphics, func() ([]nvml.ProcessInfo, nvml.Return) { return g.GetGraphicsRunningProcesses() })
+	graphics, err := value(n, fnGraphics, g.GetGraphicsRunningProcesses)
 	if err != nil && !unsupported(err) {
 		return nil, err
 	}

@@ -265,6 +265,35 @@ func TestImpatient(t *testing.T) {
 	})
 }
 
+// TestQueue has callers that wait for one another longer than the timeout, at
+// a driver that is slow and does not hang.
+func TestQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mixed(t)
+		for i := range s.Devices {
+			d := s.Devices[i].(*server.Device)
+			answer := d.GetMemoryInfoFunc
+			d.GetMemoryInfoFunc = func() (gonvml.Memory, gonvml.Return) {
+				time.Sleep(patience - time.Second)
+				return answer()
+			}
+		}
+		d := opened(t, s, patience)
+		defer d.Close()
+		start := time.Now()
+		var both sync.WaitGroup
+		for _, g := range d.Devices()[:2] {
+			both.Go(func() {
+				if _, err := g.Read(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		took(t, "two answers", start, 2*(patience-time.Second))
+	})
+}
+
 func TestCloseHung(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := slowMemory(t)

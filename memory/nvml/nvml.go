@@ -143,13 +143,13 @@ type Driver struct {
 	mu      sync.Mutex
 	running *job
 	since   time.Time // when running began
-	hung    bool      // somebody gave up on running
 }
 
 // job is one turn of the goroutine. What run returns hands over the answer.
 type job struct {
 	what string
 	run  func() func()
+	late bool // whoever asked has given up; guarded by Driver.mu
 }
 
 // GPU is one GPU of a Driver, as memory.Device and memory.Described.
@@ -218,7 +218,7 @@ func (d *Driver) Close() error {
 	case <-d.ended:
 		return d.stopErr
 	case <-wait.C:
-		return fmt.Errorf("closing the NVIDIA driver: %w", d.late(nil))
+		return fmt.Errorf("closing the NVIDIA driver: %w", d.giveUp(nil))
 	}
 }
 
@@ -272,7 +272,7 @@ func (d *Driver) do(j *job) {
 	d.mu.Unlock()
 	answer := j.run()
 	d.mu.Lock()
-	d.running, d.hung = nil, false
+	d.running = nil
 	d.mu.Unlock()
 	answer() // last, so that who gets it does not find the driver busy with it
 }
@@ -281,19 +281,20 @@ func (d *Driver) do(j *job) {
 func (d *Driver) stuck() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.running == nil || !d.hung && time.Since(d.since) < d.timeout {
+	if d.running == nil || !d.running.late && time.Since(d.since) < d.timeout {
 		return nil
 	}
 	return d.hangs()
 }
 
-// late marks the driver as hung, if the job that took too long is what it is
-// at, and returns the error for that.
-func (d *Driver) late(j *job) error {
+// giveUp marks a job that has taken the whole timeout, if there is one, and
+// returns the error for waiting so long. The mark is there because the job began
+// a moment after its waiting did, so that since alone would tell it too late.
+func (d *Driver) giveUp(j *job) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if j != nil && d.running == j {
-		d.hung = true
+	if j != nil {
+		j.late = true
 	}
 	return d.hangs()
 }
@@ -305,8 +306,10 @@ func (d *Driver) hangs() error {
 	return fmt.Errorf("%w (%s, for %s so far)", ErrHung, d.running.what, time.Since(d.since).Round(time.Millisecond))
 }
 
-// ask has the driver's goroutine call f and waits for the answer, for ctx and
-// for the timeout. The answer travels through a channel, so that one that comes
+// ask has the driver's goroutine call f and waits for the answer, at most until
+// ctx ends, and at most the timeout for its turn and again for the answer, so
+// that a queue before a slow driver does not count as a driver that hangs. The
+// answer travels through a channel, so that one that comes
 // too late disturbs nobody.
 func ask[T any](ctx context.Context, d *Driver, what string, f func() (T, error)) (T, error) {
 	type answer struct {
@@ -342,15 +345,16 @@ func ask[T any](ctx context.Context, d *Driver, what string, f func() (T, error)
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-timer.C:
-		return none, d.late(nil)
+		return none, d.giveUp(nil)
 	}
+	timer.Reset(d.timeout)
 	select {
 	case a := <-answers:
 		return a.value, a.err
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-timer.C:
-		return none, d.late(j)
+		return none, d.giveUp(j)
 	}
 }
 

@@ -90,7 +90,11 @@ func (s *Stage) pair(ctx context.Context, it *pipeline.Item) error {
 		}
 		it.SetImage(img)
 	}
-	it.SetPair(resample.Resize(img, small, s.filter), s.scale)
+	lq, err := resample.ResizeBox(ctx, img, resample.Whole(img), small, s.filter)
+	if err != nil {
+		return err
+	}
+	it.SetPair(lq, s.scale)
 	return nil
 }
 

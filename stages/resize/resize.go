@@ -162,7 +162,11 @@ func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
 	if err != nil {
 		return err
 	}
-	it.SetImage(resample.ResizeBox(img, box, to, s.filter))
+	resized, err := resample.ResizeBox(ctx, img, box, to, s.filter)
+	if err != nil {
+		return err
+	}
+	it.SetImage(resized)
 	return nil
 }
 
@@ -229,7 +233,13 @@ func (s *Stage) resizePair(ctx context.Context, it *pipeline.Item, scale int) er
 	if err != nil {
 		return err
 	}
-	it.SetImages(resample.Resize(large, to.Mul(scale), s.filter), resample.Resize(small, to, s.filter))
+	if large, err = resample.ResizeBox(ctx, large, resample.Whole(large), to.Mul(scale), s.filter); err != nil {
+		return err
+	}
+	if small, err = resample.ResizeBox(ctx, small, resample.Whole(small), to, s.filter); err != nil {
+		return err
+	}
+	it.SetImages(large, small)
 	return nil
 }
 

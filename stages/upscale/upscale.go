@@ -87,20 +87,28 @@ func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
 	if err != nil {
 		return fmt.Errorf("upscaling: %w", err)
 	}
+	large, err := s.larger(ctx, f.Image)
+	if err != nil {
+		return err
+	}
 	if !paired {
-		it.SetImage(s.larger(f.Image))
+		it.SetImage(large)
 		return nil
 	}
 	lq, err := it.PairFrame(ctx)
 	if err != nil {
 		return fmt.Errorf("upscaling the low-quality image: %w", err)
 	}
-	it.SetImages(s.larger(f.Image), s.larger(lq.Image))
+	small, err := s.larger(ctx, lq.Image)
+	if err != nil {
+		return err
+	}
+	it.SetImages(large, small)
 	return nil
 }
 
-func (s *Stage) larger(img image.Image) image.Image {
-	return resample.Resize(img, img.Bounds().Size().Mul(s.scale), s.filter)
+func (s *Stage) larger(ctx context.Context, img image.Image) (image.Image, error) {
+	return resample.ResizeBox(ctx, img, resample.Whole(img), img.Bounds().Size().Mul(s.scale), s.filter)
 }
 
 // allowed holds the new size against the limit without forming a product that

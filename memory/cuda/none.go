@@ -1,0 +1,5 @@
+//go:build !cuda
+
+package cuda
+
+func system() (driver, error) { return nil, ErrNotBuilt }
