@@ -141,6 +141,8 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	defer sig.close()
 
 	log := a.screen.Logger(warnings(f.verbose))
+	gpus := findGPUs() // drivers may take their time, so it begins now
+	defer gpus.close()
 	p, err := a.load(ctx, file, f.set, log)
 	if err != nil {
 		return err
@@ -154,7 +156,14 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	if f.sample > 0 && plan.StateDir == "" {
 		return usagef("", "a sample is written into the state directory, and this pipeline has none: give --state FOLDER")
 	}
-	limitMemory(plan.HostLimit)
+	m := memory.NewManager(memory.Options{Devices: gpus.wait(gpuPatience), ProcessWide: true, Log: log})
+	defer func() {
+		if err := m.Close(); err != nil {
+			log.Warn("releasing memory", "cause", err)
+		}
+	}()
+	m.SetHostLimit(plan.HostLimit)
+	o.Memory = m
 	a.result.set(func(env *envelope) {
 		if f.dryRun {
 			env.Plan = planOf(plan)
@@ -176,11 +185,14 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	}
 	live.Store(run)
 	sig.begun(run.Drain)
+	unserve := a.serveMemory(run, &ownMemory{m, gpus}, log)
+	defer unserve() // also after a panic
 	stop := func() {}
 	if !f.quiet {
 		stop = a.screen.Follow(run.Progress)
 	}
 	sum, err := run.Wait()
+	unserve()
 	stop()
 	events.Close()
 	return a.tell(ctx, told{flags: f, plan: plan, run: run, sum: sum, err: err, signal: sig, ignored: events.Ignored()})
@@ -257,5 +269,6 @@ func (a *app) end(command string, err *signalError) {
 	case <-done:
 	case <-time.After(time.Second):
 	}
+	a.releaseAll()
 	os.Exit(exitCode(err))
 }
