@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -369,5 +370,21 @@ func TestHostileRun(t *testing.T) {
 			}
 			<-served
 		})
+	}
+}
+
+// A clean-up may take longer than a request: its client is not taken for gone.
+func TestClearMayTakeItsTime(t *testing.T) {
+	dir := t.TempDir()
+	var early error
+	listen(t, dir, &run{clearing: func(ctx context.Context) {
+		select {
+		case <-time.After(2500 * time.Millisecond): // requests have 2 s
+		case <-ctx.Done():
+			early = context.Cause(ctx)
+		}
+	}})
+	if _, err := open(t, dir).Clear(t.Context()); err != nil || early != nil {
+		t.Errorf("%v; the clean-up was ended: %v", err, early)
 	}
 }
