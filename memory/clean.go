@@ -196,8 +196,8 @@ func (r *reclaimer) run(ctx context.Context) CleanedStep {
 	ctx, cancel := context.WithTimeoutCause(ctx, reclaimPatience, fmt.Errorf("it has not ended within %v", reclaimPatience))
 	defer cancel()
 	ended := make(chan CleanedStep, 1)
+	s := step // its own: the one that is not waited for any longer still writes to it
 	go func() {
-		s := step
 		defer func() {
 			if p := recover(); p != nil {
 				s.Err = fmt.Errorf("it panicked: %v\n%s", p, debug.Stack())

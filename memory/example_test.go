@@ -42,3 +42,43 @@ func Example() {
 	// needs 3 GiB of 384 MiB
 	// resident 36 MiB
 }
+
+// A piece of work says what it can spare, and learns what it took and left.
+func ExampleManager_Scope() {
+	manager := memory.NewManager(memory.Options{})
+	defer manager.Close()
+
+	ctx := context.Background()
+	cache := make([]byte, 64<<20)
+	scope := manager.Scope("thumbnails")
+	scope.Register(memory.Reclaimer{Name: "thumbnail cache", Reclaim: func(context.Context) (int64, error) {
+		freed := int64(len(cache))
+		cache = nil
+		return freed, nil
+	}})
+	report := scope.End(ctx) // deferred where the work may fail
+
+	for _, step := range report.Steps {
+		if step.Err == nil && step.Name != "go" {
+			fmt.Println(step.Name, "believes to have freed", memory.FormatBytes(step.Freed))
+		}
+	}
+	fmt.Println("measured on", report.Devices[0].Device, report.Devices[0].Freed >= 0)
+	// Output:
+	// thumbnail cache believes to have freed 64 MiB
+	// measured on host true
+}
+
+// An operation that runs out of memory is tried again after a while.
+func ExampleRetry() {
+	batch := 64
+	err := memory.Retry(context.Background(), memory.RetryOptions{Name: "upscaling"}, func(context.Context) error {
+		if batch > 20 {
+			batch /= 2
+			return fmt.Errorf("running a batch: %w", memory.ErrOutOfMemory)
+		}
+		return nil
+	})
+	fmt.Println(batch, err)
+	// Output: 16 <nil>
+}

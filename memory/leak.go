@@ -13,6 +13,9 @@ const (
 	// mostCleanups bounds how far back the watch looks: what a run did long ago
 	// hides what it does now.
 	mostCleanups = 20
+	// leastTrend is what the Mann-Kendall statistic must reach, in its own
+	// standard deviations: of five clean-ups all pairs but one must have risen.
+	leastTrend = 1.9
 	// leastGrowth in bytes is what is worth a word; so is a hundredth of the
 	// floor, where that is more.
 	leastGrowth = 32 << 20
@@ -20,26 +23,36 @@ const (
 	// mean: garbage that one more collection would have freed, free blocks between
 	// used ones.
 	floorNoise = 20 << 20
-	// leastTrend is what the Mann-Kendall statistic must reach, in its own
-	// standard deviations: with five clean-ups all but one pair must have risen.
-	leastTrend = 1.9
 	// trendSigmas is how far growth must stand out of the noise. Suspicions may be
 	// wrong now and then: what decides are the stages run alone.
 	trendSigmas = 3
+	// priorWeight is for how many residuals the expected noise counts.
+	priorWeight = 10
+	// A chain that grows evenly, not in steps, has this share of its variance from
+	// the line (two steps reach 0.89), strongGrowth times the growth that would
+	// raise a suspicion, and a rate that is known to a tenth. It is asked for where
+	// stages alone cannot settle it; then the next rate must be the sameRate, but
+	// for a fifth, which caches that fill do not keep up.
+	strongFit    = 0.93
+	strongGrowth = 2
+	strongSigmas = 10
+	sameRate     = 0.2
+	// flattened is the share of the mean growth that is left at the end where a
+	// cache has nearly filled.
+	flattened = 0.7
 	// aloneSigmas is the same for one stage alone. With uniform noise it is more
 	// than noise can do: two readings of +-20 MiB differ by 40.
 	aloneSigmas = 3.4
 	// leastShare of the whole chain's growth makes a stage one of those that leak.
 	leastShare = 0.3
-	// leastUnseparated, times the noise, is by how much the floor must have risen
-	// since the first suspicion for a verdict that no stage alone confirms: noise
-	// looks like growth now and then, and never comes so far.
-	leastUnseparated = 6
-	// trials is how often a stage must grow when run alone until it is blamed. One
-	// of them can be a cache or a heap that takes its next step.
-	trials = 2
+	// A stage must grow so often when run alone until it is blamed: sometimes it
+	// is a cache or a heap that takes its next step. Where the chain's own growth
+	// might be nothing else it takes more, and more again where the trials are so
+	// long that a step falls into many of them.
+	trialsStrong, trialsWeak, trialsLong = 3, 4, 5
+	longTrial                            = 150 // batches
 	// mostAlone is how many batches a stage is run alone for, at most, in a trial.
-	mostAlone = 192
+	mostAlone = 256
 	// forgetAfter is after how many clean-ups without a new suspicion the last one
 	// was nothing.
 	forgetAfter = 12
@@ -55,8 +68,8 @@ type LeakOptions struct {
 	// mean; 0 is 20 MiB. Where more is observed, that counts.
 	Noise int64
 	// MostAlone is for how many batches, at most, Next asks for a stage alone in
-	// one trial; 0 is 192. Less costs a suspected chain less time, and finds only
-	// larger leaks: 192 batches show 0.7 MiB a batch.
+	// one trial; 0 is 256. Less costs a suspected chain less time, and finds only
+	// larger leaks: 256 batches show 0.5 MiB a batch.
 	MostAlone int64
 }
 
@@ -66,19 +79,22 @@ type LeakOptions struct {
 // stages alone, as Next says. It is not safe for use by several goroutines.
 //
 // The floor may jump (an index is loaded), rise and flatten (caches warm up), and
-// scatter, without a verdict. What rises evenly for more than five clean-ups, and
+// scatter, without a verdict. What rises evenly over five clean-ups or more, and
 // in one stage again and again when that runs alone, is called a leak, though it
-// could be a cache that takes longer than that to fill.
+// could be a cache that takes ten clean-ups and more to fill. From 2 MiB a batch on,
+// at 8 batches a clean-up or more and noise of 20 MiB, a leaking stage is named
+// within ten clean-ups; less takes longer to be told from noise. Where stages
+// cannot be run alone, or it takes several to leak, even growth must show twice.
 type LeakWatch struct {
 	options LeakOptions
 
 	seen      []observation // oldest first, at most mostCleanups
 	suspicion Suspicion
 	sigma     float64 // noise that the suspicion was raised in
+	strong    bool    // it is even growth
 	trials    []solo  // by index in options.Stages, while there is a suspicion
-	// earlier is the rate of a suspicion that no stage alone explained, and since
-	// the floor at its end; 0: none.
-	earlier, since float64
+	// earlier is the rate of a suspicion that no stage alone explained; 0: none.
+	earlier float64
 	leak    Leak
 	found   bool
 }
@@ -101,7 +117,7 @@ type solo struct {
 
 // Suspicion is growth that looks like a leak. The zero value is none.
 type Suspicion struct {
-	BytesPerBatch int64 // 0: no suspicion
+	BytesPerBatch int64 // more than 0, or there is no suspicion
 	Growth        int64 // bytes over the clean-ups that it was seen in
 	Cleanups      int
 }
@@ -162,12 +178,13 @@ func (w *LeakWatch) Observe(batches, floor int64) Suspicion {
 		if n < leastCleanups || n > len(w.seen) {
 			continue
 		}
-		s, sigma := suspect(w.seen[len(w.seen)-n:], float64(w.options.Noise))
-		if s.BytesPerBatch > 0 {
-			w.suspicion, w.sigma = s, sigma
-			w.trials = make([]solo, len(w.options.Stages))
-			break
+		s, sigma, strong := suspect(w.seen[len(w.seen)-n:], float64(w.options.Noise))
+		if s.BytesPerBatch <= 0 || !strong && (w.earlier > 0 || alone(s, sigma) > float64(w.options.MostAlone)) {
+			continue
 		}
+		w.suspicion, w.sigma, w.strong = s, sigma, strong
+		w.trials = make([]solo, len(w.options.Stages))
+		break
 	}
 	return w.suspicion
 }
@@ -184,7 +201,7 @@ func (w *LeakWatch) Next() (stage string, batches int64, ok bool) {
 		for i, t := range w.trials {
 			open := t.done == 0
 			if confirm {
-				open = t.grew > 0 && t.grew == t.done && t.done < trials
+				open = t.grew > 0 && t.grew == t.done && t.done < w.enough()
 			}
 			if open && !t.refused {
 				return w.options.Stages[i], max(w.need()-t.trial, 1), true
@@ -194,10 +211,25 @@ func (w *LeakWatch) Next() (stage string, batches int64, ok bool) {
 	return "", 0, false
 }
 
+// enough is how many trials blame a stage.
+func (w *LeakWatch) enough() int {
+	switch {
+	case w.need() >= longTrial:
+		return trialsLong
+	case w.strong:
+		return trialsStrong
+	default:
+		return trialsWeak
+	}
+}
+
 // need is how many batches of a stage with leastShare of the growth stand out.
 func (w *LeakWatch) need() int64 {
-	n := math.Ceil(aloneSigmas * w.sigma / (leastShare * float64(w.suspicion.BytesPerBatch)))
-	return int64(min(n, float64(w.options.MostAlone)))
+	return int64(min(alone(w.suspicion, w.sigma), float64(w.options.MostAlone)))
+}
+
+func alone(s Suspicion, sigma float64) float64 {
+	return math.Ceil(aloneSigmas * sigma / (leastShare * float64(s.BytesPerBatch)))
 }
 
 // Solo takes what a stage alone did: by how many bytes the floor after a clean-up
@@ -249,7 +281,7 @@ func (w *LeakWatch) settle() {
 	for i, t := range w.trials {
 		stage := w.options.Stages[i]
 		switch {
-		case t.grew >= trials && t.grew == t.done:
+		case t.grew >= w.enough() && t.grew == t.done:
 			leaking = append(leaking, stage)
 			rate := float64(t.growth) / float64(t.batches)
 			perBatch += rate
@@ -258,7 +290,7 @@ func (w *LeakWatch) settle() {
 			open = append(open, stage)
 		}
 	}
-	rate, last := float64(w.suspicion.BytesPerBatch), w.seen[len(w.seen)-1].floor
+	rate := float64(w.suspicion.BytesPerBatch)
 	chain := fmt.Sprintf("the chain grew by %s a batch over %d clean-ups", FormatBytes(w.suspicion.BytesPerBatch), w.suspicion.Cleanups)
 	on := w.options.Device
 	if on != "" {
@@ -269,17 +301,22 @@ func (w *LeakWatch) settle() {
 		w.leak = Leak{Stages: leaking, BytesPerBatch: int64(perBatch), Certain: true,
 			Text: fmt.Sprintf("%s leaks about %s a batch%s: %s, and %s",
 				strings.Join(leaking, " and "), FormatBytes(int64(perBatch)), on, strings.Join(evidence, "; "), chain)}
-	case w.earlier > 0 && rate >= w.earlier/2 && last-w.since >= leastUnseparated*float64(w.options.Noise):
-		why := "none of these could be run alone long enough to tell"
+	case w.earlier > 0 && math.Abs(rate-w.earlier) <= sameRate*w.earlier:
+		why := "running them alone could not tell"
 		if len(open) == 0 {
 			open, why = slices.Clone(w.options.Stages), "no stage grows when it runs alone"
 		}
 		w.leak = Leak{Stages: open, BytesPerBatch: w.suspicion.BytesPerBatch,
-			Text: fmt.Sprintf("one of %s leaks about %s a batch%s, perhaps only together with another: %s, twice, and %s",
-				strings.Join(open, ", "), FormatBytes(w.suspicion.BytesPerBatch), on, chain, why)}
+			Text: fmt.Sprintf("%s may leak about %s a batch%s, perhaps only together with another: %s, twice, and %s",
+				strings.Join(open, " or "), FormatBytes(w.suspicion.BytesPerBatch), on, chain, why)}
 	default:
 		// Once is not enough to accuse on. If it goes on, five more clean-ups show it.
-		*w = LeakWatch{options: w.options, earlier: rate, since: last}
+		last := w.seen[len(w.seen)-1]
+		ran := slices.ContainsFunc(w.trials, func(t solo) bool { return t.batches > 0 })
+		*w = LeakWatch{options: w.options, earlier: rate}
+		if !ran { // otherwise the floor is another by now
+			w.seen = append(w.seen, last)
+		}
 		return
 	}
 	w.found = true
@@ -290,53 +327,68 @@ func (w *LeakWatch) settle() {
 // then stays.
 func (w *LeakWatch) Verdict() (Leak, bool) { return w.leak, w.found }
 
-// suspect looks for even growth, and tells the noise that it stands out of.
-func suspect(seen []observation, noise float64) (s Suspicion, sigma float64) {
+// suspect looks for growth, and tells the noise that it stands out of, and whether
+// it is so even and so much that it is hardly anything else than a leak.
+func suspect(seen []observation, noise float64) (s Suspicion, sigma float64, strong bool) {
 	n := float64(len(seen))
-	slope, rises := trend(seen)
-	if slope <= 0 || rises < leastTrend*math.Sqrt(n*(n-1)*(2*n+5)/18) {
-		return Suspicion{}, 0
+	// Most sound chains end here, at little cost.
+	if rises(seen) < leastTrend*math.Sqrt(n*(n-1)*(2*n+5)/18) {
+		return Suspicion{}, 0, false
 	}
+	rate := slope(seen)
 	residuals, floors := make([]float64, len(seen)), make([]float64, len(seen))
 	for i, o := range seen {
-		residuals[i], floors[i] = o.floor-slope*o.batches, o.floor
+		residuals[i], floors[i] = o.floor-rate*o.batches, o.floor
 	}
 	middle := median(residuals)
 	for i := range residuals {
 		residuals[i] = math.Abs(residuals[i] - middle)
 	}
 	// The deviation of uniform noise is 0.58 of its bound. 1.48 makes the median
-	// deviation that of a normal distribution; two degrees of freedom are spent.
-	sigma = max(0.6*noise, 1.4826*median(residuals)*math.Sqrt(n/(n-2)))
+	// deviation that of a normal distribution; two degrees of freedom are spent. Of
+	// a few residuals it scatters itself, so that it weighs what they weigh.
+	expected, found := 0.6*noise, 1.4826*median(residuals)*math.Sqrt(n/(n-2))
+	sigma = max(expected, math.Sqrt((priorWeight*expected*expected+n*found*found)/(priorWeight+n)))
 
 	span := seen[len(seen)-1].batches - seen[0].batches
-	growth := slope * span
-	if growth < max(leastGrowth, 0.01*median(floors), trendSigmas*sigma*span/spread(seen)) {
-		return Suspicion{}, 0
+	growth := rate * span
+	least := max(leastGrowth, 0.01*median(floors), trendSigmas*sigma*span/spread(seen))
+	if growth < least {
+		return Suspicion{}, 0, false
 	}
-	if isStep(seen) || flattens(seen, slope, sigma) {
-		return Suspicion{}, 0
+	line, step, level := fits(seen)
+	if 2*step < line || flattens(seen, noise) {
+		return Suspicion{}, 0, false
 	}
-	return Suspicion{BytesPerBatch: max(int64(slope), 1), Growth: int64(growth), Cleanups: len(seen)}, sigma
+	strong = growth >= max(strongGrowth*least, strongSigmas*sigma*span/spread(seen)) && line <= (1-strongFit)*level
+	return Suspicion{BytesPerBatch: max(int64(rate), 1), Growth: int64(growth), Cleanups: len(seen)}, sigma, strong
 }
 
-// trend is Theil and Sen's slope, the median over all pairs, which a third of the
-// points may lie about; and Mann and Kendall's S, the rising pairs less the
-// falling.
-func trend(seen []observation) (slope, rises float64) {
-	var slopes []float64
+// rises is Mann and Kendall's S, the rising pairs less the falling.
+func rises(seen []observation) (s float64) {
 	for i, a := range seen {
 		for _, b := range seen[i+1:] {
-			slopes = append(slopes, (b.floor-a.floor)/(b.batches-a.batches))
 			switch {
 			case b.floor > a.floor:
-				rises++
+				s++
 			case b.floor < a.floor:
-				rises--
+				s--
 			}
 		}
 	}
-	return median(slopes), rises
+	return s
+}
+
+// slope is Theil and Sen's, the median over all pairs: a quarter of the points
+// may lie anywhere.
+func slope(seen []observation) float64 {
+	var all []float64
+	for i, a := range seen {
+		for _, b := range seen[i+1:] {
+			all = append(all, (b.floor-a.floor)/(b.batches-a.batches))
+		}
+	}
+	return median(all)
 }
 
 // spread is the root of the summed squares of the distances of the batches from
@@ -352,29 +404,27 @@ func spread(seen []observation) float64 {
 	return math.Sqrt(sum)
 }
 
-// isStep tells whether two levels describe the floor clearly better than a line.
-func isStep(seen []observation) bool {
+// fits tells what the best line, the best two levels, and one level leave of the
+// floors: the summed squares of the distances.
+func fits(seen []observation) (line, step, level float64) {
 	floors := make([]float64, len(seen))
 	for i, o := range seen {
 		floors[i] = o.floor
 	}
-	step := math.Inf(1)
+	step, level = math.Inf(1), squares(floors)
 	for i := 1; i < len(seen); i++ {
 		step = min(step, squares(floors[:i])+squares(floors[i:]))
 	}
-	// The least squares line leaves the squares less what the slope explains.
-	var xy, x float64
-	for i, o := range seen {
-		xy += o.batches * floors[i]
-		x += o.batches
-	}
-	var y float64
+	mean := 0.0
 	for _, f := range floors {
-		y += f
+		mean += f / float64(len(floors))
 	}
-	covered := xy - x*y/float64(len(seen))
-	line := squares(floors) - covered*covered/(spread(seen)*spread(seen))
-	return 2*step < line
+	var xy float64
+	for _, o := range seen {
+		xy += o.batches * (o.floor - mean)
+	}
+	explained := xy / spread(seen)
+	return level - explained*explained, step, level
 }
 
 // squares sums the squared distances from the mean.
@@ -389,12 +439,40 @@ func squares(v []float64) float64 {
 	return sum
 }
 
-// flattens tells whether the later half grows clearly less than the whole: it
-// does where caches warm up.
-func flattens(seen []observation, slope, sigma float64) bool {
-	late := seen[len(seen)/2:]
-	after, _ := trend(late)
-	return after+sigma/spread(late) < slope*0.7
+// flattens tells whether growth is clearly slower at the end than on the whole:
+// it is where caches warm up. It fits a parabola, of which p is the part that is
+// no line.
+func flattens(seen []observation, noise float64) bool {
+	n := float64(len(seen))
+	var x, y float64
+	for _, o := range seen {
+		x += o.batches / n
+		y += o.floor / n
+	}
+	var u2, u3, uy float64
+	for _, o := range seen {
+		u := o.batches - x
+		u2 += u * u
+		u3 += u * u * u
+		uy += u * o.floor
+	}
+	var pp, py float64
+	for _, o := range seen {
+		u := o.batches - x
+		p := u*u - u*u3/u2 - u2/n
+		pp += p * p
+		py += p * o.floor
+	}
+	rate, bend := uy/u2, py/pp
+	var left float64
+	for _, o := range seen {
+		u := o.batches - x
+		d := o.floor - y - rate*u - bend*(u*u-u*u3/u2-u2/n)
+		left += d * d
+	}
+	sigma := max(0.6*noise, math.Sqrt(left/(n-3)))
+	end := seen[len(seen)-1].batches - x
+	return bend+2*sigma/math.Sqrt(pp) < 0 && rate+bend*(2*end-u3/u2) < flattened*rate
 }
 
 func median(v []float64) float64 {

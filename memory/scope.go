@@ -78,12 +78,12 @@ func (m *Manager) Scope(name string) *Scope {
 // Register adds a reclaimer to the scope: it takes part in every clean-up until
 // End, which calls it a last time. unregister takes it out before that.
 func (s *Scope) Register(r Reclaimer) (unregister func()) {
-	added, unregister := s.manager.register(r)
+	added, remove := s.manager.register(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reclaimers = append(s.reclaimers, scoped{added, unregister})
+	s.reclaimers = append(s.reclaimers, scoped{added, remove})
 	return func() {
-		unregister()
+		remove()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.reclaimers = slices.DeleteFunc(s.reclaimers, func(x scoped) bool { return x.reclaimer == added })

@@ -18,13 +18,17 @@ const (
 	// nothing doubles the time to the next, up to lastLook.
 	firstLook = 5 * time.Second
 	lastLook  = time.Minute
+	// seldomLook is for chains whose calls are longer than standstill.
+	seldomLook = 30 * time.Minute
 	// suddenGrowth is the growth that nobody explains from which on the next look is
 	// now, though not before leastLook has passed.
 	suddenGrowth = 48 << 20
 	leastLook    = time.Second
+	// lookShare times its cost is the least time between two looks, unless one is due.
+	lookShare = 20
 	// standstill is how long running calls are waited for. A call that takes longer
 	// makes that look fail.
-	standstill = 10 * time.Second
+	standstill = 5 * time.Second
 )
 
 // leakWatcher looks after the stages of one phase.
@@ -50,6 +54,8 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 	tick := time.NewTicker(governTick)
 	defer tick.Stop()
 	every, last := firstLook, time.Now()
+	var cost time.Duration // of the last look
+	calm := false          // sudden growth is no reason to look
 	for {
 		select {
 		case <-stop:
@@ -59,12 +65,21 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 		case <-tick.C:
 		}
 		since := time.Since(last)
-		if since < leastLook || since < every && !(w.floor > 0 && w.unexplained() > w.floor+suddenGrowth) {
+		due := since >= every
+		if !due && (calm || since < max(leastLook, lookShare*cost) || w.floor == 0 || w.unexplained() <= w.floor+suddenGrowth) {
 			continue
 		}
 		before := w.floor
-		suspicion := w.look(ctx)
+		begun := time.Now()
+		suspicion, ok := w.look(ctx)
 		last = time.Now()
+		cost = last.Sub(begun)
+		// What only looked like growth in the midst of calls does so again.
+		calm = !ok || !due && w.floor <= before+suddenGrowth/4
+		if !ok { // calls take too long for it: waiting for them costs more than it brings
+			every = min(4*every, seldomLook)
+			continue
+		}
 		every = min(2*every, lastLook)
 		if w.floor > before+suddenGrowth/4 {
 			every = firstLook
@@ -100,7 +115,7 @@ func (w *leakWatcher) unexplained() int64 {
 	if !ok || s.Own == memory.Unknown {
 		return 0
 	}
-	return s.Own - w.explained()
+	return s.Own - w.explained() - w.run.host.Usage().Work
 }
 
 func (w *leakWatcher) explained() int64 {
@@ -108,14 +123,14 @@ func (w *leakWatcher) explained() int64 {
 }
 
 // look takes one observation.
-func (w *leakWatcher) look(ctx context.Context) memory.Suspicion {
+func (w *leakWatcher) look(ctx context.Context) (s memory.Suspicion, ok bool) {
 	defer w.pause(nil)()
 	floor, ok := w.measure(ctx)
 	if !ok {
-		return memory.Suspicion{}
+		return s, false
 	}
 	w.floor = floor
-	return w.watch.Observe(w.calls(w.nodes), floor)
+	return w.watch.Observe(w.calls(w.nodes), floor), true
 }
 
 // measure waits until no call runs, cleans up, and reads what is left.

@@ -203,6 +203,10 @@ func (w *worker) handle(ctx context.Context, batch []*Item) error {
 		todo = w.run.dry.skip(w, todo)
 	}
 	if len(todo) > 0 {
+		if err := w.deliver(ctx); err != nil { // what was replayed must not wait for a lease
+			w.abandon(todo)
+			return err
+		}
 		if err := w.process(ctx, todo); err != nil {
 			return err
 		}
@@ -210,10 +214,13 @@ func (w *worker) handle(ctx context.Context, batch []*Item) error {
 	return w.deliver(ctx)
 }
 
-// deliver hands w.out to what comes next.
+// deliver hands w.out to what comes next. It comes before every further wait for
+// memory: what lies in w.out cannot be parked.
 func (w *worker) deliver(ctx context.Context) error {
-	w.counters.out.Add(int64(len(w.out)))
-	return w.node.deliver(ctx, w.out)
+	out := w.out
+	w.out = w.out[:0]
+	w.counters.out.Add(int64(len(out)))
+	return w.node.deliver(ctx, out)
 }
 
 func (n *node) deliver(ctx context.Context, items []*Item) error {
@@ -261,6 +268,7 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 	w.claim.drop()
 	work.Release()
 	if preempted {
+		forget(batch)
 		stays.Release()
 		return w.process(ctx, batch)
 	}
@@ -273,6 +281,7 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 		}()
 		return w.settle(ctx, batch, result.out)
 	}
+	forget(batch)
 	stays.Release()
 
 	switch {
@@ -289,11 +298,23 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 	return &StageError{Stage: w.ID, Err: result.err}
 }
 
+// forget lets go of what an attempt made that came to nothing: its memory is for
+// others while the batch waits.
+func forget(batch []*Item) {
+	for _, it := range batch {
+		it.next = change{}
+	}
+}
+
 // isolate repeats a batch that panicked item by item; who panics again fails.
 func (w *worker) isolate(ctx context.Context, batch []*Item) error {
 	w.run.event(EventRepeated, w.ID, "", fmt.Sprintf("a batch of %d panicked and is repeated item by item", len(batch)))
 	for i := range batch {
-		if err := w.alone(ctx, batch[i:i+1:i+1]); err != nil {
+		err := w.alone(ctx, batch[i:i+1:i+1])
+		if err == nil {
+			err = w.deliver(ctx)
+		}
+		if err != nil {
 			w.abandon(batch[i+1:])
 			return err
 		}
@@ -316,7 +337,11 @@ func (w *worker) alone(ctx context.Context, one []*Item) error {
 		w.made = stays
 		defer func() { w.made = nil }()
 		return w.settle(ctx, one, result.out)
+	case ctx.Err() != nil:
+		w.abandon(one)
+		return ctx.Err()
 	case errors.Is(result.err, memory.ErrOutOfMemory):
+		stays.Release() // or it would wait for itself
 		return w.smaller(ctx, one, result.err)
 	}
 	return &StageError{Stage: w.ID, Err: result.err}
@@ -332,6 +357,9 @@ func (w *worker) again(ctx context.Context, batch []*Item) (outcome, *memory.Lea
 	w.calls.Add(1)
 	w.claim.drop()
 	work.Release()
+	if result.err != nil || result.panicked != nil {
+		forget(batch)
+	}
 	return result, stays, nil
 }
 
@@ -342,11 +370,7 @@ func (w *worker) smaller(ctx context.Context, batch []*Item, cause error) error 
 		w.run.event(EventRepeated, w.ID, "", fmt.Sprintf("a batch of %d ran out of memory and is repeated in two halves: %v", len(batch), cause))
 		half := len(batch) / 2
 		first, second := batch[:half:half], batch[half:]
-		if err := w.process(ctx, first); err != nil {
-			w.abandon(second)
-			return err
-		}
-		return w.process(ctx, second)
+		return w.halves(ctx, first, second)
 	}
 	for pause := 50 * time.Millisecond; pause <= 200*time.Millisecond; pause *= 2 {
 		w.run.clean(ctx, "stage "+w.ID+" ran out of memory")
@@ -425,6 +449,19 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 	return work, stays, nil
 }
 
+// halves goes on with a batch in two parts.
+func (w *worker) halves(ctx context.Context, first, second []*Item) error {
+	err := w.process(ctx, first)
+	if err == nil {
+		err = w.deliver(ctx)
+	}
+	if err != nil {
+		w.abandon(second)
+		return err
+	}
+	return w.process(ctx, second)
+}
+
 // refused answers a lease that cannot be had: a batch is halved, one item
 // fails with what it needs and what there is.
 func (w *worker) refused(ctx context.Context, batch []*Item, err error) error {
@@ -433,13 +470,9 @@ func (w *worker) refused(ctx context.Context, batch []*Item, err error) error {
 		w.abandon(batch)
 		return err
 	}
-	if len(batch) > 1 && !w.stateful {
+	if len(batch) > 1 { // also of a stage with state: it was not called
 		half := len(batch) / 2
-		if err := w.process(ctx, batch[:half:half]); err != nil {
-			w.abandon(batch[half:])
-			return err
-		}
-		return w.process(ctx, batch[half:])
+		return w.halves(ctx, batch[:half:half], batch[half:])
 	}
 	for _, it := range batch {
 		it.next = change{err: over}

@@ -77,12 +77,12 @@ func (p *parking) addState(ctx context.Context, b []byte, it *Item) ([]byte, err
 	b = appendSidecars(b, it.taken)
 	g := it.grid
 	b = append(b, byte(g.X), byte(g.Y), boolByte(g.Known))
-	b, err := p.addPicture(ctx, b, it.pic, it.fam.buf)
+	b, err := p.addPicture(ctx, b, it.pic, it.fam.file())
 	if err != nil || it.pair == nil {
 		return append(b, 0), err
 	}
 	b = binary.AppendUvarint(append(b, 1), uint64(it.pair.scale))
-	return p.addPicture(ctx, b, it.pair.pic, it.fam.pairBuffer())
+	return p.addPicture(ctx, b, it.pair.pic, it.fam.pair.file())
 }
 
 func boolByte(v bool) byte {
@@ -108,7 +108,7 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 			b = binary.AppendVarint(b, int64(v))
 		}
 	}
-	if pic.buf == source && source.load != nil {
+	if pic.buf == source {
 		place(fromSource, pic.rect)
 		return b, nil
 	}

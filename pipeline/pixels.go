@@ -331,9 +331,24 @@ func pixelSum(img image.Image) uint64 {
 	return h.Sum64() | 1
 }
 
+// waitingFor is promised for who must not wait: somebody who decodes has the lock.
+func (b *buffer) waitingFor() *remaking {
+	if !b.mu.TryLock() {
+		return nil
+	}
+	defer b.mu.Unlock()
+	if b.img != nil || b.fault != nil {
+		return nil
+	}
+	return b.redo
+}
+
 // appendBuffers appends the item's own buffers.
 func (it *Item) appendBuffers(dst []*buffer) []*buffer {
 	if b := it.pic.buf; b != nil && (len(dst) == 0 || dst[len(dst)-1] != b) {
+		if m := b.waitingFor(); m != nil { // what it will be made of waits with it
+			dst = m.redo.item.appendBuffers(dst)
+		}
 		dst = append(dst, b)
 	}
 	if it.pair != nil && it.pair.pic.buf != nil {

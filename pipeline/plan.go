@@ -28,6 +28,7 @@ type PlannedStage struct {
 	Batch    int
 	Resident int64 // bytes from Open to Close
 	Work     int64 // bytes of one call
+	Output   int64 // bytes of new pixels that one call returns
 }
 
 const (
@@ -57,7 +58,7 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 	for _, s := range p.steps {
 		n := newNode(&run{pipe: p}, s, 0)
 		c := n.cost(nil)
-		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work}
+		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work, Output: c.Output}
 		if c.Resident+c.Work > plan.HostBudget {
 			return nil, &memory.OversizeError{Device: string(Host), Need: c.Resident + c.Work, Have: plan.HostBudget, Holder: "stage " + s.ID}
 		}

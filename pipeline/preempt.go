@@ -85,8 +85,9 @@ func (o outcome) preempted(ctx context.Context, batch []*Item) bool {
 	if !errors.Is(context.Cause(ctx), errPreempted) || o.panicked != nil {
 		return false
 	}
-	return errors.Is(o.err, context.Canceled) || o.err == nil && slices.ContainsFunc(batch, func(it *Item) bool {
-		return errors.Is(it.next.err, context.Canceled)
+	ended := func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, errPreempted) }
+	return ended(o.err) || o.err == nil && slices.ContainsFunc(batch, func(it *Item) bool {
+		return ended(it.next.err) || slices.ContainsFunc(it.next.derived, func(d *Item) bool { return ended(d.next.err) })
 	})
 }
 

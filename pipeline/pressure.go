@@ -22,12 +22,12 @@ const (
 	cleanEvery = time.Second
 )
 
-// hostLimit is what the run may use of the host now: a size that the pipeline
-// gives is what it says; a share is one of what this process may have, and not
-// more than is there beside others.
+// hostLimit is what the run may use of the host now: what the pipeline says, and
+// not more than is there beside others; but a size beyond all that the host has
+// is taken as it is.
 func (r *run) hostLimit(s memory.Reading) int64 {
 	limit := r.pipe.hostLimit()
-	if limit.Bytes > 0 {
+	if limit.Bytes > r.plan.HostTotal {
 		return limit.Bytes
 	}
 	n := limit.Of(s.Total)
@@ -87,9 +87,6 @@ func newHostGovernor(r *run, nodes []*node) *hostGovernor {
 
 func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	r := g.run
-	if r.paused.Load() > 0 {
-		return
-	}
 	s, ok := r.reading()
 	if !ok {
 		return // what is not known changes nothing
@@ -110,6 +107,9 @@ func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	if over := u.Residency + u.Work - u.Limit; over > 0 && u.Limit < u.Ceiling {
 		r.park(g.nodes, over)
 		pressed = true
+	}
+	if r.paused.Load() > 0 {
+		return // somebody looks at memory: it is cleaned up, and nobody is busy
 	}
 	if pressed && now.Sub(g.cleaned) >= cleanEvery {
 		g.cleaned = now

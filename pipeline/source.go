@@ -83,6 +83,15 @@ func (f *family) pairBuffer() *buffer {
 	return f.pair.buf
 }
 
+// file is the source's picture if it can be decoded from its file again; nil for
+// one that is not a file.
+func (f *family) file() *buffer {
+	if f == nil || f.path == "" {
+		return nil
+	}
+	return f.buf
+}
+
 // buffers are those of the source and of its companion.
 func (f *family) buffers() []*buffer {
 	if f.pair == nil {

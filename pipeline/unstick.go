@@ -68,7 +68,7 @@ const (
 	stuckAfter = time.Second
 	// refuseAfter is how long nothing may move, and nothing be parked, before
 	// somebody is refused what it waits for.
-	refuseAfter = 5 * time.Second
+	refuseAfter = 20 * time.Second
 	// patience is that for who would fit if the limit were what it was before.
 	patience = time.Minute
 )

@@ -110,7 +110,7 @@ const careless = "memory: {host: {limit: 16GiB}}\n"
 // with the same files as one that has all the memory it wants; one that is told
 // to ignore the limit is killed.
 func TestOneGiB(t *testing.T) {
-	in := bigPhotos(t, 9)
+	in := bigPhotos(t, 8)
 	run := func(dir, yaml string, group *controlGroup) (*exec.Cmd, *bytes.Buffer) {
 		cmd := realForgepipe(t, "run", "-", "--quiet", "--cache", "none", "--state", t.TempDir())
 		cmd.Stdin = strings.NewReader(yaml)

@@ -172,6 +172,8 @@ func oneRun(cmd *cobra.Command, args []string) error {
 		return usagef("", "%q and --state both say which run is meant: give one of them", args[0])
 	case state.Changed && state.Value.String() == "":
 		return usagef("", "--state wants a folder")
+	case cmd.Flag("set").Changed && len(args) == 0:
+		return usagef("", "--set is for a pipeline, and none is given")
 	}
 	return nil
 }

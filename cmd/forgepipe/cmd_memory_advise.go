@@ -30,7 +30,10 @@ advised that no figure says.`,
 		Example: `  forgepipe memory advise
   forgepipe memory advise pipeline.yaml --set INPUT=photos`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
+			switch {
+			case len(set) > 0 && len(args) == 0:
+				return usagef("", "--set is for a pipeline, and none is given")
+			case len(args) > 1:
 				return usagef("see forgepipe memory advise --help", "memory advise wants one pipeline file, and got %d", len(args))
 			}
 			return nil
@@ -112,7 +115,7 @@ func outlook(p *pipeline.Pipeline) (o memory.Outlook, plan *pipeline.Plan, err e
 	for i, phase := range plan.Phases {
 		for _, s := range phase {
 			o.Tasks = append(o.Tasks, memory.Task{
-				Name: "stage " + s.ID, Phase: i, Resident: s.Resident, Work: s.Work, Workers: s.Workers, Batch: s.Batch,
+				Name: "stage " + s.ID, Phase: i, Resident: s.Resident, Work: s.Work + s.Output, Workers: s.Workers, Batch: s.Batch,
 			})
 		}
 	}
@@ -136,7 +139,7 @@ func do(x memory.Advice) string {
 	case memory.FindSwap:
 		return "vmstat 1 5    # while si and so are not 0, pages move between memory and swap"
 	case memory.RaiseCgroup:
-		return fmt.Sprintf("docker run --memory %dm ...    # in Kubernetes resources.limits.memory, in systemd MemoryMax=", mebibytes)
+		return fmt.Sprintf("echo %d > %s    # as root; from outside of a container docker update --memory %dm", x.Bytes, x.Name, mebibytes)
 	case memory.AddMemory:
 		return fmt.Sprintf("a machine or a container with %s, or smaller tiles and batches", memory.FormatBytes(x.Bytes))
 	}

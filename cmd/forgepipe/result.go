@@ -73,6 +73,7 @@ type stageJSON struct {
 	Batch    int    `json:"batch"`
 	Resident int64  `json:"resident"`
 	Work     int64  `json:"work"`
+	Output   int64  `json:"output"`
 }
 
 func planOf(p *pipeline.Plan) *planJSON {

@@ -74,6 +74,7 @@ func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err er
 	if err != nil {
 		return nil, err
 	}
+	now.DecodePeak = h.DecodePeak // which is the decoder's, not the file's
 	if now != h {
 		return nil, fmt.Errorf("decoding %s: the file has changed since its header was read: read it again", now.Format)
 	}

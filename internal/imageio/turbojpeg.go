@@ -46,7 +46,7 @@ const (
 	turboWarning     = 0       // TJERR_WARNING
 	turboMaxSide     = 65500   // JPEG_MAX_DIMENSION
 	turboEighths     = 8       // scales are n/8
-	turboScratch     = 1 << 18 // tables and row buffers of a small image
+	turboScratch     = 1 << 18 // tables and row buffers of a small image, of either decoder
 )
 
 // turboVariable names a library to open, or says "off".

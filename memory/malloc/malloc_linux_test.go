@@ -4,6 +4,7 @@ package malloc_test
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -67,6 +68,10 @@ func rss(t *testing.T) int64 {
 // Freed blocks below one that is held stay with the process until Trim: malloc
 // by itself gives back only what lies at an arena's end.
 func TestTrimGivesFreedMemoryBack(t *testing.T) {
+	// Each thread has an arena of its own: the block that is held must be in that
+	// of the others.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if !malloc.Trim() {
 		t.Log("nothing to give back at the start, or not GNU's C library")
 	}
