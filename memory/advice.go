@@ -30,8 +30,6 @@ type Outlook struct {
 	// Tasks are done one after the other on the same data. Those of one Phase have
 	// their Resident bytes at the same time.
 	Tasks []Task
-	// LargestRead is what the reader of the data needs for one call.
-	LargestRead int64
 }
 
 // Task is one part of the work, such as a stage.
@@ -172,7 +170,7 @@ func (a *advisor) phases() {
 		return
 	}
 	var resident int64
-	work, breaks := a.LargestRead, []string{}
+	work, breaks := int64(0), []string{}
 	for i, t := range a.Tasks {
 		resident += t.Resident
 		work = max(work, t.Work)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,212 +19,341 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// place says which run a command is about: that of a pipeline, or of a state
-// directory; neither is this machine.
-type place struct {
+const (
+	readPatience  = 2 * time.Second  // for a reading that was asked for
+	askPatience   = 10 * time.Second // for the NVIDIA driver, where somebody wants to know
+	leastInterval = 100 * time.Millisecond
+)
+
+type memoryFlags struct {
 	set   []string
 	state string
+	every time.Duration
+	count int
 }
-
-func (p *place) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&p.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`; may be repeated")
-	cmd.Flags().StringVar(&p.state, "state", "", "`FOLDER` of the run store of a running run")
-}
-
-// noRunError says that nothing answers where a run was looked for.
-type noRunError struct {
-	Dir string
-	Err error
-}
-
-func (e *noRunError) Error() string { return fmt.Sprintf("looking for a run in %s: %v", e.Dir, e.Err) }
-func (e *noRunError) Unwrap() error { return e.Err }
 
 func newMemoryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "memory",
-		Short: "Show, watch, clean up and advise on memory",
-		Long: `Show what memory this machine or a running run has and who holds it, watch it,
-clean it up, and say what would help. A run is named by its pipeline or by the
-folder of its run store (--state); it must be running, and yours.`,
-		Example: "  forgepipe memory info\n  forgepipe memory watch pipeline.yaml\n  forgepipe memory advise pipeline.yaml",
-		Args:    knownCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Look at memory, clean it up, and say what would help",
+		Long: `Look at the memory of this machine, or of a run that is running; clean up in a
+run; and say what would help. A run is found by its pipeline, its output folder
+or its state directory (--state), and must be this user's.`,
+		Example: `  forgepipe memory info
+  forgepipe memory watch pipeline.yaml
+  forgepipe memory clear pipeline.yaml
+  forgepipe memory advise pipeline.yaml`,
+		SuggestionsMinimumDistance: 2,
+
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newMemoryInfoCommand(a), newMemoryWatchCommand(a), newMemoryClearCommand(a), newMemoryAdviseCommand(a))
 	return cmd
 }
 
-// subcommand makes one of memory's commands.
-func subcommand(a *app, cmd *cobra.Command, run func(ctx context.Context, args []string) error) *cobra.Command {
-	cmd.Args = cobra.MaximumNArgs(1)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		a.begun = true
-		ctx, cancel := context.WithCancel(cmd.Context())
-		defer cancel()
-		sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end(cmd.Name(), e) })
-		defer sig.close()
-		err := run(ctx, args)
-		if s := sig.signal(); s != 0 {
-			return &signalError{s}
-		}
-		return err
-	}
-	return cmd
+// runFlags are the flags that find a run.
+func (f *memoryFlags) runFlags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value, as the run got it: `NAME=VALUE`")
+	cmd.Flags().StringVar(&f.state, "state", "", "`FOLDER` of the run store of a running run")
 }
 
 func newMemoryInfoCommand(a *app) *cobra.Command {
-	var p place
-	cmd := subcommand(a, &cobra.Command{
-		Use:   "info [PIPELINE.yaml]",
-		Short: "Say what memory there is, and who holds it",
-		Long: `Say how much memory every device has, what is used, free and reserved, what this
-process or a running run has of it, who holds leases since when, and what Go has.
-For the host, total is the lesser of the machine's memory and the control group's
-limit. A figure that is not known is a dash, in JSON null. Without an NVIDIA driver
-it says so; that is no error.`,
-		Example: "  forgepipe memory info\n  forgepipe memory info --json\n  forgepipe memory info --state out/.forgepipe",
-	}, func(ctx context.Context, args []string) error {
-		r, err := a.report(ctx, args, p)
-		if err != nil {
-			return err
-		}
-		return a.tellMemory(r)
-	})
-	p.flags(cmd)
+	var f memoryFlags
+	cmd := &cobra.Command{
+		Use:   "info [PIPELINE.yaml | FOLDER]",
+		Short: "Say what memory there is and who has it",
+		Long: `Say what memory the devices have, how much is used and free, what decides the
+total, and what of it this process has; of a running run, also who has leased
+how much since when. "-" is a figure that is not known (null in JSON).
+
+Without a pipeline, folder or --state it is about this machine and this process.
+The exit code is 1 when no run is running there.`,
+		Example: `  forgepipe memory info
+  forgepipe memory info --json
+  forgepipe memory info pipeline.yaml --set OUT=out
+  forgepipe memory info out`,
+		Args: oneRun,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			return a.looking(cmd, args, f, func(ctx context.Context, w watched) error {
+				r, err := w.look(ctx)
+				if err != nil {
+					return err
+				}
+				if a.result.json {
+					a.result.set(func(e *envelope) { e.memoryReport = &r })
+					return nil
+				}
+				_, err = fmt.Fprint(a.stdout, terminal.Memory(&r, time.Now()))
+				return err
+			})
+		},
+	}
+	f.runFlags(cmd)
 	return cmd
-}
-
-// report is the memory of the run that is named, or of this machine.
-func (a *app) report(ctx context.Context, args []string, p place) (*control.Report, error) {
-	c, err := a.running(ctx, args, p)
-	if err != nil {
-		return nil, err
-	}
-	if c != nil {
-		defer c.Close()
-		return c.memory(ctx)
-	}
-	m := openMachine(a.screen.Logger(warnings(false)), false)
-	defer m.close()
-	m.refresh(ctx)
-	r := m.Memory()
-	return &r, nil
-}
-
-func (a *app) tellMemory(r *control.Report) error {
-	a.result.set(func(e *envelope) { e.Devices, e.Process, e.NVIDIA = r.Devices, &r.Process, &r.NVIDIA })
-	if a.result.json {
-		return nil
-	}
-	_, err := fmt.Fprint(a.stdout, terminal.Memory(r, time.Now()))
-	return err
-}
-
-// runClient is the door to a running run.
-type runClient struct {
-	*control.Client
-	dir string
-}
-
-// running opens the door to the run that is named; nil when none is.
-func (a *app) running(ctx context.Context, args []string, p place) (*runClient, error) {
-	dir := p.state
-	switch {
-	case len(args) == 1 && dir != "":
-		return nil, usagef("", "give a pipeline or --state, not both")
-	case len(args) == 1:
-		pipe, err := a.load(ctx, args[0], p.set, a.screen.Logger(warnings(false)))
-		if err != nil {
-			return nil, err
-		}
-		if dir = pipe.StateDir(); dir == "" {
-			return nil, usagef("", "%s has no run store: without one a run cannot be reached", args[0])
-		}
-	case len(p.set) > 0:
-		return nil, usagef("", "--set is for a pipeline, and none is given")
-	case dir == "":
-		return nil, nil
-	}
-	if abs, err := filepath.Abs(dir); err == nil {
-		dir = abs
-	}
-	c, err := control.Open(dir)
-	if err != nil {
-		return nil, &noRunError{dir, err}
-	}
-	return &runClient{c, dir}, nil
-}
-
-func (c *runClient) memory(ctx context.Context) (*control.Report, error) {
-	r, err := c.Memory(ctx)
-	if err != nil {
-		return nil, &noRunError{c.dir, err}
-	}
-	return &r, nil
 }
 
 func newMemoryWatchCommand(a *app) *cobra.Command {
-	var p place
-	every, count := time.Second, 0
-	cmd := subcommand(a, &cobra.Command{
-		Use:   "watch [PIPELINE.yaml]",
-		Short: "Show memory again and again",
-		Long: `Show memory again and again: on a terminal in place, elsewhere as a line each
-time, and with --json as one JSON document a line, each like that of memory info.
-It ends with the run that it watches, after --count times, or with Ctrl-C.`,
-		Example: "  forgepipe memory watch\n  forgepipe memory watch pipeline.yaml --every 500ms\n  forgepipe memory watch --json --count 60",
-	}, func(ctx context.Context, args []string) error {
-		if every < 10*time.Millisecond {
-			return usagef("for example --every 500ms", "--every %v is too short: at least 10ms", every)
-		}
-		if count < 0 {
-			return usagef("leave it out to watch until Ctrl-C", "--count %d is no number of times", count)
-		}
-		return a.watchMemory(ctx, args, p, every, count)
-	})
-	p.flags(cmd)
-	cmd.Flags().DurationVar(&every, "every", every, "`TIME` between two looks")
-	cmd.Flags().IntVar(&count, "count", 0, "end after `N` looks (default: never)")
+	var f memoryFlags
+	cmd := &cobra.Command{
+		Use:   "watch [PIPELINE.yaml | FOLDER]",
+		Short: "Show again and again what memory there is and who has it",
+		Long: `Show what memory info shows, again and again: on a terminal in place, elsewhere a
+line for each time. It ends with the run, with exit code 0, or after --count
+times, or with Ctrl-C (exit code 130).
+
+With --json each time is a line of its own: the document that memory info --json
+gives. Should the watch fail, the last line says why.`,
+		Example: `  forgepipe memory watch pipeline.yaml
+  forgepipe memory watch --every 5s
+  forgepipe memory watch --count 3 --json`,
+		Args: oneRun,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case f.every < leastInterval:
+				return usagef("for example --every 1s", "--every wants at least %v, not %v", leastInterval, f.every)
+			case cmd.Flags().Changed("count") && f.count < 1:
+				return usagef("for example --count 10", "--count wants a number of times, not %d", f.count)
+			}
+			a.begun = true
+			return a.looking(cmd, args, f, func(ctx context.Context, w watched) error { return a.watch(ctx, w, f) })
+		},
+	}
+	f.runFlags(cmd)
+	cmd.Flags().DurationVar(&f.every, "every", time.Second, "`TIME` between two looks")
+	cmd.Flags().IntVar(&f.count, "count", 0, "end after `N` times (default: when the run ends)")
 	return cmd
 }
 
-func (a *app) watchMemory(ctx context.Context, args []string, p place, every time.Duration, count int) error {
-	c, err := a.running(ctx, args, p)
-	if err != nil {
-		return err
+func newMemoryClearCommand(a *app) *cobra.Command {
+	var f memoryFlags
+	cmd := &cobra.Command{
+		Use:   "clear [PIPELINE.yaml | FOLDER]",
+		Short: "Have a running run give back what memory it can spare",
+		Long: `Have a running run give back what it can spare: pools of buffers, caches, the
+garbage of Go, free memory of C libraries. What that freed is measured. The run
+goes on; it may be slower for a moment.
+
+Without a pipeline, folder or --state there is only this process to clean, which
+has little. The exit code is 1 when no run is running there.`,
+		Example: `  forgepipe memory clear pipeline.yaml
+  forgepipe memory clear out --json`,
+		Args: oneRun,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			return a.looking(cmd, args, f, func(ctx context.Context, w watched) error {
+				done, err := w.clear(ctx)
+				if err != nil {
+					return err
+				}
+				if a.result.json {
+					a.result.set(func(e *envelope) { e.Cleaned = &done })
+					return nil
+				}
+				note := ""
+				if _, own := w.(*thisProcess); own {
+					note = "no run was named, so this process cleaned itself, which has little to free:\n\n"
+				}
+				_, err = fmt.Fprint(a.stdout, note+terminal.Cleaned(&done))
+				return err
+			})
+		},
 	}
-	var look func() (*control.Report, error)
-	if c != nil {
-		defer c.Close()
-		look = func() (*control.Report, error) { return c.memory(ctx) }
-	} else {
-		m := openMachine(a.screen.Logger(warnings(false)), false)
-		defer m.close()
-		look = func() (*control.Report, error) {
-			m.refresh(ctx)
-			r := m.Memory()
-			return &r, nil
+	f.runFlags(cmd)
+	return cmd
+}
+
+func oneRun(cmd *cobra.Command, args []string) error {
+	switch state := cmd.Flag("state"); {
+	case len(args) > 1:
+		return usagef("see forgepipe "+commandName(cmd)+" --help", "%s wants one pipeline or folder, and got %d", commandName(cmd), len(args))
+	case state.Changed && len(args) > 0:
+		return usagef("", "%q and --state both say which run is meant: give one of them", args[0])
+	case state.Changed && state.Value.String() == "":
+		return usagef("", "--state wants a folder")
+	case cmd.Flag("set").Changed && len(args) == 0:
+		return usagef("", "--set is for a pipeline, and none is given")
+	}
+	return nil
+}
+
+// watched is whose memory is looked at.
+type watched interface {
+	look(ctx context.Context) (control.Report, error)
+	clear(ctx context.Context) (control.Cleaned, error)
+	close()
+}
+
+// looking finds whose memory is meant and does something with it. Signals end it.
+func (a *app) looking(cmd *cobra.Command, args []string, f memoryFlags, do func(context.Context, watched) error) error {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	sig := catch(cancel, func(string) {}, func(e *signalError) { a.end(commandName(cmd), e) })
+	defer sig.close()
+	w, err := a.watched(ctx, args, f)
+	if err == nil {
+		defer w.close()
+		err = do(ctx, w)
+	}
+	if s := sig.signal(); s != 0 && err != nil {
+		return lookedError{&signalError{s}}
+	}
+	return err
+}
+
+func (a *app) watched(ctx context.Context, args []string, f memoryFlags) (watched, error) {
+	if len(args) == 0 && f.state == "" {
+		return watchSelf(), nil
+	}
+	dir := f.state
+	if dir == "" {
+		var err error
+		if dir, err = a.stateDir(ctx, args[0], f.set); err != nil {
+			return nil, err
 		}
 	}
-	tick := time.NewTicker(every)
+	return watchRun(ctx, dir)
+}
+
+// stateDir is the state directory that a pipeline or an output folder has.
+func (a *app) stateDir(ctx context.Context, place string, set []string) (string, error) {
+	info, err := os.Stat(place)
+	switch {
+	case place == "-":
+	case err == nil && info.IsDir():
+		if dir := filepath.Join(place, ".forgepipe"); isDir(dir) {
+			return dir, nil
+		}
+		return place, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", usagef("", "there is no pipeline file or output folder %s", place)
+	}
+	p, err := a.load(ctx, place, set, a.screen.Logger(warnings(false)))
+	if err != nil {
+		return "", err
+	}
+	dir := p.StateDir()
+	if dir == "" {
+		return "", usagef("give its run --state FOLDER, and this command too", "the pipeline %s writes nothing, so its run has no state directory in which it could be asked", place)
+	}
+	return dir, nil
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}
+
+// theRun is a running run.
+type theRun struct {
+	dir    string
+	client *control.Client
+}
+
+// watchRun finds the run of a state directory, or else the one that makes its
+// sample.
+func watchRun(ctx context.Context, dir string) (watched, error) {
+	for _, d := range []string{dir, filepath.Join(dir, "sample", ".forgepipe")} {
+		c, err := control.Open(d)
+		if err == nil {
+			if _, err = c.Memory(ctx); err == nil {
+				return &theRun{dir, c}, nil
+			}
+			c.Close()
+		}
+		if !errors.Is(err, control.ErrNoRun) {
+			return nil, fmt.Errorf("asking the run in %s: %w", dir, err)
+		}
+	}
+	return nil, &noRunError{control.ErrNoRun, dir}
+}
+
+func (r *theRun) look(ctx context.Context) (control.Report, error) {
+	report, err := r.client.Memory(ctx)
+	return report, r.placed(err)
+}
+
+func (r *theRun) clear(ctx context.Context) (control.Cleaned, error) {
+	done, err := r.client.Clear(ctx)
+	return done, r.placed(err)
+}
+
+func (r *theRun) placed(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, control.ErrNoRun):
+		return &noRunError{err, r.dir}
+	}
+	return fmt.Errorf("asking the run in %s: %w", r.dir, err)
+}
+
+func (r *theRun) close() { r.client.Close() }
+
+// thisProcess is this process, on this machine.
+type thisProcess struct{ *ownMemory }
+
+func watchSelf() watched {
+	g := findGPUs()
+	m := memory.NewManager(memory.Options{Devices: g.wait(askPatience), ProcessWide: true})
+	return &thisProcess{&ownMemory{m, g}}
+}
+
+// look takes fresh readings. What a device does not tell in time is in its error.
+func (p *thisProcess) look(ctx context.Context) (control.Report, error) {
+	limited, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, s := range p.manager.State() {
+		all.Go(func() { _, _ = p.manager.Monitor().Refresh(limited, s.Device) })
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		return control.Report{}, err
+	}
+	return p.Memory(), nil
+}
+
+func (p *thisProcess) clear(ctx context.Context) (control.Cleaned, error) {
+	done := p.Clear(ctx)
+	return done, ctx.Err()
+}
+
+func (p *thisProcess) close() {
+	_ = p.manager.Close() // it only read
+	p.gpus.close()
+}
+
+// watch looks again and again.
+func (a *app) watch(ctx context.Context, w watched, f memoryFlags) error {
+	screen := terminal.NewScreen(a.stdout, os.Getenv)
+	var last *control.Report
+	defer func() {
+		a.result.set(func(e *envelope) { e.memoryReport = nil })
+		if screen.Live() && last != nil && !a.result.json { // the last figures stay
+			screen.Draw(nil)
+			screen.Text(terminal.Memory(last, time.Now()))
+		}
+	}()
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		r, err := look()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case n > 1 && errors.Is(err, control.ErrNoRun):
-			a.screen.Printf("the run has ended")
-			return a.watched()
-		case err != nil:
+		r, err := w.look(ctx)
+		if ended := last != nil && (errors.Is(err, control.ErrNoRun) || err == nil && r.Process.PID != last.Process.PID); ended {
+			a.result.streamed()
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		if err := a.showMemory(r); err != nil {
+		last = &r
+		if err := a.showMemory(screen, last); err != nil {
 			return err
 		}
-		if n == count {
-			return a.watched()
+		if n == f.count {
+			a.result.streamed()
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -232,156 +363,30 @@ func (a *app) watchMemory(ctx context.Context, args []string, p place, every tim
 	}
 }
 
-// watched ends a watch: with --json everything has been said already.
-func (a *app) watched() error {
-	a.result.mu.Lock()
-	defer a.result.mu.Unlock()
-	a.result.done = true
-	return nil
-}
-
-func (a *app) showMemory(r *control.Report) error {
-	now := time.Now()
-	switch {
+func (a *app) showMemory(screen *terminal.Screen, r *control.Report) error {
+	switch now := time.Now(); {
 	case a.result.json:
-		enc := json.NewEncoder(a.stdout)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(envelope{Command: "watch", OK: true, Devices: r.Devices, Process: &r.Process, NVIDIA: &r.NVIDIA})
-	case a.screen.Live():
-		a.screen.Draw(terminal.MemoryLines(r, now))
+		return a.result.stream("memory watch", func(e *envelope) { e.memoryReport = r })
+	case screen.Live():
+		screen.Draw(terminal.MemoryLines(r, now))
 		return nil
-	}
-	_, err := fmt.Fprintln(a.stdout, terminal.MemoryLine(r, now))
-	return err
-}
-
-func newMemoryClearCommand(a *app) *cobra.Command {
-	var p place
-	cmd := subcommand(a, &cobra.Command{
-		Use:   "clear [PIPELINE.yaml]",
-		Short: "Clean up a running run's memory, and say what that freed",
-		Long: `Have a running run give back what it keeps for convenience: pooled buffers,
-garbage, free pages of Go and of C libraries. What is in use stays. It says what
-was freed, as measured. Without a run it cleans this command's own process, which
-has next to nothing.`,
-		Example: "  forgepipe memory clear pipeline.yaml\n  forgepipe memory clear --state out/.forgepipe --json",
-	}, func(ctx context.Context, args []string) error {
-		c, err := a.running(ctx, args, p)
-		if err != nil {
-			return err
-		}
-		var done control.Cleaned
-		if c != nil {
-			defer c.Close()
-			if done, err = c.Clear(ctx); err != nil {
-				return &noRunError{c.dir, err}
-			}
-		} else {
-			m := openMachine(a.screen.Logger(warnings(false)), true)
-			defer m.close()
-			done = m.Clear(ctx)
-			a.screen.Printf("no run was named: this command's own process was cleaned up")
-		}
-		a.result.set(func(e *envelope) { e.Cleaned = &done })
-		if a.result.json {
-			return nil
-		}
-		_, err = fmt.Fprint(a.stdout, terminal.Cleaned(&done))
+	default:
+		_, err := fmt.Fprintln(a.stdout, terminal.MemoryLine(r, now))
 		return err
-	})
-	p.flags(cmd)
-	return cmd
+	}
 }
 
-func newMemoryAdviseCommand(a *app) *cobra.Command {
-	var p place
-	cmd := subcommand(a, &cobra.Command{
-		Use:   "advise [PIPELINE.yaml]",
-		Short: "Say what would help, from this machine's figures and a pipeline's plan",
-		Long: `Say what would help: a higher or lower limit, fewer workers, one phase instead of
-several, a larger control group. Every advice quotes the figures that it follows
-from and says what to write; without such figures there is none.`,
-		Example: "  forgepipe memory advise\n  forgepipe memory advise pipeline.yaml --set INPUT=photos",
-	}, func(ctx context.Context, args []string) error { return a.advise(ctx, args, p) })
-	cmd.Flags().StringArrayVar(&p.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`; may be repeated")
-	return cmd
-}
-
-func (a *app) advise(ctx context.Context, args []string, p place) error {
-	host, err := memory.Host{}.Memory()
+// serveMemory lets other processes ask for the memory of a run, as long as it
+// runs. Without that it runs as well.
+func (a *app) serveMemory(run *pipeline.Run, own *ownMemory, log *slog.Logger) (stop func()) {
+	dir := run.Progress().StateDir
+	if dir == "" || run.Forecast() != nil {
+		return func() {}
+	}
+	s, err := control.Listen(dir, own, log)
 	if err != nil {
-		return err
+		log.Warn("forgepipe memory cannot ask this run", "cause", err)
+		return func() {}
 	}
-	o := memory.Outlook{Host: host}
-	if s, err := (memory.Host{}).Swap(); err == nil {
-		o.Swap = &s
-	}
-	if limit, err := memory.ParseBytes(os.Getenv("GOMEMLIMIT")); err == nil {
-		o.GoLimit = limit
-	}
-	if len(args) == 1 {
-		pipe, err := a.load(ctx, args[0], p.set, a.screen.Logger(warnings(false)))
-		if err != nil {
-			return err
-		}
-		plan, err := pipe.Plan(pipeline.RunOptions{})
-		var over *memory.OversizeError
-		switch {
-		case err == nil:
-			o.Limit, o.Overhead, o.Tasks = plan.HostLimit, plan.HostLimit-plan.HostBudget, tasksOf(plan)
-		case errors.As(err, &over):
-			// The plan is refused: what it says is the advice.
-			return err
-		default:
-			return err
-		}
-		a.result.set(func(e *envelope) { e.Plan = planOf(plan) })
-	} else if len(p.set) > 0 {
-		return usagef("", "--set is for a pipeline, and none is given")
-	}
-	tips := []terminal.Tip{}
-	for _, x := range memory.Advise(o) {
-		tips = append(tips, terminal.Tip{What: x.What, Why: x.Why, Do: means(x)})
-	}
-	a.result.set(func(e *envelope) { e.Advice = &tips })
-	if a.result.json {
-		return nil
-	}
-	_, err = fmt.Fprint(a.stdout, terminal.Advice(tips))
-	return err
-}
-
-func tasksOf(p *pipeline.Plan) (tasks []memory.Task) {
-	for i, phase := range p.Phases {
-		for _, s := range phase {
-			tasks = append(tasks, memory.Task{
-				Name: s.ID, Phase: i, Resident: s.Resident, Work: s.Work + s.Output, Workers: s.Workers, Batch: s.Batch,
-			})
-		}
-	}
-	return tasks
-}
-
-// means is how an advice is followed: a line of the pipeline, or a command.
-func means(x memory.Advice) string {
-	mib := fmt.Sprintf("%dMiB", x.Bytes>>20)
-	switch x.Means {
-	case memory.SetLimit:
-		return "memory: {host: {limit: " + mib + "}}"
-	case memory.SetWorkers:
-		return fmt.Sprintf("workers: %d   (beside the stage %s)", x.Count, x.Name)
-	case memory.SetBatch:
-		return fmt.Sprintf("batch: %d   (beside the stage %s)", x.Count, x.Name)
-	case memory.RaiseCgroup:
-		return fmt.Sprintf("echo %d > %s   (as root; a container: docker update --memory %dm)", x.Bytes, x.Name, x.Bytes>>20)
-	case memory.RaiseGoLimit:
-		return "GOMEMLIMIT=" + mib + " forgepipe run ..., or unset GOMEMLIMIT"
-	case memory.FindPressure:
-		return "ps -eo pid,rss,args --sort=-rss | head"
-	case memory.FindSwap:
-		return "grep VmSwap /proc/[0-9]*/status | sort -k2 -nr | head"
-	case memory.AddMemory:
-		return "a machine or a container with " + memory.FormatBytes(x.Bytes)
-	}
-	panic("BUG: advice without means: " + string(x.Means))
+	return a.release(s.Close)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/control"
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -133,22 +132,17 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var live atomic.Pointer[pipeline.Run]
-	var door atomic.Pointer[control.Server]
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) {
 		if run := live.Load(); run != nil {
 			a.result.set(func(env *envelope) { env.Summary = run.Progress() })
-		}
-		if server := door.Load(); server != nil {
-			server.Close()
 		}
 		a.end("run", e)
 	})
 	defer sig.close()
 
 	log := a.screen.Logger(warnings(f.verbose))
-	m := openMachine(log, true)
-	defer m.close()
-	o.Memory = m.manager
+	gpus := findGPUs() // drivers may take their time, so it begins now
+	defer gpus.close()
 	p, err := a.load(ctx, file, f.set, log)
 	if err != nil {
 		return err
@@ -162,7 +156,14 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	if f.sample > 0 && plan.StateDir == "" {
 		return usagef("", "a sample is written into the state directory, and this pipeline has none: give --state FOLDER")
 	}
-	m.manager.SetHostLimit(plan.HostLimit)
+	m := memory.NewManager(memory.Options{Devices: gpus.wait(gpuPatience), ProcessWide: true, Log: log})
+	defer func() {
+		if err := m.Close(); err != nil {
+			log.Warn("releasing memory", "cause", err)
+		}
+	}()
+	m.SetHostLimit(plan.HostLimit)
+	o.Memory = m
 	a.result.set(func(env *envelope) {
 		if f.dryRun {
 			env.Plan = planOf(plan)
@@ -183,21 +184,15 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 		return err
 	}
 	live.Store(run)
-	if plan.StateDir != "" && !f.dryRun && f.sample == 0 {
-		server, err := control.Listen(plan.StateDir, m, log)
-		if err != nil {
-			log.Warn("forgepipe memory cannot reach this run: " + err.Error())
-		} else {
-			defer server.Close()
-			door.Store(server)
-		}
-	}
 	sig.begun(run.Drain)
+	unserve := a.serveMemory(run, &ownMemory{m, gpus}, log)
+	defer unserve() // also after a panic
 	stop := func() {}
 	if !f.quiet {
 		stop = a.screen.Follow(run.Progress)
 	}
 	sum, err := run.Wait()
+	unserve()
 	stop()
 	events.Close()
 	return a.tell(ctx, told{flags: f, plan: plan, run: run, sum: sum, err: err, signal: sig, ignored: events.Ignored()})
@@ -274,5 +269,6 @@ func (a *app) end(command string, err *signalError) {
 	case <-done:
 	case <-time.After(time.Second):
 	}
+	a.releaseAll()
 	os.Exit(exitCode(err))
 }

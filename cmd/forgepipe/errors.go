@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/control"
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/memory"
@@ -55,12 +56,27 @@ type signalError struct{ Signal syscall.Signal }
 
 func (e *signalError) Error() string { return "interrupted by " + signalName(e.Signal) }
 
+// noRunError says that no run is there to be asked.
+type noRunError struct {
+	Err   error
+	Place string
+}
+
+func (e *noRunError) Error() string { return fmt.Sprintf("%v in %s", e.Err, e.Place) }
+func (e *noRunError) Unwrap() error { return e.Err }
+
 // faultsError says that outputs are not as they were written.
 type faultsError struct{ Missing, Changed int64 }
 
 func (e *faultsError) Error() string {
 	return fmt.Sprintf("%d missing and %d changed", e.Missing, e.Changed)
 }
+
+// lookedError is a signalError of a command that has begun nothing that could go
+// on.
+type lookedError struct{ *signalError }
+
+func (e lookedError) Unwrap() error { return e.signalError }
 
 // errQuarantined ends a run that is done but for some items.
 var errQuarantined = errors.New("some items are quarantined")
@@ -91,7 +107,11 @@ func classify(err error) failure {
 	case err == nil:
 		return failure{exit: exitDone, ok: true}
 	case errors.As(err, &sig):
-		return failure{exit: exitSignal + int(sig.Signal), code: "interrupted", hint: "run again to go on"}
+		f := failure{exit: exitSignal + int(sig.Signal), code: "interrupted", hint: "run again to go on"}
+		if errors.As(err, new(lookedError)) {
+			f.hint = ""
+		}
+		return f
 	case errors.Is(err, errQuarantined):
 		return failure{exit: exitQuarantined, ok: true}
 	case errors.As(err, &usage):
@@ -109,7 +129,9 @@ func classify(err error) failure {
 		// What the plan refuses; in a run, a stage's error is around it.
 		return failure{exit: exitWrong, code: "too_large", hint: "raise memory.host.limit, or give the stage less to do at a time"}
 	case errors.As(err, &noRun):
-		return failure{exit: exitFailed, code: "no_run", hint: "start one with forgepipe run, or name no run to see this machine"}
+		return failure{exit: exitFailed, code: "no_run", hint: "start it with forgepipe run; without a pipeline and --state the command is about this machine"}
+	case errors.Is(err, control.ErrSilent):
+		return failure{exit: exitFailed, code: "silent", hint: "it may be stopped: kill -CONT lets it go on"}
 	case errors.As(err, &env):
 		return failure{exit: exitEnvironment, code: "environment", hint: env.Hint}
 	case errors.As(err, &faults):

@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forgepipe": main})
+	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held})
 }
 
 // TestScript runs the command as people do: see testdata/script.
@@ -159,14 +159,15 @@ func at(doc any, path []string) (any, bool) {
 	return doc, true
 }
 
-// waitFor waits until a file matches: waitfor GLOB.
+// waitFor waits until a file matches, and has a text: waitfor GLOB [TEXT].
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if found, _ := filepath.Glob(ts.MkAbs(args[0])); len(found) > 0 {
+		found, _ := filepath.Glob(ts.MkAbs(args[0]))
+		if len(found) > 0 && (len(args) == 1 || strings.Contains(ts.ReadFile(found[0]), args[1])) {
 			return
 		}
 	}
-	ts.Fatalf("no %s after a minute", args[0])
+	ts.Fatalf("no %s after a minute", strings.Join(args, " with "))
 }
 
 // signalled is the command that a script has signalled.
@@ -177,7 +178,7 @@ func send(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := ts.BackgroundCmds()[0]
 	ts.Value(signalled{}).(*signalled).cmd = cmd
 	ts.Check(cmd.Process.Signal(map[string]syscall.Signal{
-		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP,
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL,
 	}[args[0]]))
 }
 

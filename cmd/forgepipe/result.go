@@ -34,13 +34,14 @@ type envelope struct {
 	Version  *versionJSON           `json:"version,omitempty"`
 	Checks   []checkJSON            `json:"checks,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
-	Devices  []control.Device       `json:"devices,omitempty"`
-	Process  *control.Process       `json:"process,omitempty"`
-	NVIDIA   *control.NVIDIA        `json:"nvidia,omitempty"`
-	Cleaned  *control.Cleaned       `json:"cleaned,omitempty"`
-	Advice   *[]terminal.Tip        `json:"advice,omitempty"`
-	Error    *errorJSON             `json:"error"`
+	*memoryReport
+	Cleaned *control.Cleaned `json:"cleaned,omitempty"`
+	Advice  *[]terminal.Tip  `json:"advice,omitempty"`
+	Error   *errorJSON       `json:"error"`
 }
+
+// memoryReport is what memory info and watch tell.
+type memoryReport = control.Report
 
 type errorJSON struct {
 	Code    string `json:"code"`
@@ -107,6 +108,27 @@ func (r *result) finish(command string, err error) error {
 		return nil
 	}
 	r.done = true
+	return r.write(command, err)
+}
+
+// stream writes the document of this moment, of several: each is one line. When
+// all ends well, the last of them is the last there is.
+func (r *result) stream(command string, change func(*envelope)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.envelope)
+	return r.write(command, nil)
+}
+
+// streamed says that all documents are written.
+func (r *result) streamed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = true
+}
+
+// write needs the lock.
+func (r *result) write(command string, err error) error {
 	f := classify(err)
 	r.Command, r.OK = command, f.ok
 	if !f.ok {

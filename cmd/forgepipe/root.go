@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,33 @@ type app struct {
 	screen   *terminal.Screen
 	result   *result
 	begun    bool // a command has the word: errors are no longer cobra's
+
+	mu       sync.Mutex
+	releases []*func() // what must not be left behind, however the process ends
+}
+
+// release has f called by done, or when the process is ended without waiting
+// for the command.
+func (a *app) release(f func()) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.releases = append(a.releases, &f)
+	return func() {
+		a.mu.Lock()
+		a.releases = slices.DeleteFunc(a.releases, func(r *func()) bool { return r == &f })
+		a.mu.Unlock()
+		f()
+	}
+}
+
+// releaseAll is for the end of the process: the newest first.
+func (a *app) releaseAll() {
+	a.mu.Lock()
+	all := slices.Clone(a.releases)
+	a.mu.Unlock()
+	for _, f := range slices.Backward(all) {
+		(*f)()
+	}
 }
 
 // execute runs the command line and returns the exit code.
@@ -43,11 +71,20 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer, registry 
 		err = &usageError{Err: err, Hint: "see " + cmd.CommandPath() + " --help"}
 	}
 	printError(a.screen, err)
-	if err := a.result.finish(cmd.Name(), err); err != nil {
+	if err := a.result.finish(commandName(cmd), err); err != nil {
 		a.screen.Printf("forgepipe: writing the result: %v", err)
 		return exitFailed
 	}
 	return exitCode(err)
+}
+
+// commandName is a command as it is typed: "run", "memory info".
+func commandName(cmd *cobra.Command) string {
+	_, name, ok := strings.Cut(cmd.CommandPath(), " ")
+	if !ok {
+		return cmd.Name()
+	}
+	return name
 }
 
 // wantsJSON looks for --json itself, since the result is also due when the
@@ -74,7 +111,8 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 		Example: `  forgepipe lint pipeline.yaml
   forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
-  forgepipe verify tiles`,
+  forgepipe verify tiles
+  forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
@@ -93,11 +131,12 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := "see forgepipe --help"
+	name := strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "forgepipe ")
+	hint := "see " + cmd.CommandPath() + " --help"
 	if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
 		hint = "did you mean " + strings.Join(names, " or ") + "?"
-	} else if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
-		hint = "did you mean forgepipe run " + args[0] + "?"
+	} else if !cmd.HasParent() && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) {
+		hint = "did you mean forgepipe run " + name + "?"
 	}
-	return usagef(hint, "there is no command %q", args[0])
+	return usagef(hint, "there is no command %q", name)
 }

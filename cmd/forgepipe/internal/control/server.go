@@ -199,9 +199,6 @@ func (s *Server) memory(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) clear(w http.ResponseWriter, r *http.Request) {
 	c := http.NewResponseController(w)
-	// The time for the request is over when it is here, and a clean-up may take
-	// longer. Without this the server takes the client for gone.
-	_ = c.SetReadDeadline(time.Time{})
 	select {
 	case <-s.clearing:
 	case <-r.Context().Done():
