@@ -378,6 +378,8 @@ func (n *node) flush(ctx context.Context) error {
 }
 
 func (n *node) callFlush(ctx context.Context, items HeldItems, emit func(*Item) error) (err error) {
+	n.run.working.Add(1)
+	defer n.run.working.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
 			err = &StageError{Stage: n.ID, Err: fmt.Errorf("panic in Flush: %v\n%s", p, debug.Stack())}

@@ -126,7 +126,10 @@ func (n *node) start(p *pool.ContextPool) {
 }
 
 func (n *node) work(ctx context.Context) error {
-	w := worker{node: n}
+	// A writer looks at a promised picture only where its file is not there yet,
+	// which it finds out itself. It then has the picture beyond the limit, rather
+	// than wait for what it mostly does not want.
+	w := worker{node: n, claim: claim{lazy: n.writer}}
 	for {
 		more, err := w.step(ctx)
 		if err != nil || !more {
@@ -156,6 +159,8 @@ func (w *worker) step(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	n.counters.in.Add(int64(len(batch)))
+	n.run.working.Add(1)
+	defer n.run.working.Add(-1)
 	return true, w.handle(ctx, batch)
 }
 
@@ -243,7 +248,9 @@ func (n *node) deliver(ctx context.Context, items []*Item) error {
 		}
 		return nil
 	}
-	left, err := n.next.in.put(ctx, items)
+	var left int
+	var err error
+	n.run.rest(func() { left, err = n.next.in.put(ctx, items) })
 	for _, it := range items[len(items)-left:] {
 		it.release()
 	}
@@ -439,7 +446,7 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 		waiting := w.claim.pictures
 		w.claim.drop()
 		done := w.run.idle.add(w.priority, waiting)
-		work, stays, err = w.run.host.AcquireCall(ctx, r)
+		w.run.rest(func() { work, stays, err = w.run.host.AcquireCall(ctx, r) })
 		done()
 		if err != nil {
 			return nil, nil, err

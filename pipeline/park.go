@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"iter"
@@ -135,8 +136,10 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		var last *family // keeps the frame while its items pass
+		var idle func()
 		leave := func() {
 			if last != nil {
+				idle()
 				p.forgetRedos()
 				last.let()
 				last = nil
@@ -155,12 +158,17 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 			fam := decodeFamily(r, p.run)
 			if last == nil || last.name != fam.name {
 				leave() // first: there may be room for one only
-				if err := fam.admit(ctx); err != nil {
+				err := fam.admit(ctx)
+				var over *memory.OversizeError
+				if errors.As(err, &over) { // it fitted before: who looks asks again, and fails for one item
+					fam.admitParked()
+				} else if err != nil {
 					yield(nil, err)
 					return
 				}
 				last = fam
 				last.keep()
+				idle = p.run.idle.add(0, last.buffers()) // as often only its items' own pictures are looked at
 			}
 			it, err := p.restore(ctx, r, rec.Key, last)
 			if err != nil {
@@ -250,7 +258,7 @@ func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
 	done := p.run.idle.add(0, beside)
 	defer done()
 	var err error
-	if b.lease, err = p.run.host.Acquire(ctx, req); err != nil {
+	if b.lease, err = p.run.acquire(ctx, req); err != nil {
 		// It stays parked, and whoever looks at it asks again. An ended context is
 		// seen by who asked.
 		b.lease, _ = p.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: req.Holder})

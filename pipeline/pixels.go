@@ -364,6 +364,7 @@ type claim struct {
 	has      int64     // bytes of room that they have
 	lacks    int64     // bytes of room that the parked ones have to get again
 	work     int64     // bytes that making a promised one again takes meanwhile
+	lazy     bool      // promised pictures are left out
 }
 
 // items makes the claim one to the pictures of these items.
@@ -386,15 +387,19 @@ func (c *claim) picture(b *buffer) {
 		b.mu.Unlock()
 		return
 	}
+	promised := b.redo
+	if b.img != nil || b.fault != nil {
+		promised = nil
+	}
+	if promised != nil && c.lazy {
+		b.mu.Unlock()
+		return
+	}
 	b.pins++
 	if b.parked {
 		c.lacks += b.room
 	} else {
 		c.has += b.held
-	}
-	promised := b.redo
-	if b.img != nil || b.fault != nil {
-		promised = nil
 	}
 	b.mu.Unlock()
 	c.pictures = append(c.pictures, b)
@@ -429,7 +434,7 @@ func (c *claim) drop() {
 		b.pins--
 		b.mu.Unlock()
 	}
-	*c = claim{pictures: c.pictures[:0]}
+	*c = claim{pictures: c.pictures[:0], lazy: c.lazy}
 }
 
 // A picture is a view of a buffer: a rectangle in the buffer's own

@@ -328,7 +328,7 @@ func (e Env) AttributeType(name string) (Type, error) {
 // not for Process, whose items hold pictures in memory that others may wait
 // for: there, Cost says what a call needs.
 func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
-	return e.seat.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
+	return e.seat.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
 }
 
 // nearest returns the candidate most like name, or "" when none is close.

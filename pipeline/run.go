@@ -92,6 +92,7 @@ type run struct {
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
 	spills                                             atomic.Int64
 	paused                                             atomic.Int32 // somebody has stopped stages, to look at memory
+	working                                            atomic.Int32 // goroutines that neither wait for memory nor to deliver
 	leaks                                              []string     // that were found
 	phaseMemory                                        []PhaseMemory
 	placing, dirs                                      sync.Map
@@ -368,6 +369,8 @@ func (r *run) phases(ctx context.Context) error {
 		from := waiting
 		feed = func(p *pool.ContextPool, q *queue) {
 			p.Go(func(ctx context.Context) error {
+				r.working.Add(1)
+				defer r.working.Add(-1)
 				for it, err := range from.items(ctx) {
 					if err != nil {
 						return err
@@ -376,7 +379,8 @@ func (r *run) phases(ctx context.Context) error {
 						it.release()
 						break
 					}
-					if _, err := q.put(ctx, []*Item{it}); err != nil {
+					r.rest(func() { _, err = q.put(ctx, []*Item{it}) })
+					if err != nil {
 						it.release()
 						return err
 					}

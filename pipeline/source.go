@@ -157,16 +157,7 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 					r.listed.Store(false)
 					continue
 				}
-				it, err := r.open(ctx, in)
-				if err != nil {
-					return err
-				}
-				if it == nil {
-					continue
-				}
-				r.src.out.Add(1)
-				if _, err := q.put(ctx, []*Item{it}); err != nil {
-					it.release()
+				if err := r.offer(ctx, in, q); err != nil {
 					return err
 				}
 			}
@@ -176,6 +167,22 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 			return nil
 		})
 	}
+}
+
+// offer puts an input into the first queue, or records why it cannot be.
+func (r *run) offer(ctx context.Context, in Input, q *queue) error {
+	r.working.Add(1)
+	it, err := r.open(ctx, in)
+	r.working.Add(-1)
+	if err != nil || it == nil {
+		return err
+	}
+	r.src.out.Add(1)
+	if _, err := q.put(ctx, []*Item{it}); err != nil {
+		it.release()
+		return err
+	}
+	return nil
 }
 
 // emitAll is Emit, with a panic as its error.
@@ -294,7 +301,7 @@ func (f *family) identify(ctx context.Context, in Input) error {
 	if max := f.run.pipe.Limits.MaxFileBytes; f.size > max {
 		return fmt.Errorf("the file has %s, the limit is %s: raise limits.file_bytes", memory.FormatBytes(f.size), memory.FormatBytes(max))
 	}
-	read, err := f.run.host.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: f.size, Holder: "source"})
+	read, err := f.run.acquire(ctx, memory.Request{Kind: memory.Work, Bytes: f.size, Holder: "source"})
 	if err != nil {
 		return err
 	}
@@ -451,7 +458,7 @@ func (f *family) admit(ctx context.Context) error {
 	}
 	// One request for both: two sources that each hold one of two would wait for
 	// each other.
-	lease, err := f.run.host.Acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: need + pairNeed, Holder: "source"})
+	lease, err := f.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: need + pairNeed, Holder: "source"})
 	if err != nil {
 		return err
 	}
@@ -461,6 +468,19 @@ func (f *family) admit(ctx context.Context) error {
 	}
 	f.pair.prepare(lease.Split(pairNeed))
 	return nil
+}
+
+// admitParked prepares decoding without any room: whoever looks asks for it.
+func (f *family) admitParked() {
+	for _, one := range []*family{f, f.pair} {
+		if one == nil {
+			continue
+		}
+		lease, _ := f.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: "source"})
+		one.prepare(lease)
+		one.buf.hold(0)
+		one.buf.parked = true
+	}
 }
 
 // room is what the source takes until it is decoded, and while.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"image"
 	"io"
@@ -68,10 +69,24 @@ const (
 	stuckAfter = time.Second
 	// refuseAfter is how long nothing may move, and nothing be parked, before
 	// somebody is refused what it waits for.
-	refuseAfter = 20 * time.Second
+	refuseAfter = 5 * time.Second
 	// patience is that for who would fit if the limit were what it was before.
 	patience = time.Minute
 )
+
+// rest does something that may wait for room, in memory or in a queue: meanwhile
+// the goroutine does not count as working.
+func (r *run) rest(f func()) {
+	r.working.Add(-1)
+	defer r.working.Add(1)
+	f()
+}
+
+// acquire leases, and rests while it waits.
+func (r *run) acquire(ctx context.Context, req memory.Request) (l *memory.Lease, err error) {
+	r.rest(func() { l, err = r.host.Acquire(ctx, req) })
+	return l, err
+}
 
 // unstick watches for a run in which somebody waits for room and nothing moves.
 func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
@@ -85,13 +100,12 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		moved, calling := r.src.out.Load(), int32(0)
+		moved := r.src.out.Load()
 		for _, n := range nodes {
-			calling += n.calling.Load()
 			moved += n.counters.in.Load() + n.calls.Load()
 		}
 		u := r.host.Usage()
-		if moved != last || calling > 0 || u.Waiting == 0 || r.paused.Load() > 0 {
+		if moved != last || r.working.Load() > 0 || u.Waiting == 0 || r.paused.Load() > 0 {
 			last, since = moved, time.Now()
 			hopeless = since
 			continue

@@ -1,0 +1,311 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/png"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/standard"
+)
+
+// These tests run chains in so little room that items have to be parked, calls
+// split and repeated. Each tells how items were lost or refused that fit alone.
+
+// costly is a stage that says what an item of its batch takes.
+type costly struct {
+	pipeline.Stage
+	each pipeline.Cost
+}
+
+func (c costly) Cost(_ pipeline.Device, b []*pipeline.Item) pipeline.Cost {
+	n := int64(len(b))
+	return pipeline.Cost{Work: c.each.Work * n, Output: c.each.Output * n}
+}
+
+// patient is one that waits for its batch to fill.
+type patient struct {
+	costly
+	size int
+}
+
+func (p patient) Batch() pipeline.BatchSpec {
+	return pipeline.BatchSpec{Size: p.size, Linger: time.Second}
+}
+
+var passBatch = batchStage(func(_ context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) { return b, nil })
+
+// The 36 MiB of 100 that are not the program's own hold three of eight.
+const tight = 100 << 20
+
+func wantAllOut(t *testing.T, s *pipeline.Summary, n int64) {
+	t.Helper()
+	if s.Out != n {
+		t.Errorf("%d of %d came out: %+v", s.Out, n, s.Failed)
+	}
+}
+
+// What the first half of a split batch made stayed with the worker while that
+// waited for room for the second half, which was refused.
+func TestSplitBatchDeliversItsFirstHalf(t *testing.T) {
+	p := pipeline.New("split", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	p.SetSource(inputs(8))
+	add(t, p, pipeline.Step{ID: "enlarge", Workers: 1, Stage: patient{costly{batchStage(func(_ context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+		for _, it := range b {
+			it.SetImage(image.NewGray(image.Rect(0, 0, 4096, 2048)))
+		}
+		return b, nil
+	}), pipeline.Cost{Output: 8 << 20}}, 8}})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 8)
+}
+
+// stateful is a stage with state, whose calls are never repeated.
+type stateful struct{ patient }
+
+func (stateful) Stateful() {}
+
+// A batch that is only together too large was lost in a stage with state, as if
+// it had been called.
+func TestStatefulStageGetsASmallerBatch(t *testing.T) {
+	p := pipeline.New("stateful", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	p.SetSource(inputs(8))
+	add(t, p, pipeline.Step{ID: "count", Workers: 1, Stage: stateful{patient{costly{passBatch, pipeline.Cost{Work: 10 << 20}}, 8}}})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 8)
+}
+
+// A picture that has no file, once written to disk to make room, counted as one
+// that can be had from its file, and was lost at the next barrier.
+func TestSpilledPictureSurvivesABarrier(t *testing.T) {
+	const n = 3
+	p := pipeline.New("spill", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	var in listed
+	for i := range n {
+		img := image.NewGray(image.Rect(0, 0, 4096, 2048))
+		img.Pix[0] = byte(7 + i)
+		in = append(in, pipeline.Input{Name: fmt.Sprint(i), Image: img})
+	}
+	p.SetSource(in)
+	add(t, p, pipeline.Step{ID: "gather", Stage: gathering(n), Workers: n, Batch: 1})
+	add(t, p, pipeline.Step{ID: "hungry", Stage: costly{passBatch, pipeline.Cost{Work: 24 << 20}}, Workers: 1, Batch: 1})
+	add(t, p, pipeline.Step{ID: "hold", Stage: &all{}, Batch: 1})
+	var sum atomic.Int64
+	add(t, p, pipeline.Step{ID: "look", Batch: 1, Stage: pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		f, err := it.Frame(ctx)
+		if err != nil {
+			it.Fail(err)
+			return nil
+		}
+		sum.Add(int64(f.Image.(*image.Gray).Pix[0]))
+		return nil
+	})})
+	spilled := atomic.Bool{}
+	s := mustRun(t, p, pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
+		if e.Kind == pipeline.EventParked {
+			spilled.Store(true)
+		}
+	}})
+	wantAllOut(t, s, n)
+	if sum.Load() != 7+8+9 || !spilled.Load() {
+		t.Errorf("the pictures sum up to %d, want 24; something was parked: %v", sum.Load(), spilled.Load())
+	}
+}
+
+// A call that is repeated alone after a panic, and then runs out of memory, waited
+// for the lease that it had itself.
+func TestRepeatedCallDoesNotWaitForItself(t *testing.T) {
+	p := pipeline.New("again", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	p.SetSource(inputs(1))
+	calls := 0
+	add(t, p, pipeline.Step{ID: "s", Workers: 1, Batch: 1, Stage: costly{batchStage(func(_ context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+		switch calls++; calls {
+		case 1:
+			panic("once")
+		case 2:
+			return nil, memory.ErrOutOfMemory
+		}
+		return b, nil
+	}), pipeline.Cost{Output: 16 << 20}}})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 1)
+}
+
+// What a failed attempt made stayed in memory while the batch was repeated, and
+// through the clean-up that was to help.
+func TestFailedAttemptKeepsNothing(t *testing.T) {
+	p := pipeline.New("forget", pipeline.Options{})
+	p.SetSource(inputs(8))
+	var live, seen atomic.Int64
+	failed := false
+	add(t, p, pipeline.Step{ID: "oom", Workers: 1, Stage: patient{costly{batchStage(func(_ context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+		if failed {
+			for range 2 { // what has a cleanup takes two collections
+				runtime.GC()
+				time.Sleep(20 * time.Millisecond)
+			}
+			seen.Add(live.Load())
+			return b, nil
+		}
+		failed = true
+		for _, it := range b {
+			img := image.NewGray(image.Rect(0, 0, 1024, 1024))
+			live.Add(1)
+			runtime.AddCleanup(img, func(int) { live.Add(-1) }, 0)
+			it.SetImage(img)
+		}
+		return nil, memory.ErrOutOfMemory
+	}), pipeline.Cost{}}, 8}})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 8)
+	if seen.Load() > 0 {
+		t.Errorf("%d pictures of the failed attempt were still there", seen.Load())
+	}
+}
+
+// smallHost is a machine with little available.
+func smallHost(t *testing.T, total, available, own int64) memory.Host {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"proc/meminfo":    fmt.Sprintf("MemTotal: %d kB\nMemAvailable: %d kB\n", total>>10, available>>10),
+		"proc/self/statm": fmt.Sprintf("%d %[1]d 0 0 0 0 0\n", own/int64(os.Getpagesize())),
+	} {
+		put(t, filepath.Join(root, name), []byte(text))
+	}
+	return memory.Host{Root: root}
+}
+
+// Under a size that the host has, but not now, calls were granted by the one figure
+// and taken back by the other, for ever.
+func TestSizeBeyondWhatIsFreeIsNotGrantedAndTakenBack(t *testing.T) {
+	p := pipeline.New("busy host", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: 600 << 20}
+	p.SetSource(inputs(3))
+	add(t, p, pipeline.Step{ID: "big", Workers: 1, Batch: 1, Stage: costly{batchStage(func(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(300 * time.Millisecond):
+			return b, nil
+		}
+	}), pipeline.Cost{Work: 100 << 20}}})
+	var taken atomic.Int64
+	s := mustRun(t, p, pipeline.RunOptions{NoStore: true, Host: smallHost(t, 1<<30, 250<<20, 50<<20), OnEvent: func(e pipeline.Event) {
+		if e.Kind == pipeline.EventPreempted {
+			taken.Add(1)
+		}
+	}})
+	wantAllOut(t, s, 3)
+	if taken.Load() > 3 {
+		t.Errorf("calls were taken back %d times", taken.Load())
+	}
+}
+
+// slowFlush thinks before its second item for longer than anybody is refused
+// after.
+type slowFlush struct{ all }
+
+func (*slowFlush) Flush(_ context.Context, held pipeline.HeldItems, emit func(*pipeline.Item) error) error {
+	n := 0
+	for it, err := range held {
+		if err != nil {
+			return err
+		}
+		if n++; n == 2 {
+			time.Sleep(9 * time.Second)
+		}
+		if err := emit(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A barrier that was at work counted as standing still, and whoever had to wait
+// for it was refused.
+func TestWhoWaitsForAWorkingBarrierIsNotRefused(t *testing.T) {
+	p := pipeline.New("slow", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	var in listed
+	for i := range 2 {
+		in = append(in, pipeline.Input{Name: fmt.Sprint(i), Image: image.NewGray(image.Rect(0, 0, 4096, 3072))})
+	}
+	p.SetSource(in)
+	add(t, p, pipeline.Step{ID: "barrier", Workers: 1, Batch: 1, Stage: &slowFlush{}})
+	add(t, p, pipeline.Step{ID: "hungry", Stage: costly{passBatch, pipeline.Cost{Work: 16 << 20}}, Workers: 1, Batch: 1})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 2)
+}
+
+// doubling makes pictures of twice the size, and its results are cached.
+type doubling struct{}
+
+func (doubling) Process(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+	return pipeline.Each(ctx, b, func(_ context.Context, it *pipeline.Item) error {
+		it.SetImage(image.NewGray(image.Rectangle{Max: it.Size().Mul(2)}))
+		return nil
+	})
+}
+
+func (doubling) Cost(_ pipeline.Device, b []*pipeline.Item) (c pipeline.Cost) {
+	for _, it := range b {
+		c.Output += 4 * int64(it.Size().X) * int64(it.Size().Y)
+	}
+	return c
+}
+
+// A second run refused items whose outputs were there: promised pictures, which
+// nobody was going to look at, waited for room that their own sources held.
+func TestSecondRunInLittleRoom(t *testing.T) {
+	const n = 8
+	for name, last := range map[string]string{"write": "{write: {path: %[1]s/out}}", "look": "{look: {}}"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for i := range n {
+				img := image.NewGray(image.Rect(0, 0, 2000, 2000))
+				for j := range img.Pix {
+					img.Pix[j] = byte(i)
+				}
+				var b bytes.Buffer
+				if err := png.Encode(&b, img); err != nil {
+					t.Fatal(err)
+				}
+				put(t, filepath.Join(dir, "in", fmt.Sprintf("%d.png", i)), b.Bytes())
+			}
+			r := standard.Registry().With(pipeline.Info{
+				Name: "double", Short: "Doubles.", Version: 1, Pure: true,
+				New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return doubling{}, nil },
+			}, pipeline.Info{
+				Name: "look", Short: "Looks.", Version: 1,
+				New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
+					return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+						if _, err := it.Frame(ctx); err != nil {
+							it.Fail(err)
+						}
+						return nil
+					}), nil
+				},
+			})
+			for run := range 2 {
+				yaml := fmt.Appendf(nil, "memory: {host: {limit: 100MiB}}\nsource: {images: {path: %[1]s/in}}\nstages:\n  - {workers: 1, batch: 1, double: {}}\n  - "+last+"\n%.0[1]s", dir)
+				p, err := pipeline.Load(t.Context(), "p.yaml", yaml, pipeline.Options{Registry: r})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := mustRun(t, p, pipeline.RunOptions{StateDir: filepath.Join(dir, "state")})
+				if s.Out != n {
+					t.Errorf("run %d: %d of %d came out: %+v", run, s.Out, n, s.Failed)
+				}
+			}
+		})
+	}
+}
