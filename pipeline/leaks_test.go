@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector keeps memory of its own for all that is touched, so that what a
+// process has tells nothing under it: make test runs these tests without.
+
 package pipeline_test
 
 import (
@@ -11,17 +16,6 @@ import (
 
 	"github.com/forgepipe/forgepipe/pipeline"
 )
-
-// raceDetector says that these tests run under it, which keeps memory of its own
-// for all that is touched: what a process has then tells nothing.
-var raceDetector bool
-
-func skipUnderRace(t *testing.T) {
-	t.Helper()
-	if raceDetector {
-		t.Skip("the race detector has memory of its own: make test runs this once more without it")
-	}
-}
 
 // kept is what leaking stages never give back.
 type kept struct{ blocks [][]byte }
@@ -102,7 +96,6 @@ func watchRun(t *testing.T, batches int, stages ...pipeline.Stage) (leaks []stri
 }
 
 func TestLeakIsFoundAndTheStageNamed(t *testing.T) {
-	skipUnderRace(t)
 	for name, stages := range map[string][]pipeline.Stage{
 		"b": {sound(5 << 20), (&kept{}).leaking(5 << 20), sound(1 << 20)},
 		"c": {sound(1 << 20), sound(5 << 20), leakingOutside(t, 5<<20)},
@@ -120,7 +113,6 @@ func TestLeakIsFoundAndTheStageNamed(t *testing.T) {
 // Each phase says what it began with, what the clean-up freed and what is left,
 // and what holds that where it is more than the run began with.
 func TestPhasesSayWhatIsLeft(t *testing.T) {
-	skipUnderRace(t)
 	debug.FreeOSMemory() // what other tests left is no part of the floor
 	p := pipeline.New("phases", pipeline.Options{})
 	p.HostLimit = pipeline.Amount{Bytes: 200 << 20}
@@ -145,7 +137,6 @@ func TestPhasesSayWhatIsLeft(t *testing.T) {
 
 // 10,000 batches, half of them of each stage.
 func TestSoundChainIsNotReported(t *testing.T) {
-	skipUnderRace(t)
 	leaks, _ := watchRun(t, 5_000, sound(1<<20), sound(1<<19))
 	if len(leaks) > 0 {
 		t.Errorf("reported %q", leaks)

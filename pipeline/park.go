@@ -202,16 +202,16 @@ func (p *parking) restoreState(ctx context.Context, r *reader, it *Item) {
 	}
 	it.taken = r.sidecars()
 	it.grid = Grid{X: int(r.byte()), Y: int(r.byte()), Known: r.byte() == 1}
-	it.pic = p.picture(ctx, r, it.fam, it.fam.buf)
+	it.pic = p.picture(ctx, r, it.fam, it.fam.buf, nil)
 	it.weight = it.pic.weight()
 	if r.byte() == 1 {
 		it.pair = &pairing{scale: int(r.uvarint())}
-		it.pair.pic = p.picture(ctx, r, it.fam, it.fam.pairBuffer())
+		it.pair.pic = p.picture(ctx, r, it.fam, it.fam.pairBuffer(), it.appendBuffers(nil))
 		it.weight += it.pair.pic.weight()
 	}
 }
 
-func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *buffer) picture {
+func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *buffer, beside []*buffer) picture {
 	how := r.byte()
 	var v [4]int
 	for i := range v {
@@ -223,7 +223,7 @@ func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *b
 		pic.buf = source
 	case fromSpill:
 		pic.buf = p.spilled(r)
-		p.wait(ctx, pic.buf, fam.buffers())
+		p.wait(ctx, pic.buf, beside)
 	case fromStage:
 		m := p.remaking(ctx, r, fam)
 		size := m.want.size
@@ -251,7 +251,7 @@ func (p *parking) spilled(r *reader) *buffer {
 	}}
 }
 
-// wait waits until the picture has room, beside the pictures of its source.
+// wait waits until the picture has room, beside the item's other one.
 func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
 	b.room = b.bytes
 	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: "parked pixels"}

@@ -10,35 +10,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// realBinary builds the command as users have it: under the race detector, which
-// the tests' own binary may have, every byte takes several.
-var realBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "forgepipe-test-")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "forgepipe")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", file, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building the command: %w\n%s", err, out)
-	}
-	return file, nil
-})
-
-func realForgepipe(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	file, err := realBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exec.Command(file, args...)
-}
 
 // controlGroup is a memory control group of the test's own, of version 1 or 2.
 type controlGroup struct {
@@ -112,7 +87,7 @@ const careless = "memory: {host: {limit: 16GiB}}\n"
 func TestOneGiB(t *testing.T) {
 	in := bigPhotos(t, 8)
 	run := func(dir, yaml string, group *controlGroup) (*exec.Cmd, *bytes.Buffer) {
-		cmd := realForgepipe(t, "run", "-", "--quiet", "--cache", "none", "--state", t.TempDir())
+		cmd := fromInput(t, "--state", t.TempDir())
 		cmd.Stdin = strings.NewReader(yaml)
 		if group != nil {
 			cmd = group.inside(cmd)
@@ -123,7 +98,7 @@ func TestOneGiB(t *testing.T) {
 	}
 
 	all := t.TempDir()
-	cmd := realForgepipe(t, "run", "-", "--quiet", "--cache", "none", "--state", t.TempDir())
+	cmd := fromInput(t, "--state", t.TempDir())
 	cmd.Stdin = strings.NewReader(enlarging(in, all, careless, ", workers: 8"))
 	var peak int64
 	for _, r := range watch(t, cmd) {

@@ -28,9 +28,7 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "forgepipe")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", bin, ".").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the program: %w\n%s", err, out)
 	}
 	return bin, nil
@@ -51,6 +49,17 @@ func running(t *testing.T, pipeline, in, out string, args ...string) *exec.Cmd {
 	}
 	yaml := filepath.Join("..", "..", "pipelines", pipeline+".yaml")
 	return exec.Command(bin, append([]string{"run", yaml, "--cache", "none", "--set", "INPUT=" + in, "--set", "OUT=" + out}, args...)...)
+}
+
+// fromInput is a command line of the program with a pipeline from its standard
+// input.
+func fromInput(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	bin, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(bin, append([]string{"run", "-", "--quiet", "--cache", "none"}, args...)...)
 }
 
 // photos links some of the photographs into a folder, so that a run is short.

@@ -139,7 +139,7 @@ func underLimit(t *testing.T, photographs int) int64 {
 		yaml := fmt.Sprintf("%ssource: {images: {path: %q}}\nstages:\n"+
 			"  - tile: {size: 512, pick: best, by: laplacian}\n  - score: {metrics: [laplacian, blockiness, entropy]}\n  - hash: {by: pdq}\n"+
 			"  - dedup: {by: sha256}\n  - write: {path: %q, format: png}\n", limit, in, dir)
-		cmd := realForgepipe(t, "run", "-", "--quiet", "--cache", "none")
+		cmd := fromInput(t)
 		cmd.Stdin = strings.NewReader(yaml)
 		for _, r := range watch(t, cmd) {
 			peak = max(peak, r.peak)
