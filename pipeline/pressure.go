@@ -98,7 +98,7 @@ func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	}
 	r.memory.SetHostLimit(g.limit)
 	pressed := s.Stalled >= stalledShare || s.Own > g.limit
-	r.host.SetLimit(g.budget())
+	r.host.SetLimit(g.grantable())
 	if g.rescue(s) {
 		pressed = true
 		g.cleaned = time.Time{}
@@ -122,7 +122,20 @@ func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	g.setWorkers(now, pressed)
 }
 
-func (g *hostGovernor) budget() int64 { return max(g.limit-programBytes-g.squeeze, leastBudget) }
+// grantable is the budget less what something else than leases takes. That slows
+// the run down and never stops it: where nobody is at work and somebody waits, it
+// gets what it lacks, as far as the budget goes. The memory may be that of the
+// program that the run is a part of, which no waiting gives back.
+func (g *hostGovernor) grantable() int64 {
+	whole := max(g.limit-programBytes, leastBudget)
+	n := max(whole-g.squeeze, leastBudget)
+	if g.run.working.Load() == 0 {
+		if _, lacks, ok := g.run.host.First(); ok {
+			n = max(n, min(g.run.host.Usage().Limit+lacks, whole))
+		}
+	}
+	return n
+}
 
 // adapt narrows the budget by what the process has beyond the limit, at once, and
 // widens it again bit by bit.

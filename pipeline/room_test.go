@@ -221,6 +221,25 @@ func TestSizeBeyondWhatIsFreeIsNotGrantedAndTakenBack(t *testing.T) {
 	}
 }
 
+// A run is part of a program that may have more memory of its own than the limit.
+// That left the run so little that everything waited a minute and was refused.
+func TestMemoryOfTheProgramDoesNotStopTheRun(t *testing.T) {
+	ballast := make([]byte, 300<<20)
+	for i := 0; i < len(ballast); i += os.Getpagesize() {
+		ballast[i] = 1
+	}
+	p := pipeline.New("part", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: tight}
+	p.SetSource(inputs(20))
+	add(t, p, pipeline.Step{ID: "slow", Workers: 1, Batch: 1, Stage: pipeline.Func(func(context.Context, *pipeline.Item) error {
+		time.Sleep(50 * time.Millisecond)
+		return nil
+	})})
+	add(t, p, pipeline.Step{ID: "big", Workers: 2, Batch: 1, Stage: costly{passBatch, pipeline.Cost{Work: 30 << 20}}})
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 20)
+	runtime.KeepAlive(ballast)
+}
+
 // slowFlush thinks before its second item for longer than anybody is refused
 // after.
 type slowFlush struct{ all }
