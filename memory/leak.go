@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	// leastCleanups is how many clean-ups it takes to suspect something.
+	// leastCleanups is how many clean-ups it takes to suspect something, and
+	// leastStrong how many where the growth is even and much.
 	leastCleanups = 5
+	leastStrong   = 4
 	// mostCleanups bounds how far back the watch looks: what a run did long ago
 	// hides what it does now.
 	mostCleanups = 20
@@ -36,6 +38,7 @@ const (
 	strongFit    = 0.93
 	strongGrowth = 2
 	strongSigmas = 10
+	strongNoise  = 1.25
 	sameRate     = 0.2
 	// flattened is the share of the mean growth that is left at the end where a
 	// cache has nearly filled.
@@ -45,6 +48,9 @@ const (
 	aloneSigmas = 3.4
 	// leastShare of the whole chain's growth makes a stage one of those that leak.
 	leastShare = 0.3
+	// sameGrowth is the share of the rate that a stage grew with before which must
+	// stand out of the noise in its next trial.
+	sameGrowth = 0.35
 	// A stage must grow so often when run alone until it is blamed: sometimes it
 	// is a cache or a heap that takes its next step. Where the chain's own growth
 	// might be nothing else it takes more, and more again where the trials are so
@@ -175,10 +181,13 @@ func (w *LeakWatch) Observe(batches, floor int64) Suspicion {
 	}
 	// A leak may begin late, behind a long time without.
 	for _, n := range []int{len(w.seen), 14, 10, 7, leastCleanups} {
-		if n < leastCleanups || n > len(w.seen) {
+		if n < leastStrong || n > len(w.seen) {
 			continue
 		}
 		s, sigma, strong := suspect(w.seen[len(w.seen)-n:], float64(w.options.Noise))
+		if n < leastCleanups && (!strong || w.earlier > 0) {
+			continue
+		}
 		if s.BytesPerBatch <= 0 || !strong && (w.earlier > 0 || alone(s, sigma) > float64(w.options.MostAlone)) {
 			continue
 		}
@@ -204,7 +213,7 @@ func (w *LeakWatch) Next() (stage string, batches int64, ok bool) {
 				open = t.grew > 0 && t.grew == t.done && t.done < w.enough()
 			}
 			if open && !t.refused {
-				return w.options.Stages[i], max(w.need()-t.trial, 1), true
+				return w.options.Stages[i], max(w.wants(t)-t.trial, 1), true
 			}
 		}
 	}
@@ -228,6 +237,16 @@ func (w *LeakWatch) need() int64 {
 	return int64(min(alone(w.suspicion, w.sigma), float64(w.options.MostAlone)))
 }
 
+// wants is how many batches this stage's trial takes. Where growth stands far out
+// of the noise, a stage that has grown once shows in fewer whether it does so again.
+func (w *LeakWatch) wants(t solo) int64 {
+	if t.grew == 0 || !w.strong {
+		return w.need()
+	}
+	again := math.Ceil(aloneSigmas * w.sigma * float64(t.batches-t.trial) / (sameGrowth * float64(t.growth-t.rise)))
+	return min(w.need(), int64(again))
+}
+
 func alone(s Suspicion, sigma float64) float64 {
 	return math.Ceil(aloneSigmas * sigma / (leastShare * float64(s.BytesPerBatch)))
 }
@@ -245,13 +264,17 @@ func (w *LeakWatch) Solo(stage string, batches, growth int64) {
 	if batches <= 0 {
 		t.refused = true
 	} else {
+		wanted, expected := w.wants(*t), leastShare*float64(w.suspicion.BytesPerBatch)
+		if t.grew > 0 {
+			expected = max(expected, sameGrowth*float64(t.growth-t.rise)/float64(t.batches-t.trial))
+		}
 		t.batches += batches
 		t.growth += growth
 		t.runs++
 		t.trial += batches
 		t.rise += growth
-		if t.trial >= w.need() {
-			t.judge(float64(w.suspicion.BytesPerBatch), w.sigma)
+		if t.trial >= wanted {
+			t.judge(expected, w.sigma)
 		}
 	}
 	if _, _, more := w.Next(); !more {
@@ -259,9 +282,9 @@ func (w *LeakWatch) Solo(stage string, batches, growth int64) {
 	}
 }
 
-// judge ends a trial.
-func (t *solo) judge(rate, sigma float64) {
-	share := leastShare * rate * float64(t.trial)
+// judge ends a trial of a stage that, if it leaks, keeps at least so much a batch.
+func (t *solo) judge(expected, sigma float64) {
+	share := expected * float64(t.trial)
 	noise := aloneSigmas * sigma * math.Sqrt(float64(t.runs))
 	switch {
 	case float64(t.rise) >= max(share, noise):
@@ -291,7 +314,7 @@ func (w *LeakWatch) settle() {
 		}
 	}
 	rate := float64(w.suspicion.BytesPerBatch)
-	chain := fmt.Sprintf("the chain grew by %s a batch over %d clean-ups", FormatBytes(w.suspicion.BytesPerBatch), w.suspicion.Cleanups)
+	chain := fmt.Sprintf("the chain grew by %s over %d clean-ups", FormatBytes(w.suspicion.Growth), w.suspicion.Cleanups)
 	on := w.options.Device
 	if on != "" {
 		on = " on " + on
@@ -361,6 +384,11 @@ func suspect(seen []observation, noise float64) (s Suspicion, sigma float64, str
 		return Suspicion{}, 0, false
 	}
 	strong = growth >= max(strongGrowth*least, strongSigmas*sigma*span/spread(seen)) && line <= (1-strongFit)*level
+	if strong {
+		// Most of what is left is that the stages did not all get on alike, and no
+		// noise when one runs alone.
+		sigma = min(sigma, strongNoise*expected)
+	}
 	return Suspicion{BytesPerBatch: max(int64(rate), 1), Growth: int64(growth), Cleanups: len(seen)}, sigma, strong
 }
 

@@ -53,9 +53,7 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 	w.watch = memory.NewLeakWatch(memory.LeakOptions{Device: string(Host), Stages: ids})
 	tick := time.NewTicker(governTick)
 	defer tick.Stop()
-	every, last := firstLook, time.Now()
-	var cost time.Duration // of the last look
-	calm := false          // sudden growth is no reason to look
+	when := lookTimes{every: firstLook, last: time.Now()}
 	for {
 		select {
 		case <-stop:
@@ -64,34 +62,48 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 			return
 		case <-tick.C:
 		}
-		since := time.Since(last)
-		due := since >= every
-		if !due && (calm || since < max(leastLook, lookShare*cost) || w.floor == 0 || w.unexplained() <= w.floor+suddenGrowth) {
+		if !when.due(time.Now(), w.floor != 0 && w.unexplained() > w.floor+suddenGrowth) {
 			continue
 		}
 		before := w.floor
-		begun := time.Now()
-		suspicion, ok := w.look(ctx)
-		last = time.Now()
-		cost = last.Sub(begun)
-		// What only looked like growth in the midst of calls does so again.
-		calm = !ok || !due && w.floor <= before+suddenGrowth/4
-		if !ok { // calls take too long for it: waiting for them costs more than it brings
-			every = min(4*every, seldomLook)
-			continue
-		}
-		every = min(2*every, lastLook)
-		if w.floor > before+suddenGrowth/4 {
-			every = firstLook
-		}
-		if suspicion.BytesPerBatch > 0 {
-			w.separate(ctx)
-			last = time.Now()
-		}
+		cost, ok := w.look(ctx)
+		when.looked(time.Now(), cost, ok, w.floor > before+suddenGrowth/4)
 		if leak, ok := w.watch.Verdict(); ok {
 			r.leaked(leak)
 			return
 		}
+	}
+}
+
+// lookTimes decides when to look, so that looks cost a sound run little.
+type lookTimes struct {
+	every   time.Duration // from one look to the next
+	last    time.Time     // end of the last look, or the beginning
+	cost    time.Duration // of the last look
+	regular bool          // the last look was due, not for sudden growth
+	calm    bool          // sudden growth is no reason to look
+}
+
+// due tells whether to look now; sudden, whether memory has grown suddenly.
+func (l *lookTimes) due(now time.Time, sudden bool) bool {
+	since := now.Sub(l.last)
+	l.regular = since >= l.every
+	return l.regular || sudden && !l.calm && since >= max(leastLook, lookShare*l.cost)
+}
+
+// looked takes what the look has shown that due asked for: whether it could be
+// taken, and whether the floor grew by much.
+func (l *lookTimes) looked(now time.Time, cost time.Duration, ok, grew bool) {
+	l.last, l.cost = now, cost
+	// What only looked like growth in the midst of calls does so again.
+	l.calm = !ok || !l.regular && !grew
+	switch {
+	case !ok: // calls take too long for it: waiting for them costs more than it brings
+		l.every = min(4*l.every, seldomLook)
+	case grew:
+		l.every = firstLook
+	default:
+		l.every = min(2*l.every, lastLook)
 	}
 }
 
@@ -122,15 +134,21 @@ func (w *leakWatcher) explained() int64 {
 	return w.run.host.Usage().Residency - pictures.held.Load() + pictures.shown.Load()
 }
 
-// look takes one observation.
-func (w *leakWatcher) look(ctx context.Context) (s memory.Suspicion, ok bool) {
+// look takes one observation, and where that raises a suspicion runs stages alone.
+// cost is what the observation took.
+func (w *leakWatcher) look(ctx context.Context) (cost time.Duration, ok bool) {
 	defer w.pause(nil)()
+	begun := time.Now()
 	floor, ok := w.measure(ctx)
+	cost = time.Since(begun)
 	if !ok {
-		return s, false
+		return cost, false
 	}
 	w.floor = floor
-	return w.watch.Observe(w.calls(w.nodes), floor), true
+	if s := w.watch.Observe(w.calls(w.nodes), floor); s.BytesPerBatch > 0 {
+		w.separate(ctx, floor)
+	}
+	return cost, true
 }
 
 // measure waits until no call runs, cleans up, and reads what is left.
@@ -146,10 +164,10 @@ func (w *leakWatcher) measure(ctx context.Context) (floor int64, ok bool) {
 	return s.Own - w.explained(), true
 }
 
-// separate runs stages alone, as the watch wants it.
-func (w *leakWatcher) separate(ctx context.Context) {
-	defer w.pause(nil)()
-	before, ok := int64(0), false // the floor, if nothing has run since it was measured
+// separate runs stages alone, as the watch wants it. All are paused, and before is
+// the floor.
+func (w *leakWatcher) separate(ctx context.Context, before int64) {
+	ok := true // nothing has run since before was measured
 	for ctx.Err() == nil && !w.run.draining() {
 		stage, batches, more := w.watch.Next()
 		if !more {
@@ -194,20 +212,21 @@ func (w *leakWatcher) fill(ctx context.Context, i int, batches int64) bool {
 }
 
 // drain lets the stages after i work until there is room for what i returns, and
-// reports whether they had to.
+// reports whether they had to. They make room for what each of them returns too,
+// so that their own turns need none.
 func (w *leakWatcher) drain(ctx context.Context, i int, batches int64) bool {
-	if i+1 == len(w.nodes) {
-		return false
+	room := func(i int) bool {
+		queued, _ := w.nodes[i+1].in.len()
+		return queued <= max(queueItems-int(batches)*w.nodes[i].batch.Size, 0)
 	}
-	next := w.nodes[i+1].in
-	want := max(queueItems-int(batches)*w.nodes[i].batch.Size, 0)
-	if queued, _ := next.len(); queued <= want {
+	if i+1 == len(w.nodes) || room(i) {
 		return false
 	}
 	defer w.pause(w.nodes[i+1:])()
 	w.progress(ctx, w.nodes[i+1:], func() bool {
-		queued, _ := next.len()
-		return queued <= want
+		for ; i+1 < len(w.nodes) && room(i); i++ {
+		}
+		return i+1 == len(w.nodes)
 	})
 	return true
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -70,13 +71,17 @@ func watchRun(t *testing.T, batches int, stages ...pipeline.Stage) (leaks []stri
 	for i, s := range stages {
 		add(t, p, pipeline.Step{ID: string(rune('a' + i)), Stage: s, Workers: 1, Batch: 1})
 	}
-	var looks atomic.Int64
+	m := memory.NewManager(memory.Options{})
+	defer m.Close()
+	var all atomic.Int64
+	m.Register(memory.Reclaimer{Name: "count", Reclaim: func(context.Context) (int64, error) {
+		all.Add(1)
+		return 0, nil
+	}})
 	found := make(chan struct{}, 1)
-	run, err := p.Start(t.Context(), pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
-		switch {
-		case e.Kind == pipeline.EventCleaned && strings.Contains(e.Message, "looking for leaks"):
-			looks.Add(1)
-		case e.Kind == pipeline.EventLeak:
+	run, err := p.Start(t.Context(), pipeline.RunOptions{NoStore: true, Memory: m, OnEvent: func(e pipeline.Event) {
+		if e.Kind == pipeline.EventLeak {
+			cleanups = all.Load()
 			found <- struct{}{}
 		}
 	}})
@@ -92,7 +97,7 @@ func watchRun(t *testing.T, batches int, stages ...pipeline.Stage) (leaks []stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Leaks, looks.Load()
+	return s.Leaks, cleanups
 }
 
 func TestLeakIsFoundAndTheStageNamed(t *testing.T) {
@@ -102,7 +107,10 @@ func TestLeakIsFoundAndTheStageNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leaks, cleanups := watchRun(t, 1e6, stages...)
-			t.Logf("%d clean-ups freed something: %q", cleanups, leaks)
+			t.Logf("after %d clean-ups: %q", cleanups, leaks)
+			if cleanups > 10 {
+				t.Errorf("it took %d clean-ups, want 10 at most", cleanups)
+			}
 			if len(leaks) != 1 || !strings.HasPrefix(leaks[0], name+" leaks about ") {
 				t.Errorf("reported %q, want stage %s", leaks, name)
 			}
