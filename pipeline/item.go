@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/x448/float16"
+
 	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
@@ -305,7 +307,14 @@ func (it *Item) Vectors() []Vector {
 
 // SetVector gives the item a vector, replacing one of the same name. The
 // engine keeps v.Data; the caller must not change it afterwards.
-func (it *Item) SetVector(v Vector) { it.next.vectors = append(it.next.vectors, v) }
+func (it *Item) SetVector(v Vector) {
+	if v.Half { // what a later stage sees must not depend on whether the vector was stored in between
+		for i, f := range v.Data {
+			v.Data[i] = float16.Fromfloat32(f).Float32()
+		}
+	}
+	it.next.vectors = append(it.next.vectors, v)
+}
 
 // SetImage replaces the picture. The image belongs to the engine from then on.
 // Attributes and vectors describe pixels, so those set before are gone; of the

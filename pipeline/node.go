@@ -83,7 +83,7 @@ func newNode(r *run, s *Step, position int) *node {
 	_, remembers := s.Stage.(Stateful)
 	if s.Info.Pure && configured && !remembers && (s.Info.PureIf == nil || s.Info.PureIf(s.Config)) {
 		n.needs, n.uses = s.Info.needs(s.Config), s.Info.uses(s.Config)
-		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s", s.Info.Name, s.Info.Version, s.Config.key(func(f Field) bool { return !f.Cosmetic && !f.Flush }))
+		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s\x00%s", s.Info.Name, s.Info.Version, s.files(), s.Config.key(func(f Field) bool { return !f.Cosmetic && !f.Flush }))
 	}
 	n.onErrStop = s.OnError == Stop || s.OnError == "" && r.pipe.OnError == Stop
 	return n

@@ -17,7 +17,7 @@ import (
 
 // outcomeVersion is raised when the layout below changes: old records are then
 // not found.
-const outcomeVersion = 3
+const outcomeVersion = 4
 
 const (
 	outcomePassed byte = 1 << iota

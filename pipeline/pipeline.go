@@ -327,14 +327,22 @@ func (p *Pipeline) StateDir() string {
 
 const stateDirName = ".forgepipe"
 
+// files identifies the files that the stage depends on beside its configuration.
+func (s Step) files() string {
+	if i, ok := s.Stage.(Identifier); ok {
+		return i.Identity()
+	}
+	return ""
+}
+
 // Fingerprint identifies what the pipeline makes of an input: source and stage
-// configurations, decoder and encoder versions.
+// configurations, the models that stages read, decoder and encoder versions.
 func (p *Pipeline) Fingerprint() string {
 	h := sha256.New()
 	matters := func(f Field) bool { return !f.Cosmetic }
 	fmt.Fprintln(h, imageio.Decoder(), imageio.Encoder(), p.origin.Name, p.oconf.key(matters))
 	for _, s := range p.steps {
-		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.Config.key(matters))
+		fmt.Fprintln(h, s.ID, s.Info.Name, s.Info.Version, s.files(), s.Config.key(matters))
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -128,6 +128,13 @@ type Coster interface {
 	Cost(d Device, batch []*Item) Cost
 }
 
+// Identifier is a stage that depends on the content of files beside its
+// configuration, such as a model. What is cached of it is only used again while
+// Identity, their hash, is the same. The constructor has found it out.
+type Identifier interface {
+	Identity() string
+}
+
 // OutputTree is a set of files that a stage is going to write. Lint compares
 // those of all stages.
 type OutputTree struct {

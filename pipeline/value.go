@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/x448/float16"
 )
 
 // Type is the type of an attribute.
@@ -151,12 +153,16 @@ type Attribute struct {
 	Value Value
 }
 
-// Vector is a named embedding of an item: Dim() float32 numbers made by the
-// model whose hash it carries.
+// Vector is a named embedding of an item: Dim() numbers made by the model whose
+// hash it carries.
 type Vector struct {
 	Name  string
 	Model string // hash of the model file, empty when no model made it
-	Data  []float32
+	// Half says that the numbers are rounded to float16 (11 significant bits,
+	// at most 65504) and take two bytes each where they are stored; otherwise
+	// they are float32.
+	Half bool
+	Data []float32
 }
 
 // Dim is the number of components.
@@ -196,9 +202,18 @@ func appendVectors(b []byte, vs []Vector) []byte {
 	for _, v := range vs {
 		b = appendString(b, v.Name)
 		b = appendString(b, v.Model)
+		if v.Half {
+			b = append(b, 2)
+		} else {
+			b = append(b, 4)
+		}
 		b = binary.AppendUvarint(b, uint64(len(v.Data)))
 		for _, f := range v.Data {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
+			if v.Half {
+				b = binary.LittleEndian.AppendUint16(b, float16.Fromfloat32(f).Bits())
+			} else {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
+			}
 		}
 	}
 	return b
@@ -301,13 +316,22 @@ func (r *reader) vectors() []Vector {
 	var out []Vector
 	for range n {
 		v := Vector{Name: r.string(), Model: r.string()}
-		p := r.take(4 * r.count())
+		size := int(r.byte())
+		if r.err == nil && size != 2 && size != 4 {
+			r.err = fmt.Errorf("record holds a vector of numbers of %d bytes", size)
+		}
+		p := r.take(size * r.count())
 		if r.err != nil {
 			return nil
 		}
-		v.Data = make([]float32, len(p)/4)
+		v.Half = size == 2
+		v.Data = make([]float32, len(p)/size)
 		for i := range v.Data {
-			v.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:]))
+			if v.Half {
+				v.Data[i] = float16.Frombits(binary.LittleEndian.Uint16(p[2*i:])).Float32()
+			} else {
+				v.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:]))
+			}
 		}
 		out = append(out, v)
 	}
