@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/forgepipe/forgepipe/model/onnx"
@@ -113,7 +114,7 @@ func (b *builder) resblock(name string, x *onnx.Value, tokens int, o ViTOptions)
 		return b.Transpose(b.Reshape(v, 0, tokens, o.Heads, head), perm...)
 	}
 	q, k, v := heads(qkv[0], 0, 2, 1, 3), heads(qkv[1], 0, 2, 3, 1), heads(qkv[2], 0, 2, 1, 3)
-	root := b.Sqrt(b.Scalar(onnx.Float32, float64(head)))
+	root := b.Scalar(onnx.Float32, math.Sqrt(float64(head)))
 	attention := b.Softmax(b.Div(b.MatMul(q, k), root), -1)
 	y := b.Reshape(b.Transpose(b.MatMul(attention, v), 0, 2, 1, 3), 0, tokens, w)
 	x = b.Add(x, b.project(name+".attn.out_proj", y, w, w))

@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/forgepipe/forgepipe/model/onnx"
@@ -27,13 +28,7 @@ func (b *builder) dim(n int, name string) int {
 // to "output" [N Dim].
 func Embedder(o EmbedderOptions) *onnx.Graph {
 	b := newBuilder("embedder", o.Type)
-	channels, dim := max(o.Channels, 1), o.Dim
-	if o.Channels == 0 {
-		channels = 3
-	}
-	if dim == 0 {
-		dim = 16
-	}
+	channels, dim := cmp.Or(o.Channels, 3), cmp.Or(o.Dim, 16)
 	x := b.Input("input", b.elem, b.dim(o.Batch, "batch"), channels, b.dim(o.Size, "height"), b.dim(o.Size, "width"))
 	y := b.features(x, channels)
 	b.Output("output", b.linear("head", y, 16, dim))
