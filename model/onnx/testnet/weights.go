@@ -31,7 +31,8 @@ func (b *builder) uniform(name string, mean, deviation float64, dims ...int) *on
 		n *= d
 	}
 	m, scale := float32(mean), float32(deviation*math.Sqrt(3)/(1<<23))
-	next := func() float32 { return m + float32(int32(b.rand.Uint64()>>40)-1<<23)*scale }
+	// The conversion keeps product and sum from being rounded as one.
+	next := func() float32 { return m + float32(float32(int32(b.rand.Uint64()>>40)-1<<23)*scale) }
 	if b.elem == onnx.Float16 {
 		data := make([]uint16, n)
 		for i := range data {
