@@ -58,8 +58,8 @@ func (s Spec) FillPart(ctx context.Context, dst []byte, img image.Image, part Pa
 	}
 	window := s.window(resized)
 	t := s.tensor(dst, part.Size)
-	_, _, left := centred(resized.X, max(t.cropped.X, window.Dx()))
-	_, _, top := centred(resized.Y, max(t.cropped.Y, window.Dy()))
+	_, _, left := centred(resized.X, t.cropped.X)
+	_, _, top := centred(resized.Y, t.cropped.Y)
 	content := image.Rectangle{Max: window.Size()}.Add(image.Pt(left, top))
 	err = resample.Rows(ctx, img, box, resized, window, resample.Named(s.Filter), s.Channels == Gray, func(y int, samples []uint8) error {
 		t.put(content.Min.X, content.Min.Y+y-window.Min.Y, content.Dx(), samples)

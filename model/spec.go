@@ -97,8 +97,8 @@ type Spec struct {
 	Channels Channels `yaml:"channels"` // default rgb
 	Element  Element  `yaml:"element"`  // default float32
 
-	// Resize is squash by default when Width and Height are set and Crop is not,
-	// else none.
+	// Resize is shortest by default when Shorter is set, squash when only Width and
+	// Height are and Crop is not, else none.
 	Resize Resize `yaml:"resize"`
 	// Filter is one of resample.Names, stretched as in Pillow when the picture
 	// shrinks; default bicubic.
@@ -135,7 +135,10 @@ func (s Spec) applyDefaults() Spec {
 	fill(&s.Channels, RGB)
 	fill(&s.Element, Float32)
 	fill(&s.Crop, NoCrop)
-	if s.Width > 0 && s.Height > 0 && s.Crop == NoCrop && s.Shorter == 0 {
+	switch {
+	case s.Shorter > 0:
+		fill(&s.Resize, Shortest)
+	case s.Width > 0 && s.Height > 0 && s.Crop == NoCrop:
 		fill(&s.Resize, Squash)
 	}
 	fill(&s.Resize, NoResize)
