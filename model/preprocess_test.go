@@ -427,7 +427,12 @@ func straight(c color.Color) color.NRGBA {
 	case color.NRGBA64:
 		return color.NRGBA{eight(uint32(c.R), 65535), eight(uint32(c.G), 65535), eight(uint32(c.B), 65535), 255}
 	case color.NYCbCrA:
+		return straight(c.YCbCr)
+	case color.YCbCr: // its RGBA has more than 8 bits
 		r, g, b := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
+		return color.NRGBA{r, g, b, 255}
+	case color.CMYK:
+		r, g, b := color.CMYKToRGB(c.C, c.M, c.Y, c.K)
 		return color.NRGBA{r, g, b, 255}
 	case color.RGBA: // of 8 bits, which divided twice would be rounded twice
 		if c.A == 0 {
