@@ -130,6 +130,9 @@ func narrow(v uint32) uint8 { return uint8((v*255 + 32895) >> 16) }
 // covers reports whether all pixels are opaque.
 func covers(in []uint8) bool {
 	all := ^uint64(0)
+	for ; len(in) >= 32; in = in[32:] {
+		all &= binary.LittleEndian.Uint64(in) & binary.LittleEndian.Uint64(in[8:]) & binary.LittleEndian.Uint64(in[16:]) & binary.LittleEndian.Uint64(in[24:])
+	}
 	for ; len(in) >= 8; in = in[8:] {
 		all &= binary.LittleEndian.Uint64(in)
 	}
@@ -368,7 +371,9 @@ func loadPairs(line []pair, a, b []uint8) {
 	for x := range line {
 		v := uint64(binary.LittleEndian.Uint32(a[4*x : 4*x+4]))
 		w := uint64(binary.LittleEndian.Uint32(b[4*x : 4*x+4]))
-		line[x] = pair{upper: (v | v<<16) & laneMask, lower: (w | w<<16) & laneMask, green: v>>8&0xff | w>>8&0xff<<32}
+		p := &line[x]
+		p.upper, p.lower = (v|v<<16)&laneMask, (w|w<<16)&laneMask
+		p.green = (v>>8 | w<<24) & laneMask
 	}
 }
 
@@ -379,6 +384,14 @@ func horizontalPairs(upper, lower []uint8, line []pair, across []tap) {
 		weights := t.weights
 		near := line[t.first:][:len(weights)]
 		u, l, g := uint64(laneHalf), uint64(laneHalf), uint64(laneHalf)
+		for ; len(weights) >= 4 && len(near) >= 4; weights, near = weights[4:], near[4:] {
+			w0, w1, w2, w3 := uint64(weights[0]), uint64(weights[1]), uint64(weights[2]), uint64(weights[3])
+			p0, p1, p2, p3 := &near[0], &near[1], &near[2], &near[3]
+			u += p0.upper*w0 + p1.upper*w1 + p2.upper*w2 + p3.upper*w3
+			l += p0.lower*w0 + p1.lower*w1 + p2.lower*w2 + p3.lower*w3
+			g += p0.green*w0 + p1.green*w1 + p2.green*w2 + p3.green*w3
+		}
+		near = near[:len(weights)]
 		for i, w := range weights {
 			p := &near[i]
 			u += p.upper * uint64(w)
