@@ -183,6 +183,13 @@ func (t *tensor) put(x, y, n int, samples []uint8) {
 }
 
 func put32(dst []byte, step int, samples []uint8, depth, n int, table *[256]uint32) {
+	if step == 4 { // a plane, in which all places are known
+		dst = dst[:4*n]
+		for at, from := 0, 0; at+4 <= len(dst); at, from = at+4, from+depth {
+			binary.NativeEndian.PutUint32(dst[at:at+4], table[samples[from]])
+		}
+		return
+	}
 	for i, at, from := 0, 0, 0; i < n; i, at, from = i+1, at+step, from+depth {
 		binary.NativeEndian.PutUint32(dst[at:], table[samples[from]])
 	}

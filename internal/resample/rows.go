@@ -230,9 +230,9 @@ func (o *opaque) nearest(ctx context.Context, x, y axis, window image.Rectangle,
 
 // pack leaves out every fourth byte.
 func pack(out, in []uint8) {
-	for len(out) >= 3 && len(in) >= 4 {
-		out[0], out[1], out[2] = in[0], in[1], in[2]
-		out, in = out[3:], in[4:]
+	for i, j := 0, 0; i+3 <= len(out) && j+4 <= len(in); i, j = i+3, j+4 {
+		p, q := in[j:j+4:j+4], out[i:i+3:i+3]
+		q[0], q[1], q[2] = p[0], p[1], p[2]
 	}
 }
 
