@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -191,10 +192,10 @@ func TestHalfFloats(t *testing.T) {
 	}
 }
 
-// nearestHalf looks at all half floats.
+// nearestHalf looks for x among all half floats.
 func nearestHalf(x float64) uint16 {
-	value := func(h uint16) float64 {
-		e, m := int(h>>10), float64(h&0x3ff)
+	value := func(h int) float64 {
+		e, m := h>>10, float64(h&0x3ff)
 		if e == 0 {
 			return math.Ldexp(m, -24)
 		}
@@ -204,17 +205,14 @@ func nearestHalf(x float64) uint16 {
 	if math.Signbit(x) {
 		sign, x = 0x8000, -x
 	}
-	best := uint16(0)
-	for h := range uint16(0x7c01) {
-		switch d, least := math.Abs(value(h)-x), math.Abs(value(best)-x); {
-		case d < least, d == least && h%2 == 0:
-			best = h
+	above := sort.Search(0x7c00, func(h int) bool { return value(h) >= x })
+	if above > 0 {
+		switch up, down := value(above)-x, x-value(above-1); {
+		case down < up, down == up && above%2 == 1:
+			above--
 		}
 	}
-	if x > 65536 {
-		best = 0x7c00
-	}
-	return sign | best
+	return sign | uint16(above)
 }
 
 // TestLayouts compares all orders, ranges and types with one plain loop.
@@ -572,6 +570,7 @@ func TestMemory(t *testing.T) {
 		"large":            {model.Spec{Width: 224, Height: 224}, image.NewRGBA(image.Rect(0, 0, 4000, 1000)), 3 << 20},
 		"large, converted": {model.Spec{Width: 224, Height: 224}, image.NewYCbCr(image.Rect(0, 0, 4000, 300), image.YCbCrSubsampleRatio420), 2 << 20},
 		"enlarged":         {model.Spec{Width: 1000, Height: 900, Filter: "lanczos"}, image.NewNRGBA(image.Rect(0, 0, 50, 60)), 1 << 20},
+		"columns first":    {model.Spec{Width: 1900, Height: 100}, image.NewRGBA(image.Rect(0, 0, 2000, 1000)), 3 << 20},
 		"native":           {model.Spec{}, image.NewNRGBA(image.Rect(0, 0, 500, 600)), 1 << 16},
 		"nearest":          {model.Spec{Width: 224, Height: 224, Filter: "nearest"}, image.NewNRGBA64(image.Rect(0, 0, 500, 600)), 1 << 16},
 	} {

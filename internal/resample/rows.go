@@ -276,6 +276,10 @@ func (o *opaque) convolve(ctx context.Context, x, y axis, window image.Rectangle
 
 	next := 0
 	for i, t := range down {
+		// Here for those that are made larger, and below for those made smaller.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		for next = max(next, t.first); next < t.first+len(t.weights); next += 2 {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -337,6 +341,10 @@ func (o *opaque) columnsFirst(ctx context.Context, across, down []tap, begin, en
 
 	next := 0
 	for i, t := range down {
+		// Here for those that are made larger, and below for those made smaller.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		for next = max(next, t.first); next < t.first+len(t.weights); next++ {
 			if err := ctx.Err(); err != nil {
 				return err
