@@ -12,9 +12,11 @@ import (
 // TestRows compares the rows of parts of pictures with those of the whole.
 func TestRows(t *testing.T) {
 	src := read(t, "rgb")
-	box := resample.Box{X: 1.5, Y: 2, W: 30.25, H: 26.5}
 	for name, f := range filters {
-		for _, size := range []image.Point{{X: 13, Y: 11}, {X: 53, Y: 47}} {
+		for size, box := range map[image.Point]resample.Box{
+			{X: 13, Y: 11}: {X: 1.5, Y: 2, W: 30.25, H: 26.5}, {X: 53, Y: 47}: {X: 1.5, Y: 2, W: 30.25, H: 26.5},
+			{X: 30, Y: 11}: {X: 1, Y: 2, W: 30, H: 26.5}, {X: 13, Y: 20}: {X: 1, Y: 2, W: 30, H: 20}, // one side is kept
+		} {
 			out, err := resample.ResizeBox(t.Context(), src, box, size, f)
 			if err != nil {
 				t.Fatal(err)
