@@ -196,6 +196,13 @@ func put32(dst []byte, step int, samples []uint8, depth, n int, table *[256]uint
 }
 
 func put16(dst []byte, step int, samples []uint8, depth, n int, table *[256]uint32) {
+	if step == 2 {
+		dst = dst[:2*n]
+		for at, from := 0, 0; at+2 <= len(dst); at, from = at+2, from+depth {
+			binary.NativeEndian.PutUint16(dst[at:at+2], uint16(table[samples[from]]))
+		}
+		return
+	}
 	for i, at, from := 0, 0, 0; i < n; i, at, from = i+1, at+step, from+depth {
 		binary.NativeEndian.PutUint16(dst[at:], uint16(table[samples[from]]))
 	}
