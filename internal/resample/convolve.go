@@ -18,9 +18,14 @@ type ring[T uint8 | uint16] struct {
 	slots  int
 }
 
-func newRing[T uint8 | uint16](n, slots int) ring[T] {
+// ringStride is the distance of rows of n samples.
+func ringStride(n int) int {
 	lines := (n + cacheLine - 1) / cacheLine
-	stride := (lines | 1) * cacheLine
+	return (lines | 1) * cacheLine
+}
+
+func newRing[T uint8 | uint16](n, slots int) ring[T] {
+	stride := ringStride(n)
 	return ring[T]{buf: make([]T, slots*stride), stride: stride, slots: slots}
 }
 

@@ -7,6 +7,9 @@
 // but for weights whose rounding is a coin's toss; 16-bit ones within one unit
 // per pass.
 //
+// [Rows] hands over the rows of an opaque picture, or of a part of it, as they
+// are made, in Pillow's order of the two passes.
+//
 // A call runs on one goroutine and keeps, beside its result, only the rows that
 // the filter spans.
 package resample

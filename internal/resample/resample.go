@@ -47,7 +47,7 @@ func Whole(img image.Image) Box {
 // result takes seconds: when ctx ends, so does the work, with ctx's error.
 func ResizeBox(ctx context.Context, img image.Image, box Box, size image.Point, f imaging.ResampleFilter) (image.Image, error) {
 	b := img.Bounds()
-	if size.X < 1 || size.Y < 1 || box.X < 0 || box.Y < 0 || box.W <= 0 || box.H <= 0 || box.X+box.W > float64(b.Dx()) || box.Y+box.H > float64(b.Dy()) {
+	if size.X < 1 || size.Y < 1 || !inside(box, b.Size()) {
 		panic(fmt.Sprintf("BUG: %v of a picture of %v is resized to %v", box, b.Size(), size))
 	}
 	src := open(img)

@@ -55,12 +55,13 @@ type source struct {
 	form form
 	size image.Point
 	row  func(y int) []uint8 // row y, from 0; not to be changed, and valid until the next call
+	line bool                // rows are converted into one line, which the next call overwrites
 }
 
 // open makes a picture readable.
 func open(img image.Image) source {
 	b := img.Bounds()
-	s := source{size: b.Size()}
+	s := source{size: b.Size(), line: true}
 	w := s.size.X
 	switch m := img.(type) {
 	case *image.Gray:
@@ -100,6 +101,10 @@ func open(img image.Image) source {
 			}
 			return line.Pix
 		}
+	}
+	switch img.(type) {
+	case *image.Gray, *image.Gray16, *image.RGBA, *image.NRGBA, *image.RGBA64, *image.NRGBA64:
+		s.line = false
 	}
 	return s
 }

@@ -37,12 +37,17 @@ func (a axis) middle(i int) int {
 // taps returns those of all new samples, with weights of that many bits after
 // the point. Where the side keeps its length, each new sample is the old one.
 func (a axis) taps(f imaging.ResampleFilter, bits int) []tap {
-	out := make([]tap, a.dst)
+	return a.tapsOf(f, bits, 0, a.dst)
+}
+
+// tapsOf returns those of the new samples from begin up to end.
+func (a axis) tapsOf(f imaging.ResampleFilter, bits, begin, end int) []tap {
+	out := make([]tap, end-begin)
 	one := float64(int64(1) << bits)
 	if first, ok := a.kept(); ok {
 		same := []int64{int64(one)}
 		for i := range out {
-			out[i] = tap{first + i, same}
+			out[i] = tap{first + begin + i, same}
 		}
 		return out
 	}
@@ -50,10 +55,10 @@ func (a axis) taps(f imaging.ResampleFilter, bits int) []tap {
 	stretch := max(1, scale)
 	reach := f.Support * stretch
 	n := a.span(f)
-	all := make([]int64, 0, n*a.dst)
+	all := make([]int64, 0, n*len(out))
 	w := make([]float64, n)
 	for i := range out {
-		centre := a.from + (float64(i)+0.5)*scale
+		centre := a.from + (float64(begin+i)+0.5)*scale
 		first := max(0, int(centre-reach+0.5))
 		end := min(a.src, int(centre+reach+0.5))
 		w = w[:end-first]
