@@ -32,17 +32,25 @@ func (e *OutOfMemoryError) Error() string { return "out of memory: " + e.Text }
 // Is makes errors.Is(e, ErrOutOfMemory) true.
 func (e *OutOfMemoryError) Is(target error) bool { return target == ErrOutOfMemory }
 
-// NoProviderError is a session for a provider that the library does not have.
+// NoProviderError is a session for a provider that the library does not have, or
+// that it could not start.
 type NoProviderError struct {
 	Provider Provider
 	Have     []string // as the library names them
 	Path     string   // of the library
+	Err      error    // why it could not be started; nil when it is not there
 }
 
 func (e *NoProviderError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s cannot start its %v (%v): install what it names, or take the CPU", e.Path, e.Provider, e.Err)
+	}
 	return fmt.Sprintf("%s has no %v, only %s: name a library that has it in %s",
 		e.Path, e.Provider, strings.Join(e.Have, ", "), LibraryVariable)
 }
+
+// Unwrap gives Err.
+func (e *NoProviderError) Unwrap() error { return e.Err }
 
 // Is makes errors.Is(e, ErrNoProvider) true.
 func (e *NoProviderError) Is(target error) bool { return target == ErrNoProvider }

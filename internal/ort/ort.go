@@ -64,10 +64,10 @@ func Load(path string) (*Library, error) {
 		}
 		return loaded, nil
 	}
-	lib := &Library{Path: path, Embedded: path == ""}
+	lib := &Library{Embedded: path == ""}
 	var err error
 	if lib.Embedded {
-		lib.Path, err = unpack(lib.open)
+		err = unpack(lib.open)
 	} else {
 		err = lib.open(path)
 		if err != nil {
@@ -93,11 +93,11 @@ func nameOf(path string) string {
 func (l *Library) open(path string) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	var version *C.char
-	if err := cError(C.fp_load(cpath, &version)); err != nil {
+	var version, file *C.char
+	if err := cError(C.fp_load(cpath, &version, &file)); err != nil {
 		return err
 	}
-	l.Version = C.GoString(version)
+	l.Path, l.Version = C.GoString(file), C.GoString(version)
 	// The binding opens the same file, so it gets the same library.
 	onnx.SetSharedLibraryPath(path)
 	if err := onnx.InitializeEnvironment(onnx.WithLogLevelFatal()); err != nil {
@@ -109,8 +109,11 @@ func (l *Library) open(path string) error {
 	if err := cError(C.fp_providers(&names, &n)); err != nil {
 		return errors.Join(err, onnx.DestroyEnvironment())
 	}
-	for _, name := range unsafe.Slice(names, n) {
-		l.Providers = append(l.Providers, C.GoString(name))
+	l.Providers = nil
+	for _, c := range unsafe.Slice(names, n) {
+		if name := C.GoString(c); present(name, filepath.Dir(l.Path)) {
+			l.Providers = append(l.Providers, name)
+		}
 	}
 	C.fp_release_providers(names, n)
 	return nil
@@ -125,31 +128,23 @@ func cError(text *C.char) error {
 	return failure(C.GoString(text))
 }
 
-// pointerIn is the pointer to C in the one field of the binding's object v that
-// has this name: the binding does not give it out.
-func pointerIn(v any, field string) unsafe.Pointer {
-	f := reflect.ValueOf(v).Elem().FieldByName(field)
-	if !f.IsValid() || f.Kind() != reflect.Pointer || f.IsNil() {
-		panic(fmt.Sprintf("BUG: %T of this version of onnxruntime_go has no %s", v, field))
+// pointerIn follows fields from the binding's object v to a pointer of C, which
+// the binding does not give out.
+func pointerIn(v any, fields ...string) unsafe.Pointer {
+	at := reflect.ValueOf(v)
+	for _, name := range fields {
+		at = at.Elem().FieldByName(name)
+		if at.Kind() != reflect.Pointer || at.IsNil() {
+			panic(fmt.Sprintf("BUG: in this version of onnxruntime_go %T has no %v", v, fields))
+		}
 	}
-	return f.UnsafePointer()
-}
-
-func sessionPointer(s *onnx.DynamicAdvancedSession) *C.OrtSession {
-	inner := reflect.ValueOf(s).Elem().FieldByName("s")
-	if !inner.IsValid() || inner.IsNil() {
-		panic("BUG: a session of this version of onnxruntime_go has no s")
-	}
-	f := inner.Elem().FieldByName("ortSession")
-	if !f.IsValid() || f.Kind() != reflect.Pointer || f.IsNil() {
-		panic("BUG: a session of this version of onnxruntime_go has no ortSession")
-	}
-	return (*C.OrtSession)(f.UnsafePointer())
+	return at.UnsafePointer()
 }
 
 // Session is a model that is ready to run. It is safe for use by several
 // goroutines, whose runs take turns. Close it after use.
 type Session struct {
+	library   *Library
 	options   SessionOptions
 	in, out   []Port
 	fallbacks []string
@@ -208,7 +203,7 @@ func (l *Library) start(o SessionOptions, open opener) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{options: o, work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
+	s := &Session{library: l, options: o, work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 	opened := make(chan error)
 	go func() {
 		defer close(s.done)
@@ -253,10 +248,15 @@ func (s *Session) open(set settings, open opener) error {
 	if err := set.apply(so, s.log); err != nil {
 		return fmt.Errorf("setting the session's options: %w", err)
 	}
+	if set.cuda != nil {
+		if err := addCUDA(so, set.cuda); err != nil {
+			return &NoProviderError{Provider: CUDA, Have: s.library.Providers, Path: s.library.Path, Err: err}
+		}
+	}
 	if s.session, err = openWithArena(set.arena, so, open); err != nil {
 		return failure(err.Error())
 	}
-	s.c = sessionPointer(s.session)
+	s.c = (*C.OrtSession)(pointerIn(s.session, "s", "ortSession"))
 	if err := s.readPorts(); err != nil {
 		return err
 	}
@@ -444,41 +444,41 @@ func (s *Session) Run(ctx context.Context, in []*Tensor, o RunOptions) (out []*T
 }
 
 func (s *Session) run(ctx context.Context, in []*Tensor, o RunOptions) ([]*Tensor, error) {
-	ro, err := onnx.NewRunOptions()
-	if err != nil {
-		return nil, failure(err.Error())
-	}
-	defer ro.Destroy()
-	c := (*C.OrtRunOptions)(pointerIn(ro, "o"))
-	if o.Shrink {
-		if err := runConfig(c, "memory.enable_memory_arena_shrinkage", s.options.arenas()); err != nil {
-			return nil, err
-		}
-	}
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	inputs := make([]*C.OrtValue, len(in))
-	outputs := make([]*C.OrtValue, len(s.out))
-	defer func() {
-		for _, v := range append(inputs, outputs...) {
-			C.fp_release_value(v)
-		}
-	}()
+	defer release(inputs)
 	for i, t := range in {
+		var err error
 		if inputs[i], err = input(t, &pin); err != nil {
 			return nil, fmt.Errorf("passing input %q: %w", s.in[i].Name, err)
 		}
 	}
+	out, err := s.compute(ctx, inputs)
+	if o.Shrink {
+		if e := s.shrink(inputs); e != nil && s.options.Log != nil {
+			s.options.Log.Warn("the session's arena was not shrunk", "error", e)
+		}
+	}
+	return out, err
+}
 
+func (s *Session) compute(ctx context.Context, inputs []*C.OrtValue) ([]*Tensor, error) {
+	o, err := onnx.NewRunOptions()
+	if err != nil {
+		return nil, failure(err.Error())
+	}
+	defer o.Destroy()
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		ro.Terminate() //nolint:errcheck // it fails only for options that are not there
+		o.Terminate() //nolint:errcheck // it fails only for options that are not there
 	})
-	err = cError(C.fp_run(s.c, c, unsafe.SliceData(s.inNames), unsafe.SliceData(inputs), C.size_t(len(inputs)),
-		unsafe.SliceData(s.outNames), unsafe.SliceData(outputs), C.size_t(len(outputs))))
+	outputs := make([]*C.OrtValue, len(s.out))
+	defer release(outputs)
+	err = s.call(o, inputs, outputs)
 	if !stop() {
-		<-stopped // before ro is gone
+		<-stopped // before o is gone
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -495,11 +495,40 @@ func (s *Session) run(ctx context.Context, in []*Tensor, o RunOptions) ([]*Tenso
 	return out, nil
 }
 
-func runConfig(o *C.OrtRunOptions, key, value string) error {
-	k, v := C.CString(key), C.CString(value)
-	defer C.free(unsafe.Pointer(k))
-	defer C.free(unsafe.Pointer(v))
-	return cError(C.fp_run_config(o, k, v))
+// shrink gives the arenas' free regions back. The runtime does that only at the
+// end of a run, and before its outputs are released, each of which holds the
+// region that it is in. So this is a run of its own, after that, which ends
+// before its first operator.
+func (s *Session) shrink(inputs []*C.OrtValue) error {
+	o, err := onnx.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	defer o.Destroy()
+	key, value := C.CString("memory.enable_memory_arena_shrinkage"), C.CString(s.options.arenas())
+	defer C.free(unsafe.Pointer(key))
+	defer C.free(unsafe.Pointer(value))
+	if err := errors.Join(cError(C.fp_run_config((*C.OrtRunOptions)(pointerIn(o, "o")), key, value)), o.Terminate()); err != nil {
+		return err
+	}
+	outputs := make([]*C.OrtValue, len(s.out))
+	defer release(outputs)
+	if err := s.call(o, inputs, outputs); err != nil && !strings.Contains(err.Error(), "terminate flag") {
+		return err
+	}
+	return nil
+}
+
+func (s *Session) call(o *onnx.RunOptions, inputs, outputs []*C.OrtValue) error {
+	return cError(C.fp_run(s.c, (*C.OrtRunOptions)(pointerIn(o, "o")),
+		unsafe.SliceData(s.inNames), unsafe.SliceData(inputs), C.size_t(len(inputs)),
+		unsafe.SliceData(s.outNames), unsafe.SliceData(outputs), C.size_t(len(outputs))))
+}
+
+func release(values []*C.OrtValue) {
+	for _, v := range values {
+		C.fp_release_value(v)
+	}
 }
 
 // nothing is where the data of a tensor without elements lies: the runtime wants
@@ -585,19 +614,18 @@ func (set settings) apply(so *onnx.SessionOptions, log cgo.Handle) error {
 			return fmt.Errorf("%s=%s: %w", key, value, err)
 		}
 	}
-	if set.cuda == nil {
-		return nil
-	}
+	return nil
+}
+
+// addCUDA has the runtime load its library for CUDA, and those that need it.
+func addCUDA(so *onnx.SessionOptions, options map[string]string) error {
 	cuda, err := onnx.NewCUDAProviderOptions()
 	if err != nil {
 		return err
 	}
 	defer cuda.Destroy()
-	if err := cuda.Update(set.cuda); err != nil {
-		return fmt.Errorf("CUDA: %w", err)
+	if err := cuda.Update(options); err != nil {
+		return err
 	}
-	if err := so.AppendExecutionProviderCUDA(cuda); err != nil {
-		return fmt.Errorf("CUDA device %s: %w", set.cuda["device_id"], err)
-	}
-	return nil
+	return so.AppendExecutionProviderCUDA(cuda)
 }

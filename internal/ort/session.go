@@ -13,7 +13,8 @@ type Library struct {
 	// Embedded tells that the library is the one inside the program.
 	Embedded bool
 	// Providers are what can compute, as the library names them, such as
-	// "CPUExecutionProvider".
+	// "CPUExecutionProvider". Those of which the library's part is missing are not
+	// among them.
 	Providers []string
 }
 
@@ -61,6 +62,8 @@ type SessionOptions struct {
 // RunOptions are those of one run.
 type RunOptions struct {
 	// Shrink gives the arena's free regions back after this run, also when it fails.
+	// The weights are what is left. It takes some microseconds, and the next run has
+	// to allocate anew.
 	Shrink bool
 }
 

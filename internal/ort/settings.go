@@ -2,6 +2,8 @@ package ort
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 )
@@ -61,6 +63,28 @@ func (o SessionOptions) settings(l *Library) (settings, error) {
 		set.cuda["gpu_mem_limit"] = strconv.FormatInt(o.ArenaLimit, 10)
 	}
 	return set, nil
+}
+
+// providerFiles are the libraries that providers are in, beside the runtime's
+// own. It lists the providers whether those are there or not.
+var providerFiles = map[string]string{
+	CUDA.String():                    "libonnxruntime_providers_cuda.so",
+	"TensorrtExecutionProvider":      "libonnxruntime_providers_tensorrt.so",
+	"ROCMExecutionProvider":          "libonnxruntime_providers_rocm.so",
+	"MIGraphXExecutionProvider":      "libonnxruntime_providers_migraphx.so",
+	"OpenVINOExecutionProvider":      "libonnxruntime_providers_openvino.so",
+	"DnnlExecutionProvider":          "libonnxruntime_providers_dnnl.so",
+	"NvTensorRTRTXExecutionProvider": "libonnxruntime_providers_nv_tensorrt_rtx.so",
+}
+
+// present tells whether a provider that the library in dir lists is there.
+func present(provider, dir string) bool {
+	file := providerFiles[provider]
+	if file == "" {
+		return true // in the library itself
+	}
+	_, err := os.Stat(filepath.Join(dir, file))
+	return err == nil
 }
 
 // arenas names the session's arenas as the runtime does.

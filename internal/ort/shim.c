@@ -42,7 +42,7 @@ void fp_unload(void) {
 	library = NULL;
 }
 
-char *fp_load(const char *path, const char **version) {
+char *fp_load(const char *path, const char **version, const char **file) {
 	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (library == NULL) return text(dlerror(), "");
 	const OrtApiBase *(*base)(void) = (const OrtApiBase *(*)(void))dlsym(library, "OrtGetApiBase");
@@ -50,6 +50,8 @@ char *fp_load(const char *path, const char **version) {
 		fp_unload();
 		return text("it is not ONNX Runtime: it has no function OrtGetApiBase", "");
 	}
+	Dl_info where;
+	*file = dladdr((void *)base, &where) != 0 ? where.dli_fname : path;
 	*version = base()->GetVersionString();
 	// Asked for an interface that it lacks, the library would write to the terminal.
 	int major = 0, minor = 0;

@@ -28,9 +28,9 @@ typedef struct {
 	int type;
 } fp_tensor;
 
-// fp_load opens the library and asks it for its interface. *version is the
-// library's own and stays.
-char *fp_load(const char *path, const char **version);
+// fp_load opens the library and asks it for its interface. *version and *file,
+// which is where the library was found, stay for as long as it is loaded.
+char *fp_load(const char *path, const char **version, const char **file);
 // fp_unload closes a library that is not going to be used.
 void fp_unload(void);
 // fp_providers gives an array of *n texts for fp_release_providers.
@@ -50,10 +50,10 @@ void fp_release_allocator(OrtAllocator *a);
 char *fp_stats(const OrtAllocator *a, int64_t stats[4]);
 // fp_others gives the operators, one a line, that are not on the provider.
 char *fp_others(const OrtSession *s, const char *provider, char **operators);
-// fp_run runs and gives n_out values for fp_output and fp_release_value. It takes
-// the inputs one by one, because Go may not pass memory that points to its own.
+// fp_run runs and gives n_out values for fp_output and fp_release_value.
 char *fp_run(OrtSession *s, const OrtRunOptions *o, const char *const *in_names, const OrtValue *const *in, size_t n_in,
              const char *const *out_names, OrtValue **out, size_t n_out);
+// fp_input makes a value of the caller's memory, for fp_release_value.
 char *fp_input(const fp_tensor *t, OrtValue **v);
 // fp_output describes a value; dims is to be freed, data is the value's.
 char *fp_output(OrtValue *v, fp_tensor *t);

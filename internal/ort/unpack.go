@@ -31,23 +31,23 @@ const (
 // which it writes when it is not there as it should be. Where that cannot be (no
 // home, nothing may be written there, or no code run from there), the library is
 // opened from memory, where each process has 35 MB of its own.
-func unpack(open func(path string) error) (path string, err error) {
+func unpack(open func(path string) error) error {
 	if ortlib.Blob == "" {
-		return "", fmt.Errorf("this program has ONNX Runtime's library for linux/amd64 only: name one for this machine in %s", LibraryVariable)
+		return fmt.Errorf("this program has ONNX Runtime's library for linux/amd64 only: name one for this machine in %s", LibraryVariable)
 	}
-	path, err = cached()
+	path, err := cached()
 	if err == nil {
 		if err = open(path); err == nil {
-			return path, nil
+			return nil
 		}
 	}
 	path, memErr := inMemory()
 	if memErr == nil {
 		if memErr = open(path); memErr == nil {
-			return path, nil
+			return nil
 		}
 	}
-	return "", fmt.Errorf("unpacking ONNX Runtime's library: in the cache directory: %w; in memory: %w; name a library to use instead in %s",
+	return fmt.Errorf("unpacking ONNX Runtime's library: in the cache directory: %w; in memory: %w; name a library to use instead in %s",
 		err, memErr, LibraryVariable)
 }
 
