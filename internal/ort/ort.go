@@ -93,29 +93,28 @@ func nameOf(path string) string {
 func (l *Library) open(path string) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	var version, file *C.char
-	if err := cError(C.fp_load(cpath, &version, &file)); err != nil {
+	version, file := new(*C.char), new(*C.char)
+	if err := cError(C.fp_load(cpath, version, file)); err != nil {
 		return err
 	}
-	l.Path, l.Version = C.GoString(file), C.GoString(version)
+	l.Path, l.Version = C.GoString(*file), C.GoString(*version)
 	// The binding opens the same file, so it gets the same library.
 	onnx.SetSharedLibraryPath(path)
 	if err := onnx.InitializeEnvironment(onnx.WithLogLevelFatal()); err != nil {
 		C.fp_unload()
 		return err
 	}
-	var names **C.char
-	var n C.int
-	if err := cError(C.fp_providers(&names, &n)); err != nil {
+	names, n := new(**C.char), new(C.int)
+	if err := cError(C.fp_providers(names, n)); err != nil {
 		return errors.Join(err, onnx.DestroyEnvironment())
 	}
 	l.Providers = nil
-	for _, c := range unsafe.Slice(names, n) {
+	for _, c := range unsafe.Slice(*names, *n) {
 		if name := C.GoString(c); present(name, filepath.Dir(l.Path)) {
 			l.Providers = append(l.Providers, name)
 		}
 	}
-	C.fp_release_providers(names, n)
+	C.fp_release_providers(*names, *n)
 	return nil
 }
 
@@ -241,7 +240,7 @@ func (s *Session) open(set settings, open opener) error {
 	if err != nil {
 		return err
 	}
-	defer so.Destroy()
+	defer so.Destroy() //nolint:errcheck // it fails only for what is not there
 	if s.options.Log != nil {
 		s.log = cgo.NewHandle(s.options.Log)
 	}
@@ -264,20 +263,22 @@ func (s *Session) open(set settings, open opener) error {
 	if s.options.Provider == CUDA {
 		cuda = 1
 	}
-	if err := cError(C.fp_allocator(s.c, cuda, C.int(s.options.DeviceID), &s.arena)); err != nil {
+	arena := new(*C.OrtAllocator)
+	if err := cError(C.fp_allocator(s.c, cuda, C.int(s.options.DeviceID), arena)); err != nil {
 		return fmt.Errorf("finding the session's arena: %w", err)
 	}
+	s.arena = *arena // nobody else has the session yet
 	if s.options.Provider == CPU {
 		return nil
 	}
 	name := C.CString(s.options.Provider.String())
 	defer C.free(unsafe.Pointer(name))
-	var others *C.char
-	if err := cError(C.fp_others(s.c, name, &others)); err != nil {
+	others := new(*C.char)
+	if err := cError(C.fp_others(s.c, name, others)); err != nil {
 		return fmt.Errorf("finding what runs on the CPU: %w", err)
 	}
-	defer C.free(unsafe.Pointer(others))
-	s.fallbacks = distinct(strings.Fields(C.GoString(others)))
+	defer C.free(unsafe.Pointer(*others))
+	s.fallbacks = distinct(strings.Fields(C.GoString(*others)))
 	return nil
 }
 
@@ -352,9 +353,9 @@ func (s *Session) readPorts() error {
 }
 
 func (s *Session) readPort(output C.int, i C.size_t) (Port, error) {
-	var c C.fp_port
-	defer C.fp_free_port(&c)
-	if err := cError(C.fp_get_port(s.c, output, i, &c)); err != nil {
+	c := new(C.fp_port)
+	defer C.fp_free_port(c)
+	if err := cError(C.fp_get_port(s.c, output, i, c)); err != nil {
 		return Port{}, err
 	}
 	p := Port{Name: C.GoString(c.name), Type: ElementType(c._type), Shape: []int64{}, Axes: []string{}}
@@ -468,7 +469,7 @@ func (s *Session) compute(ctx context.Context, inputs []*C.OrtValue) ([]*Tensor,
 	if err != nil {
 		return nil, failure(err.Error())
 	}
-	defer o.Destroy()
+	defer o.Destroy() //nolint:errcheck // it fails only for what is not there
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -504,7 +505,7 @@ func (s *Session) shrink(inputs []*C.OrtValue) error {
 	if err != nil {
 		return err
 	}
-	defer o.Destroy()
+	defer o.Destroy() //nolint:errcheck // it fails only for what is not there
 	key, value := C.CString("memory.enable_memory_arena_shrinkage"), C.CString(s.options.arenas())
 	defer C.free(unsafe.Pointer(key))
 	defer C.free(unsafe.Pointer(value))
@@ -545,19 +546,19 @@ func input(t *Tensor, pin *runtime.Pinner) (*C.OrtValue, error) {
 	if len(t.Shape) > 0 {
 		pin.Pin(dims)
 	}
-	c := C.fp_tensor{
+	c := &C.fp_tensor{
 		data: unsafe.Pointer(data), bytes: C.size_t(len(t.Data)),
 		dims: (*C.int64_t)(dims), rank: C.size_t(len(t.Shape)), _type: C.int(t.Type),
 	}
-	var v *C.OrtValue
-	err := cError(C.fp_input(&c, &v))
-	return v, err
+	v := new(*C.OrtValue)
+	err := cError(C.fp_input(c, v))
+	return *v, err
 }
 
 // output copies a value of the runtime's.
 func output(v *C.OrtValue) (*Tensor, error) {
-	var c C.fp_tensor
-	if err := cError(C.fp_output(v, &c)); err != nil {
+	c := new(C.fp_tensor)
+	if err := cError(C.fp_output(v, c)); err != nil {
 		return nil, err
 	}
 	defer C.free(unsafe.Pointer(c.dims))
@@ -623,7 +624,7 @@ func addCUDA(so *onnx.SessionOptions, options map[string]string) error {
 	if err != nil {
 		return err
 	}
-	defer cuda.Destroy()
+	defer cuda.Destroy() //nolint:errcheck // it fails only for what is not there
 	if err := cuda.Update(options); err != nil {
 		return err
 	}
