@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz cuda-check platform
+.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz cuda-check ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,12 +26,12 @@ build: platform ## build the command into bin/forgepipe
 	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
 	cgo=$$(go env CGO_ENABLED); \
 	if [ "$$cgo" = 1 ] && ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | $$(go env CC) -x c -o /dev/null - 2>/dev/null; then cgo=0; fi; \
-	if [ "$$cgo" = 0 ]; then echo "There is no working C compiler, or CGO_ENABLED=0: this forgepipe cannot read the memory of NVIDIA GPUs." >&2; fi; \
+	if [ "$$cgo" = 0 ]; then echo "There is no working C compiler, or CGO_ENABLED=0: this forgepipe cannot read the memory of NVIDIA GPUs, and runs no models." >&2; fi; \
 	CGO_ENABLED=$$cgo CGO_CFLAGS="$${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}" \
 	go build -buildvcs=false -trimpath -ldflags "-X main.version=$$version -extldflags=-Wl,-z,lazy" -o $(BIN) ./cmd/forgepipe
 
-# cgo is for memory/nvml alone. -z lazy: the linker of some distributions has all functions found at the start, among
-# them those of an NVIDIA driver that may not be there. -Wno-deprecated-declarations: go-nvml wraps all of NVML.
+# cgo is for memory/nvml and internal/ort. -z lazy: the linker of some distributions has all functions found at the start,
+# among them those of an NVIDIA driver that may not be there. -Wno-deprecated-declarations: go-nvml wraps all of NVML.
 # -buildvcs=false: in a checkout that belongs to another user (a container running as root) git refuses to answer, and
 # Go would then fail the build instead of leaving its stamp out. The version comes from git describe, or is "dev".
 platform:
@@ -90,6 +90,12 @@ bench-tile: build ## measure the tile job against sharp, libvips and imaging and
 
 bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/hash -record benchmarks/RESULTS.md
+
+ort-blob: platform ## make the ONNX Runtime library inside the program anew from npm and compare it with what is recorded
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	lib=internal/ort/ortlib; version=$$(sed -n 's/^\tVersion *= "\(.*\)"$$/\1/p' $$lib/origin.go); \
+	npm pack --silent --pack-destination "$$dir" "onnxruntime-node@$$version"; \
+	CGO_ENABLED=1 go run -tags ortblob,noort ./$$lib/rebuild "$$dir"/*.tgz $$lib/libonnxruntime.so.zst
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

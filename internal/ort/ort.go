@@ -1,0 +1,632 @@
+//go:build linux && cgo && !noort
+
+package ort
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/include
+#cgo LDFLAGS: -ldl
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"runtime/cgo"
+
+	"strings"
+	"sync"
+	"unsafe"
+
+	onnx "github.com/yalue/onnxruntime_go"
+)
+
+var (
+	loading sync.Mutex
+	loaded  *Library
+	wanted  string // what loaded was asked for; "" is the embedded library
+
+	// opening is held while a session is opened: the arena for it is registered with
+	// the environment, which has room for one.
+	opening sync.Mutex
+)
+
+// Load loads the library into this process: the one at path or, with "", the one
+// that $FORGEPIPE_ORT_LIB names or, without that, the embedded one. A path
+// without a slash is searched for as ld.so does. It loads one library: a later call
+// for the same returns it again, and for another is an error. After an error the
+// next call tries anew.
+func Load(path string) (*Library, error) {
+	from := path
+	if path == "" {
+		path = os.Getenv(LibraryVariable)
+		from = LibraryVariable + " (" + path + ")"
+	}
+	if strings.ContainsRune(path, '/') {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("finding the ONNX Runtime library that %s names: %w", from, err)
+		}
+		path = abs
+	}
+	loading.Lock()
+	defer loading.Unlock()
+	if loaded != nil {
+		if path != wanted {
+			return nil, fmt.Errorf("loading the ONNX Runtime library %s: this process has loaded %s, and can load one only", nameOf(path), loaded.Path)
+		}
+		return loaded, nil
+	}
+	lib := &Library{Embedded: path == ""}
+	var err error
+	if lib.Embedded {
+		err = unpack(lib.open)
+	} else {
+		err = lib.open(path)
+		if err != nil {
+			err = fmt.Errorf("loading the ONNX Runtime library that %s names: %w: name a libonnxruntime.so of version 1.24 or newer, or none to have the one inside the program", from, err)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	loaded, wanted = lib, path
+	return lib, nil
+}
+
+func nameOf(path string) string {
+	if path == "" {
+		return "inside the program"
+	}
+	return path
+}
+
+// open loads the library at path and starts its environment, which stays until
+// the process ends.
+func (l *Library) open(path string) error {
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	version, file := new(*C.char), new(*C.char)
+	if err := cError(C.fp_load(cpath, version, file)); err != nil {
+		return err
+	}
+	l.Path, l.Version = C.GoString(*file), C.GoString(*version)
+	// The binding opens the same file, so it gets the same library.
+	onnx.SetSharedLibraryPath(path)
+	if err := onnx.InitializeEnvironment(onnx.WithLogLevelFatal()); err != nil {
+		C.fp_unload()
+		return err
+	}
+	names, n := new(**C.char), new(C.int)
+	if err := cError(C.fp_providers(names, n)); err != nil {
+		return errors.Join(err, onnx.DestroyEnvironment())
+	}
+	l.Providers = nil
+	for _, c := range unsafe.Slice(*names, *n) {
+		if name := C.GoString(c); present(name, filepath.Dir(l.Path)) {
+			l.Providers = append(l.Providers, name)
+		}
+	}
+	C.fp_release_providers(*names, *n)
+	return nil
+}
+
+// cError takes a text of the shim and frees it.
+func cError(text *C.char) error {
+	if text == nil {
+		return nil
+	}
+	defer C.free(unsafe.Pointer(text))
+	return failure(C.GoString(text))
+}
+
+// pointerIn follows fields from the binding's object v to a pointer of C, which
+// the binding does not give out.
+func pointerIn(v any, fields ...string) unsafe.Pointer {
+	at := reflect.ValueOf(v)
+	for _, name := range fields {
+		at = at.Elem().FieldByName(name)
+		if at.Kind() != reflect.Pointer || at.IsNil() {
+			panic(fmt.Sprintf("BUG: in this version of onnxruntime_go %T has no %v", v, fields))
+		}
+	}
+	return at.UnsafePointer()
+}
+
+// Session is a model that is ready to run. It is safe for use by several
+// goroutines, whose runs take turns. Close it after use.
+type Session struct {
+	library   *Library
+	options   SessionOptions
+	in, out   []Port
+	fallbacks []string
+
+	work chan func()   // run by the session's thread
+	quit chan struct{} // closed by Close
+	done chan struct{} // closed when the thread is gone
+	once sync.Once
+	err  error // of closing; after done
+
+	// The rest belongs to the session's thread.
+	session           *onnx.DynamicAdvancedSession
+	c                 *C.OrtSession
+	inNames, outNames []*C.char
+	log               cgo.Handle
+
+	mu    sync.RWMutex
+	arena *C.OrtAllocator // nil when closed; under mu
+}
+
+// Open opens the model at path, with its weights where it keeps them outside the
+// file. The file is read whole, unless it is no model by its looks. Sessions are
+// opened one after another.
+func (l *Library) Open(path string, o SessionOptions) (*Session, error) {
+	if err := checkModelFile(path); err != nil {
+		return nil, fmt.Errorf("opening the model %s: %w", path, err)
+	}
+	s, err := l.start(o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
+		return onnx.NewDynamicAdvancedSession(path, nil, nil, so)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the model %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// OpenBytes opens a model from memory, which it does not need afterwards. Weights
+// outside the model are looked for in the current directory.
+func (l *Library) OpenBytes(model []byte, o SessionOptions) (*Session, error) {
+	if err := checkModel(bytes.NewReader(model), int64(len(model))); err != nil {
+		return nil, fmt.Errorf("opening a model from memory: %w", err)
+	}
+	s, err := l.start(o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
+		return onnx.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening a model from memory: %w", err)
+	}
+	return s, nil
+}
+
+type opener func(*onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error)
+
+func (l *Library) start(o SessionOptions, open opener) (*Session, error) {
+	settings, err := o.settings(l)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{library: l, options: o, work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
+	opened := make(chan error)
+	go func() {
+		defer close(s.done)
+		// Never unlocked: the thread ends with the goroutine, and what the runtime
+		// keeps for each thread goes with it.
+		runtime.LockOSThread()
+		err := s.open(settings, open)
+		opened <- err
+		if err == nil {
+			s.serve()
+		}
+		s.err = s.release()
+	}()
+	if err := <-opened; err != nil {
+		<-s.done
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) serve() {
+	for {
+		select {
+		case f := <-s.work:
+			f()
+		case <-s.quit:
+			return
+		}
+	}
+}
+
+// open runs on the session's thread, and so does release, also after an error.
+func (s *Session) open(set settings, open opener) error {
+	so, err := onnx.NewSessionOptions()
+	if err != nil {
+		return err
+	}
+	defer so.Destroy() //nolint:errcheck // it fails only for what is not there
+	if s.options.Log != nil {
+		s.log = cgo.NewHandle(s.options.Log)
+	}
+	if err := set.apply(so, s.log); err != nil {
+		return fmt.Errorf("setting the session's options: %w", err)
+	}
+	if set.cuda != nil {
+		if err := addCUDA(so, set.cuda); err != nil {
+			return &NoProviderError{Provider: CUDA, Have: s.library.Providers, Path: s.library.Path, Err: err}
+		}
+	}
+	if s.session, err = openWithArena(set.arena, so, open); err != nil {
+		return failure(err.Error())
+	}
+	s.c = (*C.OrtSession)(pointerIn(s.session, "s", "ortSession"))
+	if err := s.readPorts(); err != nil {
+		return err
+	}
+	cuda := C.int(0)
+	if s.options.Provider == CUDA {
+		cuda = 1
+	}
+	arena := new(*C.OrtAllocator)
+	if err := cError(C.fp_allocator(s.c, cuda, C.int(s.options.DeviceID), arena)); err != nil {
+		return fmt.Errorf("finding the session's arena: %w", err)
+	}
+	s.arena = *arena // nobody else has the session yet
+	if s.options.Provider == CPU {
+		return nil
+	}
+	name := C.CString(s.options.Provider.String())
+	defer C.free(unsafe.Pointer(name))
+	others := new(*C.char)
+	if err := cError(C.fp_others(s.c, name, others)); err != nil {
+		return fmt.Errorf("finding what runs on the CPU: %w", err)
+	}
+	defer C.free(unsafe.Pointer(*others))
+	s.fallbacks = distinct(strings.Fields(C.GoString(*others)))
+	return nil
+}
+
+// openWithArena opens a session that has an arena of its own on the CPU. The
+// runtime has no settings for the arena of one session. But a session can take
+// the environment's, and keeps it when another is put in its place there.
+func openWithArena(arena map[string]int, so *onnx.SessionOptions, open opener) (*onnx.DynamicAdvancedSession, error) {
+	cfg, err := onnx.NewArenaCfgV2(arena)
+	if err != nil {
+		return nil, err
+	}
+	defer cfg.Destroy()
+	opening.Lock()
+	defer opening.Unlock()
+	where, err := onnx.GetMemoryInfo()
+	if err != nil {
+		return nil, err
+	}
+	if err := onnx.CreateAndRegisterAllocator(where, cfg); err != nil {
+		return nil, fmt.Errorf("making the session's arena: %w", err)
+	}
+	s, err := open(so)
+	if e := onnx.UnregisterAllocator(where); e != nil {
+		if err == nil {
+			err = s.Destroy()
+		}
+		return nil, errors.Join(err, fmt.Errorf("taking the session's arena out of the environment: %w", e))
+	}
+	return s, err
+}
+
+func (s *Session) release() error {
+	s.mu.Lock()
+	if s.arena != nil {
+		C.fp_release_allocator(s.arena)
+		s.arena = nil
+	}
+	s.mu.Unlock()
+	var err error
+	if s.session != nil {
+		err = s.session.Destroy()
+	}
+	for _, name := range append(s.inNames, s.outNames...) {
+		C.free(unsafe.Pointer(name))
+	}
+	if s.log != 0 {
+		s.log.Delete()
+	}
+	return err
+}
+
+func (s *Session) readPorts() error {
+	var counts [2]C.size_t
+	if err := cError(C.fp_port_counts(s.c, &counts[0], &counts[1])); err != nil {
+		return err
+	}
+	for output, count := range counts {
+		kind, ports, names := "input", &s.in, &s.inNames
+		if output == 1 {
+			kind, ports, names = "output", &s.out, &s.outNames
+		}
+		for i := range count {
+			port, err := s.readPort(C.int(output), i)
+			if err != nil {
+				return fmt.Errorf("reading the model's %s %d: %w", kind, i, err)
+			}
+			*ports = append(*ports, port)
+			*names = append(*names, C.CString(port.Name))
+		}
+	}
+	return nil
+}
+
+func (s *Session) readPort(output C.int, i C.size_t) (Port, error) {
+	c := new(C.fp_port)
+	defer C.fp_free_port(c)
+	if err := cError(C.fp_get_port(s.c, output, i, c)); err != nil {
+		return Port{}, err
+	}
+	p := Port{Name: C.GoString(c.name), Type: ElementType(c._type), Shape: []int64{}, Axes: []string{}}
+	if c.is_tensor == 0 || p.Type.Size() == 0 {
+		return Port{}, fmt.Errorf("%q is not a tensor of numbers, and only those can be passed: export the model without it", p.Name)
+	}
+	for j, d := range unsafe.Slice(c.dims, c.rank) {
+		p.Shape = append(p.Shape, max(int64(d), -1))
+		p.Axes = append(p.Axes, C.GoString(unsafe.Slice(c.axes, c.rank)[j]))
+	}
+	return p, nil
+}
+
+// Inputs are what the model takes, in its order.
+func (s *Session) Inputs() []Port { return s.in }
+
+// Outputs are what the model gives, in its order.
+func (s *Session) Outputs() []Port { return s.out }
+
+// Fallbacks are the types of operators, each once, that a CUDA session has on
+// the CPU, in the model before optimisation across operators. On the CPU there are none.
+func (s *Session) Fallbacks() []string { return s.fallbacks }
+
+// Stats reads the arena's counters, also during a run.
+func (s *Session) Stats() (Stats, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.arena == nil {
+		return Stats{}, ErrClosed
+	}
+	var c [4]C.int64_t
+	if err := cError(C.fp_stats(s.arena, &c[0])); err != nil {
+		return Stats{}, fmt.Errorf("reading the arena's counters: %w", err)
+	}
+	for _, n := range c[:3] {
+		if n < 0 {
+			return Stats{}, errors.New("reading the arena's counters: this ONNX Runtime library does not keep them")
+		}
+	}
+	return Stats{InUse: int64(c[0]), Allocated: int64(c[1]), MaxInUse: int64(c[2]), Limit: s.options.ArenaLimit}, nil
+}
+
+// Close waits for the run in flight and gives everything back.
+func (s *Session) Close() error {
+	s.once.Do(func() { close(s.quit) })
+	<-s.done
+	if s.err != nil {
+		return fmt.Errorf("closing a session: %w", s.err)
+	}
+	return nil
+}
+
+// Run runs the model on in, which is in the order of Inputs and is not to be
+// changed meanwhile, and gives the outputs in the order of Outputs. It waits for
+// a run in flight. When ctx ends, the run ends after the operator that is being
+// computed, and the error is that of ctx. For out of memory the error is
+// [ErrOutOfMemory].
+func (s *Session) Run(ctx context.Context, in []*Tensor, o RunOptions) (out []*Tensor, err error) {
+	if len(in) != len(s.in) {
+		return nil, fmt.Errorf("running the model: it takes %d tensors, not %d", len(s.in), len(in))
+	}
+	for i, t := range in {
+		if err := t.check(s.in[i]); err != nil {
+			return nil, fmt.Errorf("running the model: %w", err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("running the model: %w", context.Cause(ctx))
+	}
+	ran := make(chan struct{})
+	work := func() {
+		defer close(ran)
+		out, err = s.run(ctx, in, o)
+	}
+	select {
+	case s.work <- work:
+	case <-s.quit:
+		return nil, fmt.Errorf("running the model: %w", ErrClosed)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("running the model: %w", context.Cause(ctx))
+	}
+	<-ran // also when ctx ends: the tensors are in use until then
+	if err != nil {
+		return nil, fmt.Errorf("running the model: %w", err)
+	}
+	return out, nil
+}
+
+func (s *Session) run(ctx context.Context, in []*Tensor, o RunOptions) ([]*Tensor, error) {
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	inputs := make([]*C.OrtValue, len(in))
+	defer release(inputs)
+	for i, t := range in {
+		var err error
+		if inputs[i], err = input(t, &pin); err != nil {
+			return nil, fmt.Errorf("passing input %q: %w", s.in[i].Name, err)
+		}
+	}
+	out, err := s.compute(ctx, inputs)
+	if o.Shrink {
+		if e := s.shrink(inputs); e != nil && s.options.Log != nil {
+			s.options.Log.Warn("the session's arena was not shrunk", "error", e)
+		}
+	}
+	return out, err
+}
+
+func (s *Session) compute(ctx context.Context, inputs []*C.OrtValue) ([]*Tensor, error) {
+	o, err := onnx.NewRunOptions()
+	if err != nil {
+		return nil, failure(err.Error())
+	}
+	defer o.Destroy() //nolint:errcheck // it fails only for what is not there
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		o.Terminate() //nolint:errcheck // it fails only for options that are not there
+	})
+	outputs := make([]*C.OrtValue, len(s.out))
+	defer release(outputs)
+	err = s.call(o, inputs, outputs)
+	if !stop() {
+		<-stopped // before o is gone
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, err
+	}
+	out := make([]*Tensor, len(outputs))
+	for i, v := range outputs {
+		if out[i], err = output(v); err != nil {
+			return nil, fmt.Errorf("reading output %q: %w", s.out[i].Name, err)
+		}
+	}
+	return out, nil
+}
+
+// shrink gives the arenas' free regions back. The runtime does that only at the
+// end of a run, and before its outputs are released, each of which holds the
+// region that it is in. So this is a run of its own, after that, which ends
+// before its first operator.
+func (s *Session) shrink(inputs []*C.OrtValue) error {
+	o, err := onnx.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	defer o.Destroy() //nolint:errcheck // it fails only for what is not there
+	key, value := C.CString("memory.enable_memory_arena_shrinkage"), C.CString(s.options.arenas())
+	defer C.free(unsafe.Pointer(key))
+	defer C.free(unsafe.Pointer(value))
+	if err := errors.Join(cError(C.fp_run_config((*C.OrtRunOptions)(pointerIn(o, "o")), key, value)), o.Terminate()); err != nil {
+		return err
+	}
+	outputs := make([]*C.OrtValue, len(s.out))
+	defer release(outputs)
+	if err := s.call(o, inputs, outputs); err != nil && !strings.Contains(err.Error(), "terminate flag") {
+		return err
+	}
+	return nil
+}
+
+func (s *Session) call(o *onnx.RunOptions, inputs, outputs []*C.OrtValue) error {
+	return cError(C.fp_run(s.c, (*C.OrtRunOptions)(pointerIn(o, "o")),
+		unsafe.SliceData(s.inNames), unsafe.SliceData(inputs), C.size_t(len(inputs)),
+		unsafe.SliceData(s.outNames), unsafe.SliceData(outputs), C.size_t(len(outputs))))
+}
+
+func release(values []*C.OrtValue) {
+	for _, v := range values {
+		C.fp_release_value(v)
+	}
+}
+
+// nothing is where the data of a tensor without elements lies: the runtime wants
+// an address.
+var nothing byte
+
+// input makes a value of t's own memory, which it pins.
+func input(t *Tensor, pin *runtime.Pinner) (*C.OrtValue, error) {
+	data, dims := unsafe.SliceData(t.Data), unsafe.SliceData(t.Shape)
+	if len(t.Data) == 0 {
+		data = &nothing
+	}
+	pin.Pin(data)
+	if len(t.Shape) > 0 {
+		pin.Pin(dims)
+	}
+	c := &C.fp_tensor{
+		data: unsafe.Pointer(data), bytes: C.size_t(len(t.Data)),
+		dims: (*C.int64_t)(dims), rank: C.size_t(len(t.Shape)), _type: C.int(t.Type),
+	}
+	v := new(*C.OrtValue)
+	err := cError(C.fp_input(c, v))
+	return *v, err
+}
+
+// output copies a value of the runtime's.
+func output(v *C.OrtValue) (*Tensor, error) {
+	c := new(C.fp_tensor)
+	if err := cError(C.fp_output(v, c)); err != nil {
+		return nil, err
+	}
+	defer C.free(unsafe.Pointer(c.dims))
+	shape := make([]int64, c.rank)
+	for i, d := range unsafe.Slice(c.dims, c.rank) {
+		shape[i] = int64(d)
+	}
+	n, ok := byteSize(ElementType(c._type), shape)
+	if !ok || n != int64(c.bytes) {
+		return nil, fmt.Errorf("the runtime gave %d bytes for %v of %v", c.bytes, shape, ElementType(c._type))
+	}
+	t := NewTensor(ElementType(c._type), shape...)
+	copy(t.Data, unsafe.Slice((*byte)(c.data), c.bytes))
+	return t, nil
+}
+
+// forgepipeOrtLog receives the runtime's messages, from any thread of it.
+//
+//export forgepipeOrtLog
+func forgepipeOrtLog(handle C.uintptr_t, severity C.int, category, message *C.char) {
+	log := cgo.Handle(handle).Value().(*slog.Logger)
+	level := slog.LevelDebug
+	switch severity {
+	case C.ORT_LOGGING_LEVEL_INFO:
+		level = slog.LevelInfo
+	case C.ORT_LOGGING_LEVEL_WARNING:
+		level = slog.LevelWarn
+	case C.ORT_LOGGING_LEVEL_ERROR, C.ORT_LOGGING_LEVEL_FATAL:
+		level = slog.LevelError
+	}
+	log.Log(context.Background(), level, C.GoString(message), "from", "onnxruntime", "category", C.GoString(category))
+}
+
+// apply sets the options of a session that is going to be opened.
+func (set settings) apply(so *onnx.SessionOptions, log cgo.Handle) error {
+	level := onnx.LoggingLevel(onnx.LoggingLevelFatal)
+	if log != 0 {
+		level = onnx.LoggingLevelWarning
+	}
+	if err := errors.Join(
+		cError(C.fp_log_to((*C.OrtSessionOptions)(pointerIn(so, "o")), C.uintptr_t(log))),
+		so.SetLogSeverityLevel(level),
+		so.SetGraphOptimizationLevel(onnx.GraphOptimizationLevelEnableAll),
+		so.SetExecutionMode(onnx.ExecutionModeSequential),
+		so.SetIntraOpNumThreads(set.threads),
+		so.SetInterOpNumThreads(1),
+		so.SetCpuMemArena(true),
+		so.SetMemPattern(false), // with it, the second run of a shape doubles the arena (microsoft/onnxruntime issue 14477)
+	); err != nil {
+		return err
+	}
+	for key, value := range set.entries {
+		if err := so.AddSessionConfigEntry(key, value); err != nil {
+			return fmt.Errorf("%s=%s: %w", key, value, err)
+		}
+	}
+	return nil
+}
+
+// addCUDA has the runtime load its library for CUDA, and those that need it.
+func addCUDA(so *onnx.SessionOptions, options map[string]string) error {
+	cuda, err := onnx.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer cuda.Destroy() //nolint:errcheck // it fails only for what is not there
+	if err := cuda.Update(options); err != nil {
+		return err
+	}
+	return so.AppendExecutionProviderCUDA(cuda)
+}

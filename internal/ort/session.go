@@ -1,0 +1,76 @@
+package ort
+
+import "log/slog"
+
+// Library is ONNX Runtime, loaded into this process.
+type Library struct {
+	// Path is the file that was loaded. For the embedded library that is a file in
+	// the user's cache directory, or one in memory (/proc/self/fd/N) where there is
+	// no such directory, or none to run code from.
+	Path string
+	// Version is the runtime's, such as "1.24.3".
+	Version string
+	// Embedded tells that the library is the one inside the program.
+	Embedded bool
+	// Providers are what can compute, as the library names them, such as
+	// "CPUExecutionProvider". Those of which the library's part is missing are not
+	// among them.
+	Providers []string
+}
+
+// LibraryVariable is the environment variable that names a library to load
+// instead of the embedded one.
+const LibraryVariable = "FORGEPIPE_ORT_LIB"
+
+// Provider is what computes.
+type Provider int
+
+// The providers that a session can have.
+const (
+	CPU Provider = iota
+	CUDA
+)
+
+// String is the provider's name in the runtime.
+func (p Provider) String() string {
+	switch p {
+	case CPU:
+		return "CPUExecutionProvider"
+	case CUDA:
+		return "CUDAExecutionProvider"
+	default:
+		return "unknown provider"
+	}
+}
+
+// SessionOptions say where and how a model runs.
+type SessionOptions struct {
+	Provider Provider
+	// DeviceID is the GPU's number, as CUDA counts those that this process may use.
+	DeviceID int
+	// Threads is how many threads compute one operator on the CPU; 0 is 1.
+	Threads int
+	// ArenaLimit is how many bytes the session's arena may hold; 0 is no limit. With
+	// CUDA it counts memory of the GPU, in which the CUDA context and the libraries
+	// have some more. The model's weights on the CPU are in the arena too.
+	ArenaLimit int64
+	// Log receives the runtime's warnings and errors about this session; nil drops
+	// them. What makes a call fail is in the call's error as well.
+	Log *slog.Logger
+}
+
+// RunOptions are those of one run.
+type RunOptions struct {
+	// Shrink gives the arena's free regions back after this run, also when it fails.
+	// The weights are what is left. It takes some microseconds, and the next run has
+	// to allocate anew.
+	Shrink bool
+}
+
+// Stats are those of a session's arena, in bytes.
+type Stats struct {
+	InUse     int64 // in tensors and weights now
+	Allocated int64 // taken from the system, in use or free
+	MaxInUse  int64 // the largest InUse so far
+	Limit     int64 // 0: none
+}
