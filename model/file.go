@@ -1,0 +1,222 @@
+package model
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/model/onnx"
+)
+
+// File is a network's file that has been looked at, not loaded: what the plan and
+// the check of a pipeline need.
+type File struct {
+	Path string
+	// Hash is the SHA-256 of the file and of those that hold its weights, in
+	// hexadecimal.
+	Hash   string
+	Header *onnx.Header
+	Input  onnx.Port // that takes pictures, of four axes
+	Output onnx.Port // that is asked for
+	// Spec is how pictures are brought to Input: what FileOptions say, completed
+	// from the graph.
+	Spec Spec
+	// Batch is how many pictures a run must have, where the graph fixes that; else 0.
+	Batch int
+}
+
+// FileOptions say what a graph does not tell. The zero value is for a network of
+// which nothing is known.
+type FileOptions struct {
+	// Spec is how pictures are prepared. Layout, channels, element type and size are
+	// the graph's where they are not set; where both say something they must agree.
+	Spec Spec
+	// Output names the output that is wanted. It may be left out where there is one.
+	Output string
+}
+
+// Open looks at an ONNX model. It reads the whole file, for its hash, and keeps
+// none of the weights. An error says what about it does not fit and what to set.
+func Open(path string, o FileOptions) (*File, error) {
+	h, err := onnx.ReadHeader(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Path: path, Header: h}
+	if err := f.choose(o); err != nil {
+		return nil, fmt.Errorf("using the model %s: %w", path, err)
+	}
+	if f.Hash, err = hash(path, h.External); err != nil {
+		return nil, fmt.Errorf("reading the model %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// choose finds the input and the output, and completes the spec.
+func (f *File) choose(o FileOptions) (err error) {
+	if f.Input, err = imageInput(f.Header.Inputs); err != nil {
+		return err
+	}
+	if f.Output, err = output(f.Header.Outputs, o.Output); err != nil {
+		return err
+	}
+	if n := f.Input.Shape[0]; n > 0 {
+		f.Batch = int(n)
+	}
+	f.Spec, err = complete(o.Spec, f.Input)
+	return err
+}
+
+// imageInput is the one that takes pictures. All of a network's inputs must be
+// given, so there can be no other.
+func imageInput(inputs []onnx.Port) (onnx.Port, error) {
+	i := slices.IndexFunc(inputs, func(p onnx.Port) bool { return len(p.Shape) == 4 })
+	switch {
+	case i < 0:
+		return onnx.Port{}, fmt.Errorf("it has no input for pictures: one of four axes (pictures, channels, rows, columns) is wanted, and its inputs are %s", ports(inputs))
+	case len(inputs) > 1:
+		return onnx.Port{}, fmt.Errorf("it wants more than a picture, which cannot be given: its inputs are %s", ports(inputs))
+	}
+	p := inputs[i]
+	if p.Type != onnx.Float32 && p.Type != onnx.Float16 {
+		return onnx.Port{}, fmt.Errorf("its input %s takes elements of type %s, and only float32 and float16 are supported", p.Name, p.Type)
+	}
+	if p.Shape[0] == 0 {
+		return onnx.Port{}, fmt.Errorf("its input %s takes no pictures: %s", p.Name, shape(p))
+	}
+	return p, nil
+}
+
+func output(outputs []onnx.Port, name string) (onnx.Port, error) {
+	i := slices.IndexFunc(outputs, func(p onnx.Port) bool { return p.Name == name })
+	switch {
+	case i >= 0:
+	case name != "":
+		return onnx.Port{}, fmt.Errorf("it has no output %q: its outputs are %s", name, ports(outputs))
+	case len(outputs) == 1:
+		i = 0
+	case len(outputs) == 0:
+		return onnx.Port{}, errors.New("it has no output")
+	default:
+		return onnx.Port{}, fmt.Errorf("it has several outputs, so name the one that is wanted (output): %s", ports(outputs))
+	}
+	if p := outputs[i]; p.Type != onnx.Float32 && p.Type != onnx.Float16 {
+		return onnx.Port{}, fmt.Errorf("its output %s has elements of type %s, and only float32 and float16 are supported", p.Name, p.Type)
+	}
+	return outputs[i], nil
+}
+
+// complete takes from the input what the spec does not say, and refuses what does
+// not go with it.
+func complete(s Spec, p onnx.Port) (Spec, error) {
+	depth := func(n int64) bool { return n == 3 || n == 1 }
+	if s.Layout == "" {
+		s.Layout = NCHW
+		if !depth(p.Shape[1]) && depth(p.Shape[3]) {
+			s.Layout = NHWC
+		}
+	}
+	channels, height, width := p.Shape[1], p.Shape[2], p.Shape[3]
+	if s.Layout == NHWC {
+		height, width, channels = p.Shape[1], p.Shape[2], p.Shape[3]
+	}
+	if s.Channels == "" && channels == 1 {
+		s.Channels = Gray
+	}
+	element := Float32
+	if p.Type == onnx.Float16 {
+		element = Float16
+	}
+	if s.Element != "" && s.Element != element {
+		return s, fmt.Errorf("its input %s takes %s, not %s", p.Name, element, s.Element)
+	}
+	s.Element = element
+	if s.Width == 0 && s.Height == 0 && width > 0 && height > 0 && (s.Resize == "" || s.Resize == Squash) && s.Shorter == 0 {
+		s.Resize, s.Width, s.Height = Squash, int(width), int(height)
+	}
+	if err := s.Validate(); err != nil {
+		return s, err
+	}
+	if channels > 0 && int64(s.Depth()) != channels {
+		return s, fmt.Errorf("its input %s takes %d channels (%s), and pictures are given with %d: set layout or channels, or export the network for RGB pictures", p.Name, channels, shape(p), s.Depth())
+	}
+	// Two pictures of other shapes tell whether the size is always the same.
+	for _, src := range []image.Point{{X: 1000, Y: 700}, {X: 300, Y: 900}} {
+		if got := s.OutputSize(src); width > 0 && int64(got.X) != width || height > 0 && int64(got.Y) != height {
+			return s, fmt.Errorf("its input %s takes pictures of one size (%s), and %d x %d would come as %d x %d: set width and height, or leave both to the model", p.Name, shape(p), src.X, src.Y, got.X, got.Y)
+		}
+	}
+	return s, nil
+}
+
+// ports lists inputs or outputs for messages.
+func ports(list []onnx.Port) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var all []string
+	for _, p := range list {
+		all = append(all, fmt.Sprintf("%s (%s %s)", p.Name, p.Type, shape(p)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// shape is that of a port for messages: "batch x 3 x 224 x 224".
+func shape(p onnx.Port) string {
+	if p.Shape == nil {
+		return "of any shape"
+	}
+	var axes []string
+	for i, n := range p.Shape {
+		switch {
+		case n >= 0:
+			axes = append(axes, fmt.Sprint(n))
+		case p.Axes[i] != "":
+			axes = append(axes, p.Axes[i])
+		default:
+			axes = append(axes, "?")
+		}
+	}
+	return strings.Join(axes, " x ")
+}
+
+// hash is that of all bytes that make the network.
+func hash(path string, external []onnx.External) (string, error) {
+	h := sha256.New()
+	files := []string{path}
+	for _, e := range external {
+		name := filepath.Join(filepath.Dir(path), e.Name)
+		// The graph may say what it wants of the file's name; the link could lead anywhere.
+		info, err := os.Lstat(name)
+		if err != nil {
+			return "", fmt.Errorf("looking for its weights: %w", err)
+		}
+		if !info.Mode().IsRegular() {
+			return "", fmt.Errorf("its weights %s are no regular file", name)
+		}
+		if info.Size() < e.Bytes {
+			return "", fmt.Errorf("its weights %s have %d bytes, and it needs %d: the file is cut short", name, info.Size(), e.Bytes)
+		}
+		files = append(files, name)
+	}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		n, err := io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "\x00%d\x00", n)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,140 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/onnx"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
+)
+
+// saved writes a network to a file.
+func saved(t *testing.T, g *onnx.Graph) string {
+	t.Helper()
+	data, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "net.onnx")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// shaped is a network whose input has that type and shape, and that has outputs of
+// these names.
+func shaped(t *testing.T, e onnx.ElementType, dims []any, outputs ...string) string {
+	t.Helper()
+	g := onnx.NewGraph("shaped")
+	var sizes []int
+	for _, d := range dims {
+		if name, ok := d.(string); ok {
+			sizes = append(sizes, g.Dim(name))
+		} else {
+			sizes = append(sizes, d.(int))
+		}
+	}
+	x := g.Input("input", e, sizes...)
+	for _, name := range outputs {
+		g.Output(name, g.Relu(x))
+	}
+	return saved(t, g)
+}
+
+func TestOpenCompletesTheSpec(t *testing.T) {
+	for name, tt := range map[string]struct {
+		element onnx.ElementType
+		dims    []any
+		options model.FileOptions
+		want    model.Spec // what is asked about
+		batch   int
+	}{
+		"fixed size":     {onnx.Float32, dims("n", 3, 224, 192), model.FileOptions{}, model.Spec{Layout: model.NCHW, Element: model.Float32, Resize: model.Squash, Width: 192, Height: 224}, 0},
+		"any size":       {onnx.Float32, dims("n", 3, "h", "w"), model.FileOptions{}, model.Spec{Layout: model.NCHW, Element: model.Float32}, 0},
+		"one at a time":  {onnx.Float16, dims(1, 3, 64, 64), model.FileOptions{}, model.Spec{Layout: model.NCHW, Element: model.Float16, Resize: model.Squash, Width: 64, Height: 64}, 1},
+		"channels last":  {onnx.Float32, dims("n", 224, 192, 3), model.FileOptions{}, model.Spec{Layout: model.NHWC, Element: model.Float32, Resize: model.Squash, Width: 192, Height: 224}, 0},
+		"gray":           {onnx.Float32, dims("n", 1, 32, 32), model.FileOptions{}, model.Spec{Layout: model.NCHW, Channels: model.Gray, Element: model.Float32, Resize: model.Squash, Width: 32, Height: 32}, 0},
+		"what is set":    {onnx.Float32, dims("n", 3, 224, 224), model.FileOptions{Spec: preset(t, "clip")}, with(preset(t, "clip"), model.NCHW, model.Float32), 0},
+		"which of three": {onnx.Float32, dims("n", 3, 8, 3), model.FileOptions{}, model.Spec{Layout: model.NCHW, Element: model.Float32, Resize: model.Squash, Width: 3, Height: 8}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := model.Open(shaped(t, tt.element, tt.dims, "output"), tt.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Spec != tt.want || f.Batch != tt.batch || f.Output.Name != "output" || f.Input.Name != "input" || len(f.Hash) != 64 {
+				t.Errorf("%+v, want %+v and batch %d", f, tt.want, tt.batch)
+			}
+		})
+	}
+}
+
+func dims(d ...any) []any { return d }
+
+func preset(t *testing.T, name string) model.Spec {
+	s, ok := model.Preset(name)
+	if !ok {
+		t.Fatal(name)
+	}
+	return s
+}
+
+func with(s model.Spec, l model.Layout, e model.Element) model.Spec {
+	s.Layout, s.Element = l, e
+	return s
+}
+
+func TestOpenRefuses(t *testing.T) {
+	any4 := dims("n", 3, 224, 224)
+	write := func(data []byte) string {
+		path := filepath.Join(t.TempDir(), "bad.onnx")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	whole, err := os.ReadFile(shaped(t, onnx.Float32, any4, "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := filepath.Join(t.TempDir(), "zeros.onnx")
+	if err := os.WriteFile(zeros, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(zeros, 3e9); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		path    string
+		options model.FileOptions
+		want    string
+	}{
+		"no file":          {"nowhere.onnx", model.FileOptions{}, "nowhere.onnx"},
+		"a folder":         {t.TempDir(), model.FileOptions{}, "not a regular file"},
+		"an empty file":    {write(nil), model.FileOptions{}, "empty"},
+		"random bytes":     {write([]byte("PK\x03\x04 surely no model")), model.FileOptions{}, "bad.onnx"},
+		"a part":           {write(whole[:len(whole)-7]), model.FileOptions{}, "bad.onnx"},
+		"3 GB of zeros":    {zeros, model.FileOptions{}, "zeros.onnx"},
+		"no pictures":      {saved(t, testnet.NoImage()), model.FileOptions{}, "no input for pictures"},
+		"more inputs":      {saved(t, testnet.SeveralPorts()), model.FileOptions{}, "more than a picture"},
+		"four channels":    {shaped(t, onnx.Float32, dims("n", 4, 64, 64), "o"), model.FileOptions{}, "takes 4 channels (n x 4 x 64 x 64)"},
+		"gray wanted":      {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Channels: model.Gray}}, "takes 3 channels"},
+		"whole numbers":    {shaped(t, onnx.Int64, any4, "o"), model.FileOptions{}, "type int64"},
+		"the wrong floats": {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Element: model.Float16}}, "takes float32, not float16"},
+		"another size":     {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Width: 256, Height: 256}}, "would come as 256 x 256"},
+		"no fixed size":    {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Resize: model.NoResize}}, "takes pictures of one size"},
+		"which output":     {shaped(t, onnx.Float32, any4, "a", "b"), model.FileOptions{}, "a (float32 n x 3 x 224 x 224), b (float32"},
+		"no such output":   {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Output: "b"}, `no output "b"`},
+		"a wrong spec":     {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Spec: model.Spec{Filter: "sinc"}}, "filter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := model.Open(tt.path, tt.options); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}

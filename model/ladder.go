@@ -1,0 +1,358 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+const (
+	// triesAlone is how often one item alone may run out of memory in a session, and
+	// sessionsAlone in how many sessions: what others have taken may come back.
+	triesAlone    = 3
+	sessionsAlone = 2
+	firstWait     = 50 * time.Millisecond
+	longestWait   = 2 * time.Second
+)
+
+// ErrLoading is wrapped by the results of items whose network could not be loaded:
+// the next ones will not fare better.
+var ErrLoading = errors.New("loading")
+
+// ladder is what a Runner does when memory runs out, step by step:
+//
+//  1. The batch is split in two, and each half runs alone, giving the arena's
+//     free regions back afterwards.
+//  2. One item alone is tried again after 50 ms, twice as long each time.
+//  3. Then in a new session, whose arena is empty.
+//  4. Then on the CPU, if that is allowed.
+//  5. Then the item fails, with what it needs and what there is.
+//
+// It belongs to one goroutine.
+type ladder struct {
+	o        RunnerOptions
+	session  Session
+	fallback Session
+	// most is how many items of a shape have run out of memory; fewer are run at
+	// once. It grows back by one after enough runs that went well.
+	most   []limit
+	shrink bool // the next run gives the arena back
+}
+
+// limit is for one shape.
+type limit struct {
+	shape []int64
+	items int // that a run may have
+	well  int // runs since the last change
+}
+
+// growAfter is how many runs of a smaller batch go well before one more item is
+// tried.
+const growAfter = 200
+
+// batch answers all items of b.
+func (l *ladder) batch(ctx context.Context, b *batch) {
+	n := b.pack()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer b.whenAllHaveLeft(n, cancel)()
+	for at := 0; at < n; {
+		at += l.part(ctx, b, at, at+min(cmp.Or(l.limit(b.shape), l.least()), n-at))
+	}
+}
+
+// limit is how many items of that shape one run may have. 0: one alone had no room.
+func (l *ladder) limit(shape []int64) int {
+	i := l.find(shape)
+	switch {
+	case i < 0:
+		return l.o.Batch
+	case l.o.Fixed:
+		return min(l.most[i].items, 1) * l.o.Batch
+	default:
+		return l.most[i].items
+	}
+}
+
+// least is how many items a run has at least.
+func (l *ladder) least() int {
+	if l.o.Fixed {
+		return l.o.Batch
+	}
+	return 1
+}
+
+func (l *ladder) find(shape []int64) int {
+	return slices.IndexFunc(l.most, func(m limit) bool { return slices.Equal(m.shape, shape) })
+}
+
+// part answers the items from lo to hi, and says how many: none, when fewer must be
+// tried first.
+func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) {
+	if l.session == nil {
+		if err := l.reopen(ctx); err != nil {
+			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
+			return hi - lo
+		}
+	}
+	out, err := l.attempt(ctx, b, lo, hi)
+	switch {
+	case err == nil:
+		l.went(b.shape, hi-lo)
+		b.answer(lo, hi, out, nil)
+	case !outOfMemory(err):
+		l.single(ctx, b, lo, hi, err)
+	case hi-lo > 1 && !l.o.Fixed:
+		half := (hi - lo + 1) / 2
+		l.o.Log.Warn("out of memory: the batch is split", "network", l.o.Name, "items", hi-lo, "into", half, "error", err)
+		l.ranOut(b.shape, half)
+		return 0
+	default:
+		l.alone(ctx, b, lo, hi, err)
+	}
+	return hi - lo
+}
+
+// single finds the item that fails a batch: the others must not fail with it.
+func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
+	if hi-lo == 1 || l.o.Fixed || ctx.Err() != nil {
+		b.answer(lo, hi, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
+		return
+	}
+	for i := lo; i < hi; {
+		i += l.part(ctx, b, i, i+1)
+	}
+}
+
+// alone tries what cannot be split again.
+func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
+	var out []*ort.Tensor
+	if l.limit(b.shape) > 0 { // else the item before had no room either
+		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
+			l.ranOut(b.shape, 0)
+		}
+	}
+	if outOfMemory(err) && l.o.Fallback != nil {
+		l.o.Log.Warn("out of memory: the item is computed on the CPU", "network", l.o.Name, "error", err)
+		out, err = l.onCPU(ctx, b, lo, hi)
+	}
+	switch {
+	case err == nil:
+	case outOfMemory(err):
+		err = l.noRoom(b.shape, err)
+	default:
+		err = fmt.Errorf("running %s: %w", l.o.Name, err)
+	}
+	b.answer(lo, hi, out, err)
+}
+
+// again tries to run items that have run out of memory once, after waiting and then
+// in a new session.
+func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (out []*ort.Tensor, _ error) {
+	if oversize := (*memory.OversizeError)(nil); errors.As(err, &oversize) {
+		return nil, err // waiting brings nothing
+	}
+	for session := 1; ; session++ {
+		wait := firstWait
+		for try := 1; try <= triesAlone; try++ {
+			if session == 1 && try == 1 {
+				continue // that was the one that got here
+			}
+			if try > 1 {
+				if !sleep(ctx, wait) {
+					return nil, context.Cause(ctx)
+				}
+				wait = min(2*wait, longestWait)
+			}
+			l.shrink = true
+			if out, err = l.attempt(ctx, b, lo, hi); !outOfMemory(err) {
+				return out, err
+			}
+		}
+		if session == sessionsAlone {
+			return nil, err
+		}
+		l.o.Log.Warn("out of memory with one item alone: a new session is opened", "network", l.o.Name, "error", err)
+		if err := l.reopen(ctx); err != nil {
+			return nil, fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
+		}
+	}
+}
+
+// onCPU runs items in the other session.
+func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
+	if l.fallback == nil {
+		s, err := l.o.Fallback(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("loading %s on the CPU: %w", l.o.Name, err)
+		}
+		l.fallback = s
+	}
+	return l.run(ctx, l.fallback, b, lo, hi, true)
+}
+
+// noRoom is the error of an item that fits nowhere.
+func (l *ladder) noRoom(shape []int64, err error) error {
+	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Err: err}
+	var oom *ort.OutOfMemoryError
+	var oversize *memory.OversizeError
+	switch {
+	case errors.As(err, &oom):
+		e.Need, e.Have = oom.Requested, oom.Available
+	case errors.As(err, &oversize):
+		e.Need, e.Have = oversize.Need, oversize.Have
+	}
+	return e
+}
+
+// attempt runs items once.
+func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
+	if l.o.Ledger != nil {
+		lease, err := l.lease(ctx, l.o.Bytes(hi-lo, b.shape), hi-lo)
+		if err != nil {
+			return nil, err
+		}
+		defer lease.Release()
+	}
+	shrink := l.shrink
+	l.shrink = false
+	out, err := l.run(ctx, l.session, b, lo, hi, shrink)
+	if outOfMemory(err) {
+		l.shrink = true
+	}
+	return out, err
+}
+
+// run runs items, and refuses outputs that have no row for each.
+func (l *ladder) run(ctx context.Context, s Session, b *batch, lo, hi int, shrink bool) ([]*ort.Tensor, error) {
+	in := b.input(l.o, lo, hi)
+	out, err := s.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{Shrink: shrink})
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range out {
+		if len(t.Shape) == 0 || t.Shape[0] != in.Shape[0] {
+			return nil, fmt.Errorf("output %d of %s has shape %v for %d items: its first axis is not the batch", i, l.o.Name, t.Shape, in.Shape[0])
+		}
+	}
+	return out, nil
+}
+
+// lease takes memory of the device. Several items do not wait for it: fewer of
+// them may fit now.
+func (l *ladder) lease(ctx context.Context, bytes int64, items int) (*memory.Lease, error) {
+	r := memory.Request{Kind: memory.Work, Bytes: bytes, Holder: l.o.Name}
+	if items > 1 && !l.o.Fixed {
+		if lease, ok := l.o.Ledger.TryAcquire(r); ok {
+			return lease, nil
+		}
+		return nil, memory.ErrOutOfMemory
+	}
+	return l.o.Ledger.Acquire(ctx, r)
+}
+
+// went notes that a run went well.
+func (l *ladder) went(shape []int64, items int) {
+	i := l.find(shape)
+	if i < 0 || items < l.most[i].items {
+		return
+	}
+	m := &l.most[i]
+	if m.well++; m.well < growAfter && m.items > 0 {
+		return
+	}
+	m.items, m.well = m.items+1, 0
+	l.shrink = true // growing without would add the larger regions to the smaller
+	if m.items >= l.o.Batch {
+		l.most = slices.Delete(l.most, i, i+1)
+	}
+}
+
+// ranOut notes that only so many items fit.
+func (l *ladder) ranOut(shape []int64, items int) {
+	i := l.find(shape)
+	if i < 0 {
+		l.most = append(l.most, limit{shape: slices.Clone(shape)})
+		i = len(l.most) - 1
+	}
+	l.most[i].items, l.most[i].well = items, 0
+}
+
+// reopen closes the session and opens another.
+func (l *ladder) reopen(ctx context.Context) error {
+	if l.session != nil {
+		s := l.session
+		l.session = nil
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	s, err := l.o.Open(ctx)
+	if err != nil {
+		return err
+	}
+	l.session, l.shrink = s, false
+	return nil
+}
+
+func (l *ladder) close() error {
+	var errs []error
+	for _, s := range []Session{l.session, l.fallback} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// outOfMemory is for the runtime's errors and for leases that are refused.
+func outOfMemory(err error) bool {
+	var oversize *memory.OversizeError
+	return errors.Is(err, ort.ErrOutOfMemory) || errors.Is(err, memory.ErrOutOfMemory) || errors.As(err, &oversize)
+}
+
+// sleep waits, in the upper half of that span, so that several that failed
+// together do not meet again.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	t := time.NewTimer(wait/2 + rand.N(wait/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// input is the tensor of these items: a part of the batch's, or where the network
+// takes no fewer, all of it with zeros behind.
+func (b *batch) input(o RunnerOptions, lo, hi int) *ort.Tensor {
+	if o.Fixed {
+		clear(b.tensor.Data[hi*b.bytes:])
+		lo, hi = 0, o.Batch
+	}
+	return &ort.Tensor{
+		Type:  b.tensor.Type,
+		Shape: append([]int64{int64(hi - lo)}, b.shape...),
+		Data:  b.tensor.Data[lo*b.bytes : hi*b.bytes],
+	}
+}
+
+// answer gives the items from lo to hi their rows of the outputs, or the error.
+func (b *batch) answer(lo, hi int, out []*ort.Tensor, err error) {
+	for i := lo; i < hi; i++ {
+		r := Result{Err: err}
+		for _, t := range out {
+			n := len(t.Data) / int(t.Shape[0])
+			r.Outputs = append(r.Outputs, &ort.Tensor{Type: t.Type, Shape: t.Shape[1:], Data: t.Data[(i-lo)*n : (i-lo+1)*n : (i-lo+1)*n]})
+		}
+		b.slots[i].done <- r
+	}
+}

@@ -1,0 +1,360 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// Session is a network that is loaded on one device. One run is in flight at a
+// time.
+type Session interface {
+	// Run takes one tensor for each input of the network and returns one for each
+	// output. An error that is ort.ErrOutOfMemory leaves the session usable.
+	Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error)
+	Close() error
+}
+
+// RunnerOptions say where a Runner runs its network, and in what portions.
+type RunnerOptions struct {
+	// Open loads the network. It is called when the first batch is there, and
+	// again when a session has failed.
+	Open func(ctx context.Context) (Session, error)
+	// Fallback loads the network where there is more memory, but less speed: on
+	// the CPU. It takes what one item alone has no room for on the device. Nil:
+	// such an item fails.
+	Fallback func(ctx context.Context) (Session, error)
+	// Type is the element type of the input.
+	Type ort.ElementType
+	// Batch is how many items one run takes at most; 0 is 8.
+	Batch int
+	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
+	Fixed bool
+	// Ledger is that of the device. Each run leases Bytes of it. Nil: no leases.
+	Ledger *memory.Ledger
+	// Bytes is what a run of so many items of that shape allocates on the device.
+	// It may be too little: what does not fit after all is split. Needed with
+	// Ledger.
+	Bytes func(items int, shape []int64) int64
+	// Name is that of the network, for messages and leases.
+	Name string
+	// Log gets what happened to memory; nil is silence.
+	Log *slog.Logger
+}
+
+// Input is one item's tensor.
+type Input struct {
+	Shape []int64 // without the batch axis
+	// Fill writes the tensor's elements into dst, which is zero. It is called on
+	// the goroutine that called Infer. An error fails the item.
+	Fill func(ctx context.Context, dst []byte) error
+}
+
+// Result is what the network made of one item.
+type Result struct {
+	Outputs []*ort.Tensor // one for each output, without the batch axis
+	Err     error
+}
+
+// NoRoomError says that not even one item fits into the memory that there is.
+type NoRoomError struct {
+	Network    string
+	Shape      []int64
+	Need, Have int64 // bytes, 0: not known
+	Err        error // the last attempt's
+}
+
+// Error says how much is needed and what there is.
+func (e *NoRoomError) Error() string {
+	need := ""
+	if e.Need > 0 {
+		need = fmt.Sprintf(": it needs %s more", memory.FormatBytes(e.Need))
+		if e.Have > 0 {
+			need += fmt.Sprintf(" and %s are left", memory.FormatBytes(e.Have))
+		}
+	}
+	return fmt.Sprintf("%s has no room for one item of shape %v%s; use a smaller picture, a device with more memory, or allow the CPU: %v", e.Network, e.Shape, need, e.Err)
+}
+
+// Unwrap is the last attempt's error.
+func (e *NoRoomError) Unwrap() error { return e.Err }
+
+// Runner runs a network for all that call it. It puts items of the same shape
+// into one batch, whoever they came from, and runs that when it is full or when
+// nobody is left who could add to it. When memory runs out it runs smaller
+// batches, tries again, opens a new session and goes to the CPU, in that order,
+// before an item fails; none is lost, and none is run in two batches that both
+// succeed.
+//
+// Its methods may be called by several goroutines.
+type Runner struct {
+	o RunnerOptions
+
+	mu      sync.Mutex
+	idle    *sync.Cond // signalled when a batch becomes ready
+	active  int        // callers between Enter and Leave, or in Infer without
+	waiting int        // of them, how many wait for results
+	open    []*batch   // that still take items, oldest first
+	ready   []*batch   // to be run
+	closed  bool
+
+	cancel   context.CancelFunc
+	stopped  chan struct{} // closed when nothing runs any more
+	closeErr error         // of the sessions; read after stopped
+}
+
+// batch is items of one shape.
+type batch struct {
+	shape  []int64
+	tensor *ort.Tensor
+	bytes  int // of one item
+	taken  int // slots that somebody has
+	filled int // of them, how many are answered for
+	slots  []slot
+	runs   bool // it takes no more items
+}
+
+// slot is one item's place.
+type slot struct {
+	ctx    context.Context
+	failed bool // Fill returned an error: nobody waits for it
+	done   chan Result
+}
+
+// NewRunner starts a Runner. Close ends it.
+func NewRunner(o RunnerOptions) *Runner {
+	o.Batch = cmp.Or(max(o.Batch, 0), 8)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Runner{o: o, cancel: cancel, stopped: make(chan struct{})}
+	r.idle = sync.NewCond(&r.mu)
+	go r.run(ctx)
+	return r
+}
+
+// Close ends the Runner and its sessions. Who still waits gets an error.
+func (r *Runner) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.idle.Broadcast()
+	r.mu.Unlock()
+	r.cancel()
+	<-r.stopped
+	return r.closeErr
+}
+
+// Enter says that the calling goroutine is going to call Infer: batches that are
+// not full wait for it, until leave is called.
+func (r *Runner) Enter() (leave func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active++
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.active--
+		r.flushIdle()
+	})
+}
+
+var errClosed = errors.New("the network has been closed")
+
+// Infer runs the network on items, and returns one result for each, in their
+// order. When ctx ends, the results that are missing are its error. A caller
+// that does other work in between, such as decoding, calls Enter before.
+func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
+	results := make([]Result, len(inputs))
+	done := make([]chan Result, len(inputs))
+	for i, in := range inputs {
+		done[i], results[i].Err = r.add(ctx, in)
+	}
+	r.mu.Lock()
+	r.waiting++
+	r.flushIdle()
+	r.mu.Unlock()
+	for i, c := range done {
+		if c == nil {
+			continue
+		}
+		select {
+		case results[i] = <-c:
+		case <-ctx.Done():
+			results[i].Err = context.Cause(ctx)
+		case <-r.stopped:
+			select {
+			case results[i] = <-c:
+			default:
+				results[i].Err = errClosed
+			}
+		}
+	}
+	r.mu.Lock()
+	r.waiting--
+	r.mu.Unlock()
+	return results
+}
+
+// add fills a slot.
+func (r *Runner) add(ctx context.Context, in Input) (chan Result, error) {
+	b, i, err := r.take(ctx, in.Shape)
+	if err != nil {
+		return nil, err
+	}
+	filled := false
+	defer func() { // also when Fill panics: others wait for this slot
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		b.slots[i].failed = !filled
+		b.filled++
+		if b.runs && b.filled == b.taken {
+			r.enqueue(b)
+		}
+	}()
+	if err := in.Fill(ctx, b.tensor.Data[i*b.bytes:(i+1)*b.bytes]); err != nil {
+		return nil, err
+	}
+	filled = true
+	return b.slots[i].done, nil
+}
+
+// take finds a place for an item of that shape.
+func (r *Runner) take(ctx context.Context, shape []int64) (*batch, int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, 0, errClosed
+	}
+	at := slices.IndexFunc(r.open, func(b *batch) bool { return slices.Equal(b.shape, shape) })
+	if at < 0 {
+		size := r.o.Type.Size()
+		for _, n := range shape {
+			if n <= 0 || size > maxTensor/int(n) {
+				return nil, 0, fmt.Errorf("a tensor of shape %v is too large for %s", shape, r.o.Name)
+			}
+			size *= int(n)
+		}
+		b := &batch{shape: slices.Clone(shape), bytes: size, slots: make([]slot, r.o.Batch)}
+		b.tensor = ort.NewTensor(r.o.Type, append([]int64{int64(r.o.Batch)}, shape...)...)
+		// Each shape that is waited for holds a whole batch in memory.
+		if len(r.open) >= maxOpen {
+			r.shut(r.open[0])
+		}
+		r.open = append(r.open, b)
+		at = len(r.open) - 1
+	}
+	b := r.open[at]
+	i := b.taken
+	b.slots[i] = slot{ctx: ctx, done: make(chan Result, 1)}
+	b.taken++
+	if b.taken == len(b.slots) {
+		r.shut(b)
+	}
+	return b, i, nil
+}
+
+const (
+	// maxOpen is how many shapes are collected at once.
+	maxOpen = 4
+	// maxTensor bounds one item, in bytes.
+	maxTensor = 1 << 36
+)
+
+// shut lets a batch take no more items, and runs it once all are filled.
+func (r *Runner) shut(b *batch) {
+	r.open = slices.DeleteFunc(r.open, func(o *batch) bool { return o == b })
+	b.runs = true
+	if b.filled == b.taken {
+		r.enqueue(b)
+	}
+}
+
+func (r *Runner) enqueue(b *batch) {
+	r.ready = append(r.ready, b)
+	r.idle.Signal()
+}
+
+// flushIdle runs what there is when nobody is left who could add to it.
+func (r *Runner) flushIdle() {
+	if r.waiting < r.active {
+		return
+	}
+	for len(r.open) > 0 {
+		r.shut(r.open[0])
+	}
+}
+
+// next waits for a batch.
+func (r *Runner) next() (*batch, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.ready) == 0 && !r.closed {
+		r.idle.Wait()
+	}
+	if r.closed {
+		return nil, false
+	}
+	b := r.ready[0]
+	r.ready = r.ready[1:]
+	return b, true
+}
+
+// run is the goroutine that all runs are on.
+func (r *Runner) run(ctx context.Context) {
+	l := &ladder{o: r.o}
+	for {
+		b, ok := r.next()
+		if !ok {
+			break
+		}
+		l.batch(ctx, b)
+	}
+	r.closeErr = l.close()
+	close(r.stopped)
+}
+
+// pack moves the items that somebody still waits for to the front, and counts
+// them.
+func (b *batch) pack() (n int) {
+	for i := range b.taken {
+		if s := b.slots[i]; s.failed || s.ctx.Err() != nil {
+			if !s.failed {
+				s.done <- Result{Err: context.Cause(s.ctx)}
+			}
+			continue
+		}
+		if n < i {
+			copy(b.tensor.Data[n*b.bytes:(n+1)*b.bytes], b.tensor.Data[i*b.bytes:(i+1)*b.bytes])
+			b.slots[n] = b.slots[i]
+		}
+		n++
+	}
+	return n
+}
+
+// whenAllHaveLeft calls f when the first n items' contexts have ended: nobody
+// waits for the run any longer.
+func (b *batch) whenAllHaveLeft(n int, f func()) (stop func()) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	stops := make([]func() bool, n)
+	for i := range n {
+		stops[i] = context.AfterFunc(b.slots[i].ctx, func() {
+			if left.Add(-1) == 0 {
+				f()
+			}
+		})
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}

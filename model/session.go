@@ -1,0 +1,65 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+)
+
+// SessionOptions say how a network is loaded.
+type SessionOptions struct {
+	// Library is the ONNX Runtime to use, a path; "" is the one that
+	// FORGEPIPE_ORT_LIB names, else the one that came with forgepipe. A process has
+	// one: the first that is asked for.
+	Library string
+	// Threads compute one run; 0 is 1.
+	Threads int
+	// ArenaLimit bounds what weights and runs may allocate, in bytes; 0: no bound.
+	ArenaLimit int64
+	// Log gets the runtime's warnings; nil is silence.
+	Log *slog.Logger
+}
+
+// Load loads the network on the CPU. The session's runs give the one output that
+// was chosen.
+func (f *File) Load(_ context.Context, o SessionOptions) (Session, error) {
+	lib, err := ort.Load(o.Library)
+	if err != nil {
+		return nil, err
+	}
+	s, err := lib.Open(f.Path, ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(s.Outputs(), func(p ort.Port) bool { return p.Name == f.Output.Name })
+	if i < 0 || len(s.Inputs()) != 1 {
+		return nil, errors.Join(fmt.Errorf("%s is another file than when the pipeline was planned: run again", f.Path), s.Close())
+	}
+	return loaded{s, i}, nil
+}
+
+// ElementType is that of the input, for RunnerOptions.
+func (f *File) ElementType() ort.ElementType {
+	if f.Spec.Element == Float16 {
+		return ort.Float16
+	}
+	return ort.Float32
+}
+
+// loaded is a session of which one output is wanted.
+type loaded struct {
+	*ort.Session
+	output int
+}
+
+func (l loaded) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	out, err := l.Session.Run(ctx, in, o)
+	if err != nil {
+		return nil, err
+	}
+	return out[l.output : l.output+1], nil
+}
