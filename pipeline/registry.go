@@ -331,6 +331,13 @@ func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
 	return e.seat.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
 }
 
+// HostRoom is how many bytes of host memory the run may still take, when the
+// stage opens: for what allocates by itself and can be told a bound.
+func (e Env) HostRoom() int64 {
+	u := e.seat.run.host.Usage()
+	return max(u.Limit-u.Residency-u.Work, 0)
+}
+
 // nearest returns the candidate most like name, or "" when none is close.
 func nearest(name string, candidates []string) string {
 	best, bestD := "", max(2, len(name)/3)+1

@@ -7,6 +7,7 @@ package standard
 import (
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/dedup"
+	"github.com/forgepipe/forgepipe/stages/embed"
 	"github.com/forgepipe/forgepipe/stages/filter"
 	"github.com/forgepipe/forgepipe/stages/hash"
 	"github.com/forgepipe/forgepipe/stages/images"
@@ -31,6 +32,7 @@ func Registry() pipeline.Registry {
 		upscale.Info(),
 		score.Info(),
 		hash.Info(),
+		embed.Info(),
 		filter.Info(),
 		dedup.Info(),
 		write.Info(),

@@ -43,6 +43,7 @@ type Step struct {
 type Seen struct {
 	Size       image.Point
 	Attributes map[string]pipeline.Value
+	Vectors    []pipeline.Vector
 	Outputs    []string
 	Image      image.Image // nil when it could not be decoded
 	Grid       pipeline.Grid
@@ -118,7 +119,7 @@ func (b *Bench) Try(t testing.TB, o pipeline.RunOptions) (*pipeline.Summary, err
 }
 
 func (b *Bench) watch(ctx context.Context, it *pipeline.Item) error {
-	seen := Seen{Size: it.Size(), Attributes: map[string]pipeline.Value{}, Outputs: it.Outputs(), Grid: it.Grid()}
+	seen := Seen{Size: it.Size(), Attributes: map[string]pipeline.Value{}, Vectors: it.Vectors(), Outputs: it.Outputs(), Grid: it.Grid()}
 	for _, a := range it.Attributes() {
 		seen.Attributes[a.Name] = a.Value
 	}

@@ -1,0 +1,324 @@
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"math"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/x448/float16"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// Info declares the stage.
+func Info() pipeline.Info {
+	words := func(list ...string) []string { return list }
+	return pipeline.Info{
+		Name:  "embed",
+		Short: "Makes a vector of every image with a neural network.",
+		Long: `Runs a network (an ONNX file that takes pictures) on every image and sets what it gives as a vector of length 1 (L2-normalised), for dedup, for later stages and for the manifest. All values of the network's output are taken, whatever its shape. Of a pair, the high-quality image is embedded; transparent pixels count with the colour they have.
+
+Size, channels, layout and element type are read from the network's file. What it cannot tell is how pictures are prepared: preset has that of known networks, and the other fields replace parts of it. A network of which nothing is known gets red, green and blue in 0..1, squashed to the size that it wants. The prepared pictures are those of Pillow and torchvision.
+
+The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
+		Fields: []pipeline.Field{
+			{Name: "model", Type: pipeline.FieldPath, Required: true, Doc: "The network, an ONNX file. Results belong to its content, not to its name.", Examples: words("./clip-vit-b32.onnx")},
+			{Name: "name", Type: pipeline.FieldString, Doc: "What the vector is called; by default like the file, without its extension."},
+			{Name: "output", Type: pipeline.FieldString, Doc: "Which of the network's outputs, where it has several."},
+			{Name: "preset", Type: pipeline.FieldEnum, Enum: model.Presets(), Doc: "How pictures are prepared, as the network of that name wants them."},
+			{Name: "resize", Type: pipeline.FieldEnum, Enum: words(string(model.Squash), string(model.Shortest), string(model.NoResize)), Doc: "How pictures come to their size: squash to width x height, by the shortest side, or none."},
+			{Name: "filter", Type: pipeline.FieldString, Doc: "The filter that resizes, bicubic by default.", Examples: words("bilinear", "bicubic", "lanczos")},
+			{Name: "shorter", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 16, Doc: "The shorter side after resizing by the shortest side."},
+			{Name: "width", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 16, Doc: "The width after squashing or cropping."},
+			{Name: "height", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 16, Doc: "The height after squashing or cropping."},
+			{Name: "crop", Type: pipeline.FieldEnum, Enum: words(string(model.Centre), string(model.NoCrop)), Doc: "What is cut out after resizing."},
+			{Name: "multiple", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 12, Doc: "Both sides are made multiples of it, with a mirrored border, for networks that want that."},
+			{Name: "layout", Type: pipeline.FieldEnum, Enum: words(string(model.NCHW), string(model.NHWC)), Doc: "The order of the axes, where the file leaves it open."},
+			{Name: "channels", Type: pipeline.FieldEnum, Enum: words(string(model.RGB), string(model.BGR), string(model.Gray)), Doc: "The channels and their order."},
+			{Name: "range", Type: pipeline.FieldEnum, Enum: words(string(model.ZeroToOne), string(model.MinusOneToOne), string(model.ZeroTo255)), Doc: "What black and white become, before mean and std."},
+			{Name: "mean", Type: pipeline.FieldStrings, Doc: "Taken from each sample: one number, or one each for red, green and blue.", Examples: words("[0.485, 0.456, 0.406]")},
+			{Name: "std", Type: pipeline.FieldStrings, Doc: "What each sample is divided by, after mean.", Examples: words("[0.229, 0.224, 0.225]")},
+			{Name: "dtype", Type: pipeline.FieldEnum, Enum: words("float32", "float16"), Default: "float32", Doc: "How the vector is stored. float16 takes half the room and changes components by 0.05 % at most."},
+			{Name: "decode", Type: pipeline.FieldEnum, Enum: words("exact", "fast"), Default: "exact", Doc: "fast decodes JPEGs at a smaller scale, at least twice the size that is wanted: quicker, and vectors differ a little."},
+			{Name: "infer_batch", Type: pipeline.FieldInt, Min: 1, Max: 4096, Default: "8", Cosmetic: true, Doc: "How many pictures the network takes at once, at most."},
+			{Name: "threads", Type: pipeline.FieldInt, Min: 0, Max: 1024, Default: "0", Cosmetic: true, Doc: "How many threads compute; 0 is one for each core."},
+			{Name: "library", Type: pipeline.FieldPath, Cosmetic: true, Doc: "Another ONNX Runtime than the one that forgepipe brings: the path of libonnxruntime.so."},
+		},
+		Makes: func(c pipeline.Config) []pipeline.Made {
+			return []pipeline.Made{{Name: name(c), Vector: true, Doc: "what the network makes of the image, of length 1"}}
+		},
+		Pure:    true,
+		Version: 1,
+		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
+			return newStage(c, e)
+		},
+	}
+}
+
+// name is that of the vector.
+func name(c pipeline.Config) string {
+	if n := c.String("name"); n != "" {
+		return n
+	}
+	base := filepath.Base(c.String("model"))
+	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+// Stage sets a vector.
+type Stage struct {
+	env     pipeline.Env
+	file    *model.File
+	name    string
+	half    bool
+	fast    bool
+	batch   int
+	session model.SessionOptions
+
+	runner  *model.Runner // while open
+	release func() error
+}
+
+var (
+	_ pipeline.Stage      = (*Stage)(nil)
+	_ pipeline.Opener     = (*Stage)(nil)
+	_ pipeline.Closer     = (*Stage)(nil)
+	_ pipeline.Coster     = (*Stage)(nil)
+	_ pipeline.Batcher    = (*Stage)(nil)
+	_ pipeline.Identifier = (*Stage)(nil)
+)
+
+func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
+	spec, err := specOf(c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Output: c.String("output")})
+	if err != nil {
+		return nil, c.Errorf("model", 0, "%w", err)
+	}
+	s := &Stage{
+		env: e, file: f, name: name(c),
+		half: c.String("dtype") == "float16", fast: c.String("decode") == "fast", batch: int(c.Int("infer_batch")),
+		session: model.SessionOptions{Library: c.String("library"), Threads: int(c.Int("threads")), Log: e.Log},
+	}
+	if f.Batch > 0 {
+		s.batch = f.Batch
+	}
+	if s.session.Threads == 0 {
+		s.session.Threads = runtime.GOMAXPROCS(0)
+	}
+	return s, nil
+}
+
+// specOf is what the configuration says of the preparation.
+func specOf(c pipeline.Config) (model.Spec, error) {
+	s, _ := model.Preset(c.String("preset"))
+	for field, set := range map[string]func(string){
+		"resize":   func(v string) { s.Resize = model.Resize(v) },
+		"filter":   func(v string) { s.Filter = v },
+		"crop":     func(v string) { s.Crop = model.Crop(v) },
+		"layout":   func(v string) { s.Layout = model.Layout(v) },
+		"channels": func(v string) { s.Channels = model.Channels(v) },
+		"range":    func(v string) { s.Range = model.Range(v) },
+	} {
+		if v := c.String(field); v != "" {
+			set(v)
+		}
+	}
+	for field, v := range map[string]*int{"shorter": &s.Shorter, "width": &s.Width, "height": &s.Height, "multiple": &s.Multiple} {
+		if c.IsSet(field) {
+			*v = int(c.Int(field))
+		}
+	}
+	for _, f := range []struct {
+		name string
+		v    *[3]float64
+	}{{"mean", &s.Mean}, {"std", &s.Std}} {
+		texts := c.Strings(f.name)
+		if len(texts) == 0 {
+			continue
+		}
+		if len(texts) != 1 && len(texts) != 3 {
+			return s, c.Errorf(f.name, 0, "one number is wanted, or three: for red, green and blue")
+		}
+		for i := range f.v {
+			at := min(i, len(texts)-1)
+			x, err := strconv.ParseFloat(texts[at], 64)
+			if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+				return s, c.ElementErrorf(f.name, at, "%q is no number", texts[at])
+			}
+			f.v[i] = x
+		}
+	}
+	return s, nil
+}
+
+// Identity is the hash of the network.
+func (s *Stage) Identity() string { return s.file.Hash }
+
+// Batch is that of the network, so that one call fills it.
+func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: s.batch} }
+
+// Open takes a seat at the network's session, which stages of the same network and
+// options share. It is loaded with the first batch.
+func (s *Stage) Open(_ context.Context, _ pipeline.Device) error {
+	key := fmt.Sprintf("model %s %s %+v batch %d threads %d", s.file.Hash, s.file.Output.Name, s.file.Spec.Element, s.batch, s.session.Threads)
+	v, release, err := s.env.Share(key, func() (any, func() error, error) {
+		r := model.NewRunner(model.RunnerOptions{
+			Open: func(ctx context.Context) (model.Session, error) {
+				o := s.session
+				// Without a bound the system would end the process where the runtime
+				// can say that there is no more.
+				o.ArenaLimit = s.Cost(pipeline.Host, nil).Resident + max(s.env.HostRoom(), leastArena)
+				return s.file.Load(ctx, o)
+			},
+			Type:  s.file.ElementType(),
+			Batch: s.batch, Fixed: s.file.Batch > 0,
+			Name: filepath.Base(s.file.Path), Log: s.env.Log,
+		})
+		return r, r.Close, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.runner, s.release = v.(*model.Runner), release
+	return nil
+}
+
+// Close leaves the seat.
+func (s *Stage) Close() error {
+	if s.release == nil {
+		return nil
+	}
+	return s.release()
+}
+
+// Process embeds the items. One that cannot be decoded, or of which the network
+// makes no vector, fails.
+func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+	leave := s.runner.Enter()
+	defer leave()
+	inputs := make([]model.Input, len(batch))
+	for i, it := range batch {
+		inputs[i] = model.Input{Shape: s.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, it) }}
+	}
+	out := batch[:0:len(batch)]
+	for i, r := range s.runner.Infer(ctx, inputs) {
+		it := batch[i]
+		var v pipeline.Vector
+		err := r.Err
+		if err == nil {
+			v, err = s.vector(r.Outputs[0])
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, model.ErrLoading):
+			return nil, err // it is the same for all
+		case err != nil:
+			it.Fail(fmt.Errorf("embedding: %w", err))
+		default:
+			it.SetVector(v)
+			out = append(out, it)
+		}
+	}
+	return out, nil
+}
+
+// fill prepares one picture.
+func (s *Stage) fill(ctx context.Context, dst []byte, it *pipeline.Item) error {
+	least := s.file.Spec.Least(it.Size())
+	if !s.fast || least == it.Size() {
+		f, err := it.Frame(ctx)
+		if err != nil {
+			return err
+		}
+		return s.file.Spec.Fill(ctx, dst, f.Image)
+	}
+	f, place, err := it.ScaledFrame(ctx, least)
+	if err != nil {
+		return err
+	}
+	return s.file.Spec.FillPart(ctx, dst, f.Image, model.Part{X: place.X, Y: place.Y, Scale: place.Scale, Size: it.Size()})
+}
+
+// vector is the output, brought to length 1.
+func (s *Stage) vector(t *ort.Tensor) (pipeline.Vector, error) {
+	var data []float32
+	if t.Type == ort.Float16 {
+		for _, bits := range unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(t.Data))), len(t.Data)/2) {
+			data = append(data, float16.Frombits(bits).Float32())
+		}
+	} else {
+		data = append(data, t.Float32s()...)
+	}
+	var sum float64
+	for _, x := range data {
+		sum += float64(x) * float64(x)
+	}
+	switch {
+	case len(data) == 0:
+		return pipeline.Vector{}, errors.New("the network gives no numbers")
+	case math.IsNaN(sum) || math.IsInf(sum, 0):
+		return pipeline.Vector{}, errors.New("the network gives numbers that are not finite: the picture may be prepared otherwise than it wants (see preset), or float16 is too narrow for it")
+	case sum == 0:
+		return pipeline.Vector{}, errors.New("the network gives nothing but zeros, which have no direction")
+	}
+	scale := 1 / math.Sqrt(sum)
+	for i, x := range data {
+		data[i] = float32(float64(x) * scale)
+	}
+	return pipeline.Vector{Name: s.name, Model: s.file.Hash, Half: s.half, Data: data}, nil
+}
+
+const (
+	// activations is how many bytes a run needs at its peak for each byte of its input,
+	// as long as nothing has been measured: VGG-16's first layers need 43, ResNet-18's 11.
+	activations = 48
+	// ownSize is the same for networks that take pictures at their own size. They are
+	// made for that, and nobody knows beforehand how large the pictures are.
+	ownSize = 4
+	// leastArena is what a run gets beside the weights, however little room there is.
+	leastArena = 64 << 20
+)
+
+// Cost is that of the network's weights and of a run, which stay from the first
+// batch on; a call adds its tensors.
+func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	spec, ordinary := s.file.Spec, image.Pt(4000, 3000)
+	fixed := spec.OutputSize(ordinary) == spec.OutputSize(image.Pt(300, 900))
+	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
+	each := func(src image.Point) int64 {
+		if fixed {
+			return spec.TensorBytes(src)
+		}
+		return (1 + ownSize) * spec.TensorBytes(src)
+	}
+	if fixed {
+		c.Resident += int64(s.batch) * spec.TensorBytes(ordinary) * activations
+	}
+	if len(batch) == 0 {
+		c.Work = each(ordinary) + spec.Bytes(ordinary)
+	}
+	var most int64
+	for _, it := range batch {
+		c.Work += each(it.Size())
+		work := spec.Bytes(it.Size())
+		if s.fast {
+			scaled := it.ScaledSize(spec.Least(it.Size()))
+			work += 4 * int64(scaled.X) * int64(scaled.Y)
+		}
+		most = max(most, work)
+	}
+	c.Work += most
+	return c
+}
