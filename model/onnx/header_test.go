@@ -259,7 +259,7 @@ func TestBadModels(t *testing.T) {
 		"floats too few":    {weights(floats), "8 bytes, and their dimensions need 12"},
 		"no data":           {weights(tensor("w", onnxpb.TensorProto_INT64, 1<<40)), "too few for 1099511627776"},
 		"negative":          {weights(tensor("w", onnxpb.TensorProto_FLOAT, -1)), "dimension of -1"},
-		"too many elements": {weights(tensor("w", onnxpb.TensorProto_FLOAT, 1<<31, 1<<31)), "counted"},
+		"too many elements": {weights(tensor("w", onnxpb.TensorProto_FLOAT, 1<<32, 1<<32)), "counted"},
 		"too many bytes":    {weights(tensor("w", onnxpb.TensorProto_COMPLEX128, math.MaxInt64/16)), "counted"},
 		"external length":   {weights(outside("location", "w", "length", "21")), `21 bytes in "w"`},
 		"external offset":   {weights(outside("location", "w", "offset", "-1")), "no number"},
