@@ -136,6 +136,9 @@ var ops = []struct {
 }{
 	{"add", func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Add(x, g.Scalar(onnx.Float32, 1)) }, "batch 4 8 ?"},
 	{"channels", func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Mul(x, zeros(g, 4, 1, 1)) }, "batch 4 8 ?"},
+	{"two open dimensions", func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Add(x, g.Input("n", onnx.Float32, g.Dim("n"), 1, 1, 1))
+	}, "? 4 8 ?"},
 	{"gelu", func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Gelu(x) }, "batch 4 8 ?"},
 	{"quick gelu", func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.QuickGelu(x) }, "batch 4 8 ?"},
 	{"silu", func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Silu(x) }, "batch 4 8 ?"},
@@ -289,7 +292,7 @@ func TestMistakes(t *testing.T) {
 		"overflow":          {func(g graph, x value) { g.Raw("w", onnx.Uint8, nil, 1<<40, 1<<40) }, []string{"too large"}},
 		"dimension":         {func(g graph, x value) { g.Input("i", onnx.Float32, -7) }, []string{"-7 is no dimension"}},
 		"declared":          {func(g graph, x value) { g.Output("o", g.Relu(x), 1, 5, 8, 8) }, []string{`"o"`, "[1 5 8 8]", "[batch 4 8 ?]"}},
-		"first mistake":     {func(g graph, x value) { g.Split(g.Relu(g.Softmax(x, 9)), 1, 9); g.Input("x", 99) }, []string{"no axis 9"}},
+		"first mistake":     {func(g graph, x value) { g.Split(g.Relu(g.Softmax(x, 9)), 1, 9); g.Dim("") }, []string{"no axis 9"}},
 		"nothing comes out": {func(g graph, x value) {}, []string{"no output"}},
 	} {
 		t.Run(name, func(t *testing.T) {

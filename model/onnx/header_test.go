@@ -259,14 +259,14 @@ func TestBadModels(t *testing.T) {
 		"floats too few":    {weights(floats), "8 bytes, and their dimensions need 12"},
 		"no data":           {weights(tensor("w", onnxpb.TensorProto_INT64, 1<<40)), "too few for 1099511627776"},
 		"negative":          {weights(tensor("w", onnxpb.TensorProto_FLOAT, -1)), "dimension of -1"},
-		"too many elements": {weights(tensor("w", onnxpb.TensorProto_FLOAT, 1<<31, 1<<31)), "counted"},
+		"too many elements": {weights(tensor("w", onnxpb.TensorProto_FLOAT, 1<<32, 1<<32)), "counted"},
 		"too many bytes":    {weights(tensor("w", onnxpb.TensorProto_COMPLEX128, math.MaxInt64/16)), "counted"},
 		"external length":   {weights(outside("location", "w", "length", "21")), `21 bytes in "w"`},
 		"external offset":   {weights(outside("location", "w", "offset", "-1")), "no number"},
 		"external overflow": {weights(outside("location", "w", "offset", fmt.Sprint(math.MaxInt64))), "not possible"},
 		"external nowhere":  {weights(outside()), "not told"},
 		"deep":              {marshal(t, model(deep)), "nested more than 32"},
-		"many fields":       {graphs(31_000_000, 1<<3|2, 0), "more than 30000000 fields"},
+		"many fields":       {graphs(11_000_000, 1<<3|2, 0), "more than 10000000 fields"},
 		"many inputs":       {graphs(1_000_000, 11<<3|2, 0), "names and metadata"},
 		"long name":         {graphs(1, append([]byte{2<<3 | 2}, protowire.AppendBytes(nil, make([]byte, 17<<20))...)...), "names and metadata"},
 		"long operator": {marshal(t, model(&onnxpb.GraphProto{Node: []*onnxpb.NodeProto{{OpType: proto.String(strings.Repeat("x", 20000))}}})),
@@ -308,7 +308,7 @@ func TestLargeRubbish(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), path) {
 					t.Errorf("%s: %v", name, err)
 				}
-				if n := after.TotalAlloc - before.TotalAlloc; took > time.Second || n > 1<<20 {
+				if n := after.TotalAlloc - before.TotalAlloc; took > 3*time.Second || n > 1<<20 {
 					t.Errorf("%s: %v and %d bytes", name, took, n)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 // What a file may make the reader do. Large models have some 10^5 nodes with some
 // 10 fields each, and names of some 10 bytes.
 const (
-	maxFields = 30_000_000 // about two seconds
+	maxFields = 10_000_000 // about half a second
 	maxText   = 16 << 20   // bytes that are kept, with 64 for each string
 	maxDepth  = 32         // of graphs within graphs
 	windowLen = 16 << 10
