@@ -572,7 +572,7 @@ func TestMemory(t *testing.T) {
 		"large":            {model.Spec{Width: 224, Height: 224}, image.NewRGBA(image.Rect(0, 0, 4000, 1000)), 3 << 20},
 		"large, converted": {model.Spec{Width: 224, Height: 224}, image.NewYCbCr(image.Rect(0, 0, 4000, 300), image.YCbCrSubsampleRatio420), 2 << 20},
 		"enlarged":         {model.Spec{Width: 1000, Height: 900, Filter: "lanczos"}, image.NewNRGBA(image.Rect(0, 0, 50, 60)), 1 << 20},
-		"columns first":    {model.Spec{Width: 1900, Height: 100}, image.NewRGBA(image.Rect(0, 0, 2000, 1000)), 3 << 20},
+		"vertical first":   {model.Spec{Width: 1900, Height: 100}, image.NewRGBA(image.Rect(0, 0, 2000, 1000)), 3 << 20},
 		"native":           {model.Spec{}, image.NewNRGBA(image.Rect(0, 0, 500, 600)), 1 << 16},
 		"nearest":          {model.Spec{Width: 224, Height: 224, Filter: "nearest"}, image.NewNRGBA64(image.Rect(0, 0, 500, 600)), 1 << 16},
 	} {

@@ -253,7 +253,7 @@ func (o *opaque) convolve(ctx context.Context, x, y axis, window image.Rectangle
 		across[i].first -= begin
 	}
 	if y.first(x) {
-		return o.columnsFirst(ctx, across, down, begin, end, window.Min.Y, row)
+		return o.verticalFirst(ctx, across, down, begin, end, window.Min.Y, row)
 	}
 	_, bottom := reach(down)
 	slots := 0
@@ -314,9 +314,9 @@ func (y axis) first(x axis) bool {
 	return rows > 0 && rows > 2*columns
 }
 
-// columnsFirst is convolve in the other order, which gives other samples, as
+// verticalFirst is convolve in the other order, which gives other samples, as
 // there is rounding after each.
-func (o *opaque) columnsFirst(ctx context.Context, across, down []tap, begin, end, top int, row func(y int, samples []uint8) error) error {
+func (o *opaque) verticalFirst(ctx context.Context, across, down []tap, begin, end, top int, row func(y int, samples []uint8) error) error {
 	pixel := 4
 	if o.gray() {
 		pixel = 1

@@ -46,7 +46,7 @@ func TestRows(t *testing.T) {
 // TestRowsEnd: with the error of the one who takes them, or with their context.
 func TestRowsEnd(t *testing.T) {
 	full := errors.New("full")
-	for name, size := range map[string]image.Point{"rows first": {X: 13, Y: 11}, "columns first": {X: 37, Y: 2}, "as they are": {X: 37, Y: 29}} {
+	for name, size := range map[string]image.Point{"rows first": {X: 13, Y: 11}, "vertical first": {X: 37, Y: 2}, "as they are": {X: 37, Y: 29}} {
 		for _, img := range []image.Image{read(t, "rgb"), read(t, "gray")} {
 			window := image.Rectangle{Max: size}
 			calls := 0
