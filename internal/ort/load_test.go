@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,26 @@ func TestLoadFromMemoryWhereTheCacheIsNoPlace(t *testing.T) {
 				t.Errorf("%+v, want a library that works from memory", r)
 			}
 		})
+	}
+}
+
+func TestLoadFromMemoryWhereNoCodeIsRunFromTheCache(t *testing.T) {
+	cache := t.TempDir()
+	cmd := childCommand("", "XDG_CACHE_HOME="+cache, noexecVariable+"="+cache)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	// A user may mount what only this process sees.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skipf("this system lets no process mount anything: %v", err)
+	}
+	err := cmd.Wait()
+	if r := parseReport(t, out.Bytes(), err); !r.Works || !strings.HasPrefix(r.Library.Path, "/proc/self/fd/") {
+		t.Errorf("%+v, want a library that works from memory", r)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 )
@@ -18,6 +19,9 @@ import (
 // childVariable makes the test program load the library and tell how that went.
 // A process loads one library, so each test of loading has a process of its own.
 const childVariable = "FORGEPIPE_ORT_TEST_LOAD"
+
+// noexecVariable has that process mount a folder there first that no code is run from.
+const noexecVariable = "FORGEPIPE_ORT_TEST_NOEXEC"
 
 // report is what a child tells.
 type report struct {
@@ -51,6 +55,11 @@ func TestMain(m *testing.M) {
 
 func child(path string) error {
 	var r report
+	if dir := os.Getenv(noexecVariable); dir != "" {
+		if err := unix.Mount("test", dir, "tmpfs", unix.MS_NOEXEC, "mode=0700"); err != nil {
+			return err
+		}
+	}
 	lib, err := ort.Load(path)
 	if err != nil {
 		r.Error = err.Error()

@@ -164,9 +164,11 @@ type Session struct {
 	arena *C.OrtAllocator // nil when closed; under mu
 }
 
-// Open opens the model at path, with its weights where it keeps them outside the
-// file. The file is read whole, unless it is no model by its looks. Sessions are
-// opened one after another.
+// Open opens the model at path, with the weights that it keeps in other files,
+// which the runtime reads from the model's folder and from no other, also not
+// through a link. The file is read whole, unless it is no model by its looks.
+// Sessions are opened one after another. Weights for which there is no memory, or
+// that are more than the arena's limit, are [ErrOutOfMemory].
 func (l *Library) Open(path string, o SessionOptions) (*Session, error) {
 	if err := checkModelFile(path); err != nil {
 		return nil, fmt.Errorf("opening the model %s: %w", path, err)
@@ -180,8 +182,9 @@ func (l *Library) Open(path string, o SessionOptions) (*Session, error) {
 	return s, nil
 }
 
-// OpenBytes opens a model from memory, which it does not need afterwards. Weights
-// outside the model are looked for in the current directory.
+// OpenBytes opens a model from memory, which it does not need afterwards. A model
+// that keeps weights outside is for Open: the runtime does not know the folder of
+// this one, and at best finds them under the current directory.
 func (l *Library) OpenBytes(model []byte, o SessionOptions) (*Session, error) {
 	if err := checkModel(bytes.NewReader(model), int64(len(model))); err != nil {
 		return nil, fmt.Errorf("opening a model from memory: %w", err)
@@ -268,6 +271,9 @@ func (s *Session) open(set settings, open opener) error {
 		return fmt.Errorf("finding the session's arena: %w", err)
 	}
 	s.arena = *arena // nobody else has the session yet
+	if err := s.checkWeights(); err != nil {
+		return err
+	}
 	if s.options.Provider == CPU {
 		return nil
 	}
@@ -279,6 +285,27 @@ func (s *Session) open(set settings, open opener) error {
 	}
 	defer C.free(unsafe.Pointer(*others))
 	s.fallbacks = distinct(strings.Fields(C.GoString(*others)))
+	return nil
+}
+
+// checkWeights refuses a model whose weights are more than the arena may hold. The
+// runtime puts weights there whatever the limit, and when they are beyond it takes
+// what is left of it for a very large number, so that there would be no limit.
+func (s *Session) checkWeights() error {
+	limit := s.options.ArenaLimit
+	if limit == 0 {
+		return nil
+	}
+	st, err := s.Stats()
+	if err != nil {
+		return err
+	}
+	if st.Allocated > limit {
+		return &OutOfMemoryError{
+			Requested: st.Allocated, Available: limit,
+			Text: fmt.Sprintf("the model's weights take %d bytes, and the session's arena may hold %d: give it more", st.Allocated, limit),
+		}
+	}
 	return nil
 }
 

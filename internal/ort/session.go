@@ -52,7 +52,8 @@ type SessionOptions struct {
 	Threads int
 	// ArenaLimit is how many bytes the session's arena may hold; 0 is no limit. With
 	// CUDA it counts memory of the GPU, in which the CUDA context and the libraries
-	// have some more. The model's weights on the CPU are in the arena too.
+	// have some more. On the CPU it counts those weights too that the runtime keeps
+	// as they are in the file; those that it arranges anew are outside the arena.
 	ArenaLimit int64
 	// Log receives the runtime's warnings and errors about this session; nil drops
 	// them. What makes a call fail is in the call's error as well.
@@ -62,8 +63,7 @@ type SessionOptions struct {
 // RunOptions are those of one run.
 type RunOptions struct {
 	// Shrink gives the arena's free regions back after this run, also when it fails.
-	// The weights are what is left. It takes some microseconds, and the next run has
-	// to allocate anew.
+	// Weights are what is left. The next run has to allocate anew.
 	Shrink bool
 }
 
