@@ -24,6 +24,24 @@ type SessionOptions struct {
 	Log *slog.Logger
 }
 
+// Runtime is the ONNX Runtime of this process.
+type Runtime struct {
+	Version   string
+	Path      string
+	Embedded  bool     // it came with forgepipe
+	Providers []string // what can compute, as the runtime names them
+}
+
+// OpenRuntime loads the ONNX Runtime that SessionOptions.Library would, for good.
+// An error says what to install or to set.
+func OpenRuntime(library string) (Runtime, error) {
+	l, err := ort.Load(library)
+	if err != nil {
+		return Runtime{}, err
+	}
+	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers}, nil
+}
+
 // Load loads the network on the CPU. The session's runs give the one output that
 // was chosen.
 func (f *File) Load(_ context.Context, o SessionOptions) (Session, error) {

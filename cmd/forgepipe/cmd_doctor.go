@@ -12,6 +12,7 @@ import (
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/memory/nvml"
+	"github.com/forgepipe/forgepipe/model"
 )
 
 // checkJSON is one thing that the machine has or lacks.
@@ -28,8 +29,8 @@ func newDoctorCommand(a *app) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine offers, and what is missing",
 		Long: `Say how many cores and how much memory there are, which libraries read and write
-images, and for each that is missing what that costs and which command mends it;
-and which NVIDIA GPUs there are.
+images and run networks, and for each that is missing what that costs and which
+command mends it; and which NVIDIA GPUs there are.
 Nothing that is missing here keeps forgepipe from running, so the exit code is 0.`,
 		Example: "  forgepipe doctor\n  forgepipe doctor --json",
 		Args:    cobra.NoArgs,
@@ -46,6 +47,7 @@ func runDoctor(a *app) error {
 		memoryCheck(),
 		jpegCheck(),
 		webpCheck(),
+		onnxCheck(),
 		nvidiaCheck(),
 	}
 	if a.result.json {
@@ -99,6 +101,23 @@ func webpCheck() checkJSON {
 		c.Uses = "reading only"
 		c.Problem = fmt.Sprintf("WebP cannot be written: %v", err)
 	}
+	return c
+}
+
+// onnxCheck tells which ONNX Runtime runs networks, and on what.
+func onnxCheck() checkJSON {
+	c := checkJSON{Name: "onnx", Uses: "no networks"}
+	r, err := model.OpenRuntime("")
+	if err != nil {
+		c.Problem = fmt.Sprintf("stages with a model cannot run: %v", err)
+		return c
+	}
+	var on []string
+	for _, p := range r.Providers {
+		on = append(on, strings.TrimSuffix(p, "ExecutionProvider"))
+	}
+	c.OK, c.Path = true, r.Path
+	c.Uses = fmt.Sprintf("ONNX Runtime %s on %s", r.Version, strings.Join(on, ", "))
 	return c
 }
 

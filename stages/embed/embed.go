@@ -49,8 +49,8 @@ The run is repeatable to within what the network's kernels differ by for batches
 			{Name: "std", Type: pipeline.FieldStrings, Doc: "What each sample is divided by, after mean.", Examples: words("[0.229, 0.224, 0.225]")},
 			{Name: "dtype", Type: pipeline.FieldEnum, Enum: words("float32", "float16"), Default: "float32", Doc: "How the vector is stored. float16 takes half the room and changes components by 0.05 % at most."},
 			{Name: "decode", Type: pipeline.FieldEnum, Enum: words("exact", "fast"), Default: "exact", Doc: "fast decodes JPEGs at a smaller scale, at least twice the size that is wanted: quicker, and vectors differ a little."},
-			{Name: "infer_batch", Type: pipeline.FieldInt, Min: 1, Max: 4096, Default: "8", Cosmetic: true, Doc: "How many pictures the network takes at once, at most."},
-			{Name: "threads", Type: pipeline.FieldInt, Min: 0, Max: 1024, Default: "0", Cosmetic: true, Doc: "How many threads compute; 0 is one for each core."},
+			{Name: "infer_batch", Type: pipeline.FieldInt, Unit: "images", Min: 1, Max: 4096, Default: "8", Cosmetic: true, Doc: "How many pictures the network takes at once, at most."},
+			{Name: "threads", Type: pipeline.FieldInt, Unit: "threads", Min: 0, Max: 1024, Default: "0", Cosmetic: true, Doc: "How many threads compute; 0 is one for each core."},
 			{Name: "library", Type: pipeline.FieldPath, Cosmetic: true, Doc: "Another ONNX Runtime than the one that forgepipe brings: the path of libonnxruntime.so."},
 		},
 		Makes: func(c pipeline.Config) []pipeline.Made {
@@ -104,6 +104,9 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Output: c.String("output")})
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
+	}
+	if _, err := model.OpenRuntime(c.String("library")); err != nil {
+		return nil, c.Errorf("library", 0, "%w: %w", pipeline.ErrLacking, err)
 	}
 	s := &Stage{
 		env: e, file: f, name: name(c),
