@@ -20,6 +20,9 @@ const (
 	sessionsAlone = 2
 	firstWait     = 50 * time.Millisecond
 	longestWait   = 2 * time.Second
+
+	// mostAllocated is how many times the most that was ever in use the arena may have.
+	mostAllocated = 1.1
 )
 
 // ErrLoading is wrapped by the results of items whose network could not be loaded:
@@ -28,8 +31,7 @@ var ErrLoading = errors.New("loading")
 
 // ladder is what a Runner does when memory runs out, step by step:
 //
-//  1. The batch is split in two, and each half runs alone, giving the arena's
-//     free regions back afterwards.
+//  1. The arena's free regions are given back, and the batch is split in two.
 //  2. One item alone is tried again after 50 ms, twice as long each time.
 //  3. Then in a new session, whose arena is empty.
 //  4. Then on the CPU, if that is allowed.
@@ -43,7 +45,8 @@ type ladder struct {
 	// most is how many items of a shape have run out of memory; fewer are run at
 	// once. It grows back by one after enough runs that went well.
 	most   []limit
-	shrink bool // the next run gives the arena back
+	shrink bool // before the next run the arena's free regions are given back
+	grown  int  // bytes of the largest input since that was done
 }
 
 // limit is for one shape.
@@ -171,7 +174,6 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 				}
 				wait = min(2*wait, longestWait)
 			}
-			l.shrink = true
 			if out, err = l.attempt(ctx, b, lo, hi); !outOfMemory(err) {
 				return out, err
 			}
@@ -195,7 +197,7 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 		}
 		l.fallback = s
 	}
-	return l.run(ctx, l.fallback, b, lo, hi, true)
+	return l.run(ctx, l.fallback, b, lo, hi, ort.RunOptions{Shrink: true})
 }
 
 // noRoom is the error of an item that fits nowhere.
@@ -221,19 +223,27 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 		}
 		defer lease.Release()
 	}
-	shrink := l.shrink
-	l.shrink = false
-	out, err := l.run(ctx, l.session, b, lo, hi, shrink)
-	if outOfMemory(err) {
-		l.shrink = true
+	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
+	// ends at a multiple of what the largest needs. Smaller ones find room in those of
+	// the larger.
+	bytes := (hi - lo) * b.bytes
+	o := ort.RunOptions{ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
+	if o.ShrinkFirst {
+		l.grown = 0
+	}
+	l.grown = max(l.grown, bytes)
+	out, err := l.run(ctx, l.session, b, lo, hi, o)
+	l.shrink = outOfMemory(err)
+	if s, e := l.session.Stats(); e == nil && float64(s.Allocated) > mostAllocated*float64(s.MaxInUse) {
+		l.shrink = true // shapes of other proportions did not fit into each other's regions
 	}
 	return out, err
 }
 
 // run runs items, and refuses outputs that have no row for each.
-func (l *ladder) run(ctx context.Context, s Session, b *batch, lo, hi int, shrink bool) ([]*ort.Tensor, error) {
+func (l *ladder) run(ctx context.Context, s Session, b *batch, lo, hi int, o ort.RunOptions) ([]*ort.Tensor, error) {
 	in := b.input(l.o, lo, hi)
-	out, err := s.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{Shrink: shrink})
+	out, err := s.Run(ctx, []*ort.Tensor{in}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +279,6 @@ func (l *ladder) went(shape []int64, items int) {
 		return
 	}
 	m.items, m.well = m.items+1, 0
-	l.shrink = true // growing without would add the larger regions to the smaller
 	if m.items >= l.o.Batch {
 		l.most = slices.Delete(l.most, i, i+1)
 	}
@@ -298,7 +307,7 @@ func (l *ladder) reopen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.session, l.shrink = s, false
+	l.session, l.shrink, l.grown = s, false, 0
 	return nil
 }
 

@@ -110,3 +110,77 @@ func TestRealArenaIsTooSmall(t *testing.T) {
 		}
 	})
 }
+
+// watched keeps the most that the arena has had after a run, and counts the runs
+// that gave regions back first.
+type watched struct {
+	model.Session
+	most   *int64
+	shrunk *int
+}
+
+func (w watched) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	out, err := w.Session.Run(ctx, in, o)
+	if s, e := w.Stats(); e == nil {
+		*w.most = max(*w.most, s.Allocated)
+	}
+	if o.ShrinkFirst {
+		*w.shrunk++
+	}
+	return out, err
+}
+
+// arena runs batches of black pictures, and returns the most bytes that the arena had,
+// and how often it was shrunk.
+func arena(t *testing.T, batches func(infer func(n int, w, h int64))) (most int64, shrunk int) {
+	t.Helper()
+	f, err := model.Open(saved(t, testnet.Embedder(testnet.EmbedderOptions{})), model.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := model.NewRunner(model.RunnerOptions{
+		Batch: 8, Type: f.ElementType(), Name: "net.onnx",
+		Open: func(ctx context.Context) (model.Session, error) {
+			s, err := f.Load(ctx, model.SessionOptions{})
+			return watched{s, &most, &shrunk}, err
+		},
+	})
+	batches(func(n int, w, h int64) {
+		in := make([]model.Input, n)
+		for i := range in {
+			in[i] = model.Input{Shape: []int64{3, h, w}, Fill: func(context.Context, []byte) error { return nil }}
+		}
+		for _, res := range r.Infer(t.Context(), in) {
+			if res.Err != nil {
+				t.Fatal(res.Err)
+			}
+		}
+	})
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	return most, shrunk
+}
+
+// Pictures of all sizes in batches of all sizes, the smaller ones first, take no
+// more memory than the largest batch alone; and giving memory back stays an
+// exception: it costs time.
+func TestArenaStaysThatOfTheLargestBatch(t *testing.T) {
+	clean, _ := arena(t, func(infer func(int, int64, int64)) { infer(8, 64, 64) })
+	const batches = 2000
+	most, shrunk := arena(t, func(infer func(int, int64, int64)) {
+		for n := range 8 {
+			infer(n+1, 64, 64)
+		}
+		for i := range batches {
+			infer(1+i*5%8, []int64{32, 64, 48, 40}[i*3%4], []int64{64, 40, 56}[i%3])
+		}
+	})
+	if float64(most) > 1.1*float64(clean) {
+		t.Errorf("%d bytes, and the largest batch alone takes %d", most, clean)
+	}
+	if shrunk > batches/100 {
+		t.Errorf("memory was given back %d times in %d batches", shrunk, batches)
+	}
+	t.Logf("most %d bytes, the largest batch alone %d, given back %d times", most, clean, shrunk)
+}

@@ -20,6 +20,7 @@ type Session interface {
 	// Run takes one tensor for each input of the network and returns one for each
 	// output. An error that is ort.ErrOutOfMemory leaves the session usable.
 	Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error)
+	Stats() (ort.Stats, error)
 	Close() error
 }
 

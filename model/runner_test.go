@@ -40,6 +40,8 @@ func (d *doubler) open(context.Context) (model.Session, error) {
 	return d, nil
 }
 
+func (d *doubler) Stats() (ort.Stats, error) { return ort.Stats{}, nil }
+
 func (d *doubler) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -52,7 +54,7 @@ func (d *doubler) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) (
 	defer d.mu.Unlock()
 	x := in[0]
 	items := int(x.Shape[0])
-	d.runs, d.shrunk = append(d.runs, items), append(d.shrunk, o.Shrink)
+	d.runs, d.shrunk = append(d.runs, items), append(d.shrunk, o.ShrinkFirst)
 	if d.fail != nil {
 		if err := d.fail(len(d.runs), items); err != nil {
 			return nil, err
@@ -306,7 +308,8 @@ func (s slow) Run(ctx context.Context, _ []*ort.Tensor, _ ort.RunOptions) ([]*or
 	s.ended <- struct{}{}
 	return nil, ctx.Err()
 }
-func (s slow) Close() error { return nil }
+func (s slow) Stats() (ort.Stats, error) { return ort.Stats{}, nil }
+func (s slow) Close() error              { return nil }
 
 func TestCancelAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -482,11 +482,17 @@ func (s *Session) run(ctx context.Context, in []*Tensor, o RunOptions) ([]*Tenso
 			return nil, fmt.Errorf("passing input %q: %w", s.in[i].Name, err)
 		}
 	}
+	shrink := func() {
+		if err := s.shrink(inputs); err != nil && s.options.Log != nil {
+			s.options.Log.Warn("the session's arena was not shrunk", "error", err)
+		}
+	}
+	if o.ShrinkFirst {
+		shrink()
+	}
 	out, err := s.compute(ctx, inputs)
 	if o.Shrink {
-		if e := s.shrink(inputs); e != nil && s.options.Log != nil {
-			s.options.Log.Warn("the session's arena was not shrunk", "error", e)
-		}
+		shrink()
 	}
 	return out, err
 }

@@ -62,6 +62,9 @@ type SessionOptions struct {
 
 // RunOptions are those of one run.
 type RunOptions struct {
+	// ShrinkFirst gives the arena's free regions back before this run, so that it
+	// begins with no more than the weights.
+	ShrinkFirst bool
 	// Shrink gives the arena's free regions back after this run, also when it fails.
 	// Weights are what is left. The next run has to allocate anew.
 	Shrink bool

@@ -220,6 +220,24 @@ func TestMemoryIsLinearInTheBatchWhenShrunk(t *testing.T) {
 	}
 }
 
+// A run that is larger than those before adds its regions to theirs, unless they
+// are given back first.
+func TestShrinkFirst(t *testing.T) {
+	s := open(t, convolutions(4, 64), ort.SessionOptions{})
+	batch := func(n int64) *ort.Tensor { return ort.NewTensor(ort.Float32, n, 16, 64, 64) }
+	run(t, s, ort.RunOptions{}, batch(8))
+	clean := stats(t, s).Allocated
+	run(t, s, ort.RunOptions{ShrinkFirst: true}, batch(5))
+	run(t, s, ort.RunOptions{}, batch(8))
+	if grown := stats(t, s).Allocated; grown < clean*5/4 {
+		t.Fatalf("%d bytes after 5 and 8 images, and %d after 8: nothing is there to be given back", grown, clean)
+	}
+	run(t, s, ort.RunOptions{ShrinkFirst: true}, batch(8))
+	if after := stats(t, s).Allocated; after != clean {
+		t.Errorf("%d bytes, want %d", after, clean)
+	}
+}
+
 func TestShrinkGivesFreeRegionsBack(t *testing.T) {
 	s := open(t, convolutions(4, 64), ort.SessionOptions{})
 	run(t, s, ort.RunOptions{}, ort.NewTensor(ort.Float32, 8, 16, 64, 64))
