@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/memory"
@@ -181,6 +182,13 @@ func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	r.waiting++
 	r.flushIdle()
 	r.mu.Unlock()
+	// Who could add may itself wait: for memory that this caller's items hold.
+	linger := time.AfterFunc(mostLinger, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.flush()
+	})
+	defer linger.Stop()
 	for i, c := range done {
 		if c == nil {
 			continue
@@ -264,6 +272,8 @@ func (r *Runner) take(ctx context.Context, shape []int64) (*batch, int, error) {
 const (
 	// maxOpen is how many shapes are collected at once.
 	maxOpen = 4
+	// mostLinger is how long a batch waits for those who could add to it.
+	mostLinger = 250 * time.Millisecond
 	// maxTensor bounds one item, in bytes.
 	maxTensor = 1 << 36
 )
@@ -284,9 +294,13 @@ func (r *Runner) enqueue(b *batch) {
 
 // flushIdle runs what there is when nobody is left who could add to it.
 func (r *Runner) flushIdle() {
-	if r.waiting < r.active {
-		return
+	if r.waiting >= r.active {
+		r.flush()
 	}
+}
+
+// flush runs what there is.
+func (r *Runner) flush() {
 	for len(r.open) > 0 {
 		r.shut(r.open[0])
 	}

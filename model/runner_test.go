@@ -141,6 +141,24 @@ func TestBatchesAreFilledFromAllCallers(t *testing.T) {
 	})
 }
 
+// A caller that could add may wait for memory that only the end of this batch
+// brings back.
+func TestBatchesDoNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &doubler{}
+		r := runner(t, d, model.RunnerOptions{Batch: 4})
+		leave := r.Enter()
+		defer leave()
+		check(t, r.Infer(t.Context(), items(3, 3)))
+		other := r.Enter() // and never calls
+		defer other()
+		check(t, r.Infer(t.Context(), items(2, 3)))
+		if !slices.Equal(d.runs, []int{3, 2}) {
+			t.Errorf("runs of %v", d.runs)
+		}
+	})
+}
+
 // A caller that is busy decoding must not keep a full batch waiting, and one that
 // has left must not keep a partial one.
 func TestBatchesDoNotWaitForNobody(t *testing.T) {
