@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/forgepipe/forgepipe/model/onnx"
 )
@@ -30,6 +31,30 @@ type File struct {
 	Spec Spec
 	// Batch is how many pictures a run must have, where the graph fixes that; else 0.
 	Batch int
+
+	seen []seen
+}
+
+// seen is how a file was when it was hashed.
+type seen struct {
+	name  string
+	size  int64
+	mtime time.Time
+}
+
+// unchanged refuses files that are others than those that were hashed: results
+// would be known by the wrong hash.
+func (f *File) unchanged() error {
+	for _, s := range f.seen {
+		info, err := os.Stat(s.name)
+		if err != nil {
+			return err
+		}
+		if info.Size() != s.size || !info.ModTime().Equal(s.mtime) {
+			return fmt.Errorf("%s has changed since the pipeline was planned: run again", s.name)
+		}
+	}
+	return nil
 }
 
 // FileOptions say what a graph does not tell. The zero value is for a network of
@@ -53,7 +78,7 @@ func Open(path string, o FileOptions) (*File, error) {
 	if err := f.choose(o); err != nil {
 		return nil, fmt.Errorf("using the model %s: %w", path, err)
 	}
-	if f.Hash, err = hash(path, h.External); err != nil {
+	if err := f.hash(); err != nil {
 		return nil, fmt.Errorf("reading the model %s: %w", path, err)
 	}
 	return f, nil
@@ -67,8 +92,12 @@ func (f *File) choose(o FileOptions) (err error) {
 	if f.Output, err = output(f.Header.Outputs, o.Output); err != nil {
 		return err
 	}
-	if n := f.Input.Shape[0]; n > 0 {
+	n := f.Input.Shape[0]
+	if n > 0 {
 		f.Batch = int(n)
+	}
+	if out := f.Output.Shape; out != nil && (len(out) == 0 || out[0] >= 0 && out[0] != n) {
+		return fmt.Errorf("its output %s (%s) has no value for each picture of its input (%s): the first axis of both must be the pictures", f.Output.Name, shape(f.Output), shape(f.Input))
 	}
 	f.Spec, err = complete(o.Spec, f.Input)
 	return err
@@ -187,36 +216,44 @@ func shape(p onnx.Port) string {
 	return strings.Join(axes, " x ")
 }
 
-// hash is that of all bytes that make the network.
-func hash(path string, external []onnx.External) (string, error) {
+// hash reads all bytes that make the network.
+func (f *File) hash() error {
 	h := sha256.New()
-	files := []string{path}
-	for _, e := range external {
-		name := filepath.Join(filepath.Dir(path), e.Name)
-		// The graph may say what it wants of the file's name; the link could lead anywhere.
+	add := func(name string) error {
+		r, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		info, err := r.Stat()
+		if err != nil {
+			return err
+		}
+		f.seen = append(f.seen, seen{name, info.Size(), info.ModTime()})
+		n, err := io.Copy(h, r)
+		fmt.Fprintf(h, "\x00%d\x00", n)
+		return err
+	}
+	if err := add(f.Path); err != nil {
+		return err
+	}
+	for _, e := range f.Header.External {
+		name := filepath.Join(filepath.Dir(f.Path), e.Name)
+		// The name is in the model's folder; a link could lead anywhere from there.
 		info, err := os.Lstat(name)
 		if err != nil {
-			return "", fmt.Errorf("looking for its weights: %w", err)
+			return fmt.Errorf("looking for its weights: %w", err)
 		}
 		if !info.Mode().IsRegular() {
-			return "", fmt.Errorf("its weights %s are no regular file", name)
+			return fmt.Errorf("its weights %s are no regular file", name)
 		}
 		if info.Size() < e.Bytes {
-			return "", fmt.Errorf("its weights %s have %d bytes, and it needs %d: the file is cut short", name, info.Size(), e.Bytes)
+			return fmt.Errorf("its weights %s have %d bytes, and it needs %d: the file is cut short", name, info.Size(), e.Bytes)
 		}
-		files = append(files, name)
+		if err := add(name); err != nil {
+			return err
+		}
 	}
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			return "", err
-		}
-		n, err := io.Copy(h, f)
-		f.Close()
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "\x00%d\x00", n)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	f.Hash = hex.EncodeToString(h.Sum(nil))
+	return nil
 }

@@ -88,6 +88,14 @@ func with(s model.Spec, l model.Layout, e model.Element) model.Spec {
 	return s
 }
 
+// unbatched is a network that gives one value for three pictures.
+func unbatched(t *testing.T) string {
+	g := onnx.NewGraph("unbatched")
+	x := g.Input("input", onnx.Float32, 3, 3, 8, 8)
+	g.Output("output", g.ReduceMean(x, true, 0))
+	return saved(t, g)
+}
+
 func TestOpenRefuses(t *testing.T) {
 	any4 := dims("n", 3, 224, 224)
 	write := func(data []byte) string {
@@ -129,6 +137,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no fixed size":    {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Resize: model.NoResize}}, "takes pictures of one size"},
 		"which output":     {shaped(t, onnx.Float32, any4, "a", "b"), model.FileOptions{}, "a (float32 n x 3 x 224 x 224), b (float32"},
 		"no such output":   {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Output: "b"}, `no output "b"`},
+		"no batch axis":    {unbatched(t), model.FileOptions{}, "no value for each picture"},
 		"a wrong spec":     {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Spec: model.Spec{Filter: "sinc"}}, "filter"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,5 +145,25 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// A network that is exported again while a run goes on must not give results under
+// the old one's name.
+func TestLoadRefusesAChangedFile(t *testing.T) {
+	path := saved(t, testnet.Embedder(testnet.EmbedderOptions{Size: 32}))
+	f, err := model.Open(path, model.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(saved(t, testnet.Embedder(testnet.EmbedderOptions{Size: 48})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Load(t.Context(), model.SessionOptions{}); err == nil || !strings.Contains(err.Error(), "has changed since") {
+		t.Errorf("%v", err)
 	}
 }

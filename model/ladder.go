@@ -16,10 +16,12 @@ import (
 const (
 	// triesAlone is how often one item alone may run out of memory in a session, and
 	// sessionsAlone in how many sessions: what others have taken may come back.
-	triesAlone    = 3
+	triesAlone    = 6
 	sessionsAlone = 2
 	firstWait     = 50 * time.Millisecond
 	longestWait   = 2 * time.Second
+	// nextTime is after how long it is tried again in full after that was in vain.
+	nextTime = 30 * time.Second
 
 	// mostAllocated is how many times the most that was ever in use the arena may have.
 	mostAllocated = 1.1
@@ -52,8 +54,9 @@ type ladder struct {
 // limit is for one shape.
 type limit struct {
 	shape []int64
-	items int // that a run may have
-	well  int // runs since the last change
+	items int       // that a run may have
+	well  int       // runs since the last change
+	vain  time.Time // when one item alone had no room, whatever was tried
 }
 
 // growAfter is how many runs of a smaller batch go well before one more item is
@@ -100,7 +103,14 @@ func (l *ladder) find(shape []int64) int {
 // tried first.
 func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) {
 	if l.session == nil {
-		if err := l.reopen(ctx); err != nil {
+		err := l.reopen(ctx)
+		if outOfMemory(err) && l.o.Fallback != nil {
+			l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
+			out, err := l.onCPU(ctx, b, lo, hi)
+			b.answer(lo, hi, out, err)
+			return hi - lo
+		}
+		if err != nil {
 			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			return hi - lo
 		}
@@ -123,7 +133,8 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) 
 	return hi - lo
 }
 
-// single finds the item that fails a batch: the others must not fail with it.
+// single finds the item that fails a batch: the others must not fail with it, but
+// where the network takes no fewer.
 func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
 	if hi-lo == 1 || l.o.Fixed || ctx.Err() != nil {
 		b.answer(lo, hi, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
@@ -137,9 +148,11 @@ func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
 // alone tries what cannot be split again.
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	var out []*ort.Tensor
-	if l.limit(b.shape) > 0 { // else the item before had no room either
+	// Where the item before had no room either, this one has none.
+	if i := l.find(b.shape); i < 0 || time.Since(l.most[i].vain) >= nextTime {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.ranOut(b.shape, 0)
+			l.most[l.find(b.shape)].vain = time.Now()
 		}
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
@@ -227,7 +240,7 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
 	bytes := (hi - lo) * b.bytes
-	o := ort.RunOptions{ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
+	o := ort.RunOptions{Shrink: l.o.Shrink, ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
 	if o.ShrinkFirst {
 		l.grown = 0
 	}
@@ -278,7 +291,7 @@ func (l *ladder) went(shape []int64, items int) {
 	if m.well++; m.well < growAfter && m.items > 0 {
 		return
 	}
-	m.items, m.well = m.items+1, 0
+	m.items, m.well, m.vain = m.items+1, 0, time.Time{}
 	if m.items >= l.o.Batch {
 		l.most = slices.Delete(l.most, i, i+1)
 	}

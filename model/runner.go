@@ -28,7 +28,7 @@ type Session interface {
 // RunnerOptions say where a Runner runs its network, and in what portions.
 type RunnerOptions struct {
 	// Open loads the network. It is called when the first batch is there, and
-	// again when a session has failed.
+	// again when one item alone has run out of memory.
 	Open func(ctx context.Context) (Session, error)
 	// Fallback loads the network where there is more memory, but less speed: on
 	// the CPU. It takes what one item alone has no room for on the device. Nil:
@@ -40,6 +40,10 @@ type RunnerOptions struct {
 	Batch int
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool
+	// Shrink gives the arena's free regions back after each run, which takes time:
+	// for pictures of such different sizes that what one needed is in the way of all
+	// else.
+	Shrink bool
 	// Ledger is that of the device. Each run leases Bytes of it. Nil: no leases.
 	Ledger *memory.Ledger
 	// Bytes is what a run of so many items of that shape allocates on the device.
@@ -56,7 +60,8 @@ type RunnerOptions struct {
 type Input struct {
 	Shape []int64 // without the batch axis
 	// Fill writes the tensor's elements into dst, which is zero. It is called on
-	// the goroutine that called Infer. An error fails the item.
+	// the goroutine that called Infer, and must not call the same Runner. An error
+	// fails the item.
 	Fill func(ctx context.Context, dst []byte) error
 }
 
@@ -102,7 +107,7 @@ type Runner struct {
 
 	mu      sync.Mutex
 	idle    *sync.Cond // signalled when a batch becomes ready
-	active  int        // callers between Enter and Leave, or in Infer without
+	active  int        // callers between Enter and leave
 	waiting int        // of them, how many wait for results
 	open    []*batch   // that still take items, oldest first
 	ready   []*batch   // to be run
@@ -317,7 +322,7 @@ func (r *Runner) next() (*batch, bool) {
 		return nil, false
 	}
 	b := r.ready[0]
-	r.ready = r.ready[1:]
+	r.ready = slices.Delete(r.ready, 0, 1) // which lets go of its tensor
 	return b, true
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -197,7 +198,7 @@ func TestOutOfMemory(t *testing.T) {
 		"one item alone fits":      {room: 3, runs: []int{8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 1},
 		"once":                     {fail: func(run, _ int) error { return only(run == 1, oom) }, runs: []int{8, 4, 4}, opened: 1},
 		"one item, then it passes": {fail: func(run, _ int) error { return only(run <= 5, oom) }, runs: []int{8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 1},
-		"a new session helps":      {fail: func(run, _ int) error { return only(run <= 6, oom) }, runs: []int{8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 2},
+		"a new session helps":      {fail: func(run, _ int) error { return only(run <= 9, oom) }, runs: []int{8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 2},
 		"the CPU takes it":         {room: 2, fallback: &doubler{}, opened: 2},
 		"nothing helps":            {room: 2, opened: 2, err: "doubler.onnx has no room for one item of shape [3]: it needs 12 B more and 8 B are left"},
 		"nor the CPU":              {room: 2, opened: 2, fallback: &doubler{room: 1}, err: "it needs 12 B more and 4 B are left"},
@@ -243,6 +244,29 @@ func only(when bool, err error) error {
 		return err
 	}
 	return nil
+}
+
+// A shortage of some seconds fails nobody.
+func TestShortShortage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		d := &doubler{fail: func(int, int) error {
+			return only(time.Since(begun) < 2*time.Second, &ort.OutOfMemoryError{Text: "no room"})
+		}}
+		r := runner(t, d, model.RunnerOptions{Batch: 4})
+		check(t, r.Infer(t.Context(), items(40, 3)))
+	})
+}
+
+// The network itself has no room.
+func TestLoadingRunsOutOfMemory(t *testing.T) {
+	cpu := &doubler{}
+	r := model.NewRunner(model.RunnerOptions{
+		Name: "x.onnx", Type: ort.Float32, Fallback: cpu.open,
+		Open: func(context.Context) (model.Session, error) { return nil, &ort.OutOfMemoryError{Text: "no room"} },
+	})
+	defer r.Close()
+	check(t, r.Infer(t.Context(), items(9, 1)))
 }
 
 // The smaller batch is kept, and grows again by and by, with a clean arena.

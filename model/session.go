@@ -44,7 +44,13 @@ func OpenRuntime(library string) (Runtime, error) {
 
 // Load loads the network on the CPU. The session's runs give the one output that
 // was chosen.
-func (f *File) Load(_ context.Context, o SessionOptions) (Session, error) {
+func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := f.unchanged(); err != nil {
+		return nil, err
+	}
 	lib, err := ort.Load(o.Library)
 	if err != nil {
 		return nil, err
@@ -55,7 +61,7 @@ func (f *File) Load(_ context.Context, o SessionOptions) (Session, error) {
 	}
 	i := slices.IndexFunc(s.Outputs(), func(p ort.Port) bool { return p.Name == f.Output.Name })
 	if i < 0 || len(s.Inputs()) != 1 {
-		return nil, errors.Join(fmt.Errorf("%s is another file than when the pipeline was planned: run again", f.Path), s.Close())
+		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())
 	}
 	return loaded{s, i}, nil
 }

@@ -47,9 +47,9 @@ The run is repeatable to within what the network's kernels differ by for batches
 			{Name: "range", Type: pipeline.FieldEnum, Enum: words(string(model.ZeroToOne), string(model.MinusOneToOne), string(model.ZeroTo255)), Doc: "What black and white become, before mean and std."},
 			{Name: "mean", Type: pipeline.FieldStrings, Doc: "Taken from each sample: one number, or one each for red, green and blue.", Examples: words("[0.485, 0.456, 0.406]")},
 			{Name: "std", Type: pipeline.FieldStrings, Doc: "What each sample is divided by, after mean.", Examples: words("[0.229, 0.224, 0.225]")},
-			{Name: "dtype", Type: pipeline.FieldEnum, Enum: words("float32", "float16"), Default: "float32", Doc: "How the vector is stored. float16 takes half the room and changes components by 0.05 % at most."},
+			{Name: "dtype", Type: pipeline.FieldEnum, Enum: words("float32", "float16"), Default: "float32", Doc: "How the vector is stored. float16 takes half the room and rounds components to 11 bits."},
 			{Name: "decode", Type: pipeline.FieldEnum, Enum: words("exact", "fast"), Default: "exact", Doc: "fast decodes JPEGs at a smaller scale, at least twice the size that is wanted: quicker, and vectors differ a little."},
-			{Name: "infer_batch", Type: pipeline.FieldInt, Unit: "images", Min: 1, Max: 4096, Default: "8", Cosmetic: true, Doc: "How many pictures the network takes at once, at most."},
+			{Name: "infer_batch", Type: pipeline.FieldInt, Unit: "images", Min: 1, Max: 4096, Default: "8", Cosmetic: true, Doc: "How many pictures the network takes at once, at most. Pictures of different sizes go one by one."},
 			{Name: "threads", Type: pipeline.FieldInt, Unit: "threads", Min: 0, Max: 1024, Default: "0", Cosmetic: true, Doc: "How many threads compute; 0 is one for each core."},
 			{Name: "library", Type: pipeline.FieldPath, Cosmetic: true, Doc: "Another ONNX Runtime than the one that forgepipe brings: the path of libonnxruntime.so."},
 		},
@@ -80,6 +80,7 @@ type Stage struct {
 	name    string
 	half    bool
 	fast    bool
+	sized   bool // all pictures come to the network in one size
 	batch   int
 	session model.SessionOptions
 
@@ -112,6 +113,10 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		env: e, file: f, name: name(c),
 		half: c.String("dtype") == "float16", fast: c.String("decode") == "fast", batch: int(c.Int("infer_batch")),
 		session: model.SessionOptions{Library: c.String("library"), Threads: int(c.Int("threads")), Log: e.Log},
+	}
+	s.sized = f.Spec.OutputSize(image.Pt(4000, 3000)) == f.Spec.OutputSize(image.Pt(300, 900))
+	if !s.sized {
+		s.batch = 1 // each shape would hold a whole batch of pictures
 	}
 	if f.Batch > 0 {
 		s.batch = f.Batch
@@ -174,18 +179,16 @@ func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: s.b
 // Open takes a seat at the network's session, which stages of the same network and
 // options share. It is loaded with the first batch.
 func (s *Stage) Open(_ context.Context, _ pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s %+v batch %d threads %d", s.file.Hash, s.file.Output.Name, s.file.Spec.Element, s.batch, s.session.Threads)
+	key := fmt.Sprintf("model %s %s batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, s.batch, s.sized, s.session.Threads, s.session.Library)
+	o := s.session
+	// Without a bound the system would end the process where the runtime can say that
+	// there is no more.
+	o.ArenaLimit = s.Cost(pipeline.Host, nil).Resident + max(s.env.HostRoom(), leastArena)
 	v, release, err := s.env.Share(key, func() (any, func() error, error) {
 		r := model.NewRunner(model.RunnerOptions{
-			Open: func(ctx context.Context) (model.Session, error) {
-				o := s.session
-				// Without a bound the system would end the process where the runtime
-				// can say that there is no more.
-				o.ArenaLimit = s.Cost(pipeline.Host, nil).Resident + max(s.env.HostRoom(), leastArena)
-				return s.file.Load(ctx, o)
-			},
+			Open:  func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, o) },
 			Type:  s.file.ElementType(),
-			Batch: s.batch, Fixed: s.file.Batch > 0,
+			Batch: s.batch, Fixed: s.file.Batch > 0, Shrink: !s.sized,
 			Name: filepath.Base(s.file.Path), Log: s.env.Log,
 		})
 		return r, r.Close, nil
@@ -298,15 +301,14 @@ const (
 // batch on; a call adds its tensors.
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	spec, ordinary := s.file.Spec, image.Pt(4000, 3000)
-	fixed := spec.OutputSize(ordinary) == spec.OutputSize(image.Pt(300, 900))
 	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
 	each := func(src image.Point) int64 {
-		if fixed {
+		if s.sized {
 			return spec.TensorBytes(src)
 		}
 		return (1 + ownSize) * spec.TensorBytes(src)
 	}
-	if fixed {
+	if s.sized {
 		c.Resident += int64(s.batch) * spec.TensorBytes(ordinary) * activations
 	}
 	if len(batch) == 0 {
