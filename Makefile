@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash bench-infer fuzz cuda-check ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,9 @@ bench-tile: build ## measure the tile job against sharp, libvips and imaging and
 
 bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/hash -record benchmarks/RESULTS.md
+
+bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/infer -record benchmarks/RESULTS.md
 
 ort-blob: platform ## make the ONNX Runtime library inside the program anew from npm and compare it with what is recorded
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
