@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"embed"
 	"encoding/hex"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
+	"github.com/forgepipe/forgepipe/benchmarks/internal/python"
 )
 
 //go:embed peers.py requirements.txt
@@ -59,14 +59,14 @@ func newTasks(dir, photographs string) (*tasks, error) {
 	if err != nil {
 		return nil, err
 	}
-	python, script, missing, err := installPeers(filepath.Join(dir, "python"))
+	interpreter, script, missing, err := python.Install(filepath.Join(dir, "python"), peerFiles, "peers.py", "python3-venv of version 3.11 or newer, the network, and a C++ compiler for pdqhash")
 	if err != nil {
 		return nil, err
 	}
 	if missing != "" {
 		t.notes = append(t.notes, "pdqhash and imagededup are left out: "+missing)
 	} else {
-		t.notes = append(t.notes, proc.Output(python, script, "versions"))
+		t.notes = append(t.notes, proc.Output(interpreter, script, "versions"))
 	}
 	if t.tmp, err = os.MkdirTemp(dir, "hash-"); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func newTasks(dir, photographs string) (*tasks, error) {
 		if missing != "" {
 			return nil
 		}
-		return &entrant{name: name, command: line(threads, append([]string{python, script}, args...)...)}
+		return &entrant{name: name, command: line(threads, append([]string{interpreter, script}, args...)...)}
 	}
 
 	for _, what := range []string{"file", "pixels"} {
@@ -153,48 +153,4 @@ func plant(file string, n, size, limit int) error {
 		return err
 	}
 	return f.Close()
-}
-
-// installPeers makes a virtual environment with the pinned packages. It returns
-// what is missing, if anything is.
-func installPeers(dir string) (python, script, missing string, err error) {
-	if _, err := exec.LookPath("python3"); err != nil {
-		return "", "", "there is no python3: apt-get install python3-venv", nil
-	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return "", "", "", err
-	}
-	fresh := false
-	for _, name := range []string{"peers.py", "requirements.txt"} {
-		b, err := peerFiles.ReadFile(name)
-		if err != nil {
-			return "", "", "", err
-		}
-		to := filepath.Join(dir, name)
-		if old, err := os.ReadFile(to); name == "requirements.txt" && (err != nil || !bytes.Equal(old, b)) {
-			fresh = true
-		}
-		if err := os.WriteFile(to, b, 0o666); err != nil {
-			return "", "", "", err
-		}
-	}
-	python, script = filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "peers.py")
-	if !fresh && proc.Output(python, script, "versions") != "" {
-		return python, script, "", nil
-	}
-	for _, c := range [][]string{
-		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
-		{python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", filepath.Join(dir, "requirements.txt")},
-		{python, script, "versions"},
-	} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			return "", "", fmt.Sprintf("`%s` failed (it takes python3-venv of version 3.11 or newer, the network, and a C++ compiler for pdqhash): %s", strings.Join(c, " "), lastLine(string(out))), nil
-		}
-	}
-	return python, script, "", nil
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndex(s, "\n")+1:]
 }

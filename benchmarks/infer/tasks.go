@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/photos"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
+	"github.com/forgepipe/forgepipe/benchmarks/internal/python"
 	"github.com/forgepipe/forgepipe/model"
 )
 
@@ -53,14 +53,14 @@ func newBench(dir, tasks string, large, small int) (*benchmark, error) {
 	if err != nil {
 		return nil, err
 	}
-	python, script, missing, err := installPeers(filepath.Join(dir, "python-infer"))
+	interpreter, script, missing, err := python.Install(filepath.Join(dir, "python-infer"), peerFiles, "infer.py", "python3-venv of version 3.11 or newer, and the network")
 	if err != nil {
 		return nil, err
 	}
 	if missing != "" {
 		return nil, fmt.Errorf("without Python there is nothing to compare with: %s", missing)
 	}
-	b.notes = append(b.notes, proc.Output(python, script, "versions"))
+	b.notes = append(b.notes, proc.Output(interpreter, script, "versions"))
 	if b.tmp, err = os.MkdirTemp(dir, "infer-"); err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func newBench(dir, tasks string, large, small int) (*benchmark, error) {
 		{net: nets[1], set: sets[1], decode: "exact"},
 	} {
 		if strings.Contains(t.String(), tasks) {
-			b.add(&t, forgepipe, self, python, script)
+			b.add(&t, forgepipe, self, interpreter, script)
 		}
 	}
 	if len(b.tasks) == 0 {
@@ -102,7 +102,7 @@ func newBench(dir, tasks string, large, small int) (*benchmark, error) {
 }
 
 // add adds a task with all its entrants.
-func (b *benchmark) add(t *task, forgepipe, self, python, script string) {
+func (b *benchmark) add(t *task, forgepipe, self, interpreter, script string) {
 	t.alike = map[*entrant]likeness{}
 	network := filepath.Join(b.tmp, t.net.file)
 	pin := proc.Pin(threads)
@@ -127,7 +127,7 @@ func (b *benchmark) add(t *task, forgepipe, self, python, script string) {
 		e := &entrant{name: p.name, vectors: vectors}
 		for _, spin := range []string{"spin", "nospin"} {
 			e.ways = append(e.ways, way{spin, func() *exec.Cmd {
-				return line(python, script, p.way, spin, p.library, t.decode, network, fmt.Sprint(spec.Shorter), spec.Filter, numbers(spec.Mean), numbers(spec.Std),
+				return line(interpreter, script, p.way, spin, p.library, t.decode, network, fmt.Sprint(spec.Shorter), spec.Filter, numbers(spec.Mean), numbers(spec.Std),
 					fmt.Sprint(threads), fmt.Sprint(batch), t.set.dir, vectors)
 			}})
 			if p.way == "loop" {
@@ -140,47 +140,3 @@ func (b *benchmark) add(t *task, forgepipe, self, python, script string) {
 }
 
 func numbers(v [3]float64) string { return fmt.Sprintf("%g,%g,%g", v[0], v[1], v[2]) }
-
-// installPeers makes a virtual environment with the pinned packages. It returns
-// what is missing, if anything is.
-func installPeers(dir string) (python, script, missing string, err error) {
-	if _, err := exec.LookPath("python3"); err != nil {
-		return "", "", "there is no python3: apt-get install python3-venv", nil
-	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return "", "", "", err
-	}
-	fresh := false
-	for _, name := range []string{"infer.py", "requirements.txt"} {
-		b, err := peerFiles.ReadFile(name)
-		if err != nil {
-			return "", "", "", err
-		}
-		to := filepath.Join(dir, name)
-		if old, err := os.ReadFile(to); name == "requirements.txt" && (err != nil || !bytes.Equal(old, b)) {
-			fresh = true
-		}
-		if err := os.WriteFile(to, b, 0o666); err != nil {
-			return "", "", "", err
-		}
-	}
-	python, script = filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "infer.py")
-	if !fresh && proc.Output(python, script, "versions") != "" {
-		return python, script, "", nil
-	}
-	for _, c := range [][]string{
-		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
-		{python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", filepath.Join(dir, "requirements.txt")},
-		{python, script, "versions"},
-	} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			return "", "", fmt.Sprintf("`%s` failed (it takes python3-venv of version 3.11 or newer, and the network): %s", strings.Join(c, " "), lastLine(string(out))), nil
-		}
-	}
-	return python, script, "", nil
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndex(s, "\n")+1:]
-}

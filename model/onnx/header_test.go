@@ -327,26 +327,34 @@ func TestWeightsAreSkipped(t *testing.T) {
 	graph := protowire.AppendVarint([]byte{5<<3 | 2}, uint64(len(head))+1<<30)
 	graph = append(graph, head...)
 	file := protowire.AppendVarint([]byte{1 << 3, 8, 7<<3 | 2}, uint64(len(graph))+1<<30)
-	path := filepath.Join(t.TempDir(), "large.onnx")
 	file = append(file, graph...)
-	if err := os.WriteFile(path, file, 0o600); err != nil {
-		t.Fatal(err)
+	r := &counting{head: file}
+	h, err := onnx.Inspect(r, int64(len(file))+1<<30)
+	if err != nil || h.WeightBytes != 1<<30 || r.read > 1<<20 {
+		t.Errorf("%+v, %v, after reading %d bytes", h, err, r.read)
 	}
-	if err := os.Truncate(path, int64(len(file))+1<<30); err != nil {
-		t.Fatal(err)
+}
+
+// counting is a file that is zeros after its head, and counts what is read of it.
+type counting struct {
+	head []byte
+	read int
+}
+
+func (c *counting) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(c.head)) {
+		copy(p, c.head[off:])
 	}
-	start := time.Now()
-	h, err := onnx.ReadHeader(path)
-	if err != nil || h.WeightBytes != 1<<30 || time.Since(start) > time.Second {
-		t.Errorf("%+v, %v, after %v", h, err, time.Since(start))
-	}
+	c.read += len(p)
+	return len(p), nil
 }
 
 func TestWhatIsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for path, want := range map[string]string{dir: "not a regular file", pipe: "not a regular file",
 		filepath.Join(dir, "none"): "no such file"} {

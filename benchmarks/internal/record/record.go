@@ -44,7 +44,7 @@ func provenance(command string) string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			switch d.Path {
-			case "modernc.org/sqlite", "golang.org/x/image", "github.com/sourcegraph/conc", "github.com/disintegration/imaging", "github.com/klauspost/compress", "github.com/ebitengine/purego":
+			case "modernc.org/sqlite", "golang.org/x/image", "github.com/sourcegraph/conc", "github.com/disintegration/imaging", "github.com/klauspost/compress", "github.com/ebitengine/purego", "github.com/yalue/onnxruntime_go":
 				deps = append(deps, d.Path+" "+d.Version)
 			}
 		}
