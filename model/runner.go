@@ -98,8 +98,8 @@ func (e *NoRoomError) Unwrap() error { return e.Err }
 // into one batch, whoever they came from, and runs that when it is full or when
 // nobody is left who could add to it. When memory runs out it runs smaller
 // batches, tries again, opens a new session and goes to the CPU, in that order,
-// before an item fails; none is lost, and none is run in two batches that both
-// succeed.
+// before an item fails. None is lost, and each has one result; one whose caller
+// has left, by its context or by a panic in Fill, may be computed for nobody.
 //
 // Its methods may be called by several goroutines.
 type Runner struct {
