@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 )
@@ -55,15 +54,14 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := lib.Open(f.Path, ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log})
+	s, err := lib.Open(ctx, f.Path, ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(s.Outputs(), func(p ort.Port) bool { return p.Name == f.Output.Name })
-	if i < 0 || len(s.Inputs()) != 1 {
+	if len(s.Inputs()) != 1 {
 		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())
 	}
-	return loaded{s, i}, nil
+	return s, nil
 }
 
 // ElementType is that of the input, for RunnerOptions.
@@ -72,18 +70,4 @@ func (f *File) ElementType() ort.ElementType {
 		return ort.Float16
 	}
 	return ort.Float32
-}
-
-// loaded is a session of which one output is wanted.
-type loaded struct {
-	*ort.Session
-	output int
-}
-
-func (l loaded) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
-	out, err := l.Session.Run(ctx, in, o)
-	if err != nil {
-		return nil, err
-	}
-	return out[l.output : l.output+1], nil
 }
