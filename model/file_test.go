@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
@@ -165,5 +166,26 @@ func TestLoadRefusesAChangedFile(t *testing.T) {
 	}
 	if _, err := f.Load(t.Context(), model.SessionOptions{}); err == nil || !strings.Contains(err.Error(), "has changed since") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Outputs that are not wanted are not given, whatever they are.
+func TestSessionGivesTheOutputThatIsWanted(t *testing.T) {
+	g := onnx.NewGraph("several")
+	x := g.Input("input", onnx.Float32, g.Dim("n"), 3, 2, 2)
+	g.Output("text", g.Node(onnx.Node{Op: "Cast", In: []*onnx.Value{x}, Attrs: []onnx.Attr{onnx.Int("to", 8)}, Out: []onnx.Out{{Type: onnx.String, Dims: x.Dims()}}})[0])
+	g.Output("mean", g.ReduceMean(x, false, 2, 3))
+	f, err := model.Open(saved(t, g), model.FileOptions{Output: "mean"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.Load(t.Context(), model.SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	out, err := s.Run(t.Context(), []*ort.Tensor{ort.NewTensor(ort.Float32, 5, 3, 2, 2)}, ort.RunOptions{})
+	if err != nil || len(out) != 1 || len(out[0].Float32s()) != 15 {
+		t.Errorf("%v, %v", out, err)
 	}
 }

@@ -22,6 +22,9 @@ const (
 	longestWait   = 2 * time.Second
 	// nextTime is after how long it is tried again in full after that was in vain.
 	nextTime = 30 * time.Second
+	// lostAfter is how many items in a row fail alone before the session is taken to
+	// be lost: fewer may have failed for their own sake.
+	lostAfter = 3
 
 	// mostAllocated is how many times the most that was ever in use the arena may have.
 	mostAllocated = 1.1
@@ -39,6 +42,9 @@ var ErrLoading = errors.New("loading")
 //  4. Then on the CPU, if that is allowed.
 //  5. Then the item fails, with what it needs and what there is.
 //
+// After another error the items are run one by one, and when all fail, in a new
+// session.
+//
 // It belongs to one goroutine.
 type ladder struct {
 	o        RunnerOptions
@@ -49,6 +55,12 @@ type ladder struct {
 	most   []limit
 	shrink bool // before the next run the arena's free regions are given back
 	grown  int  // bytes of the largest input since that was done
+	failed int  // items in a row, each alone and not for memory's sake
+	// renewed says that a new session was opened for that reason. Until something has
+	// worked again it is not done once more.
+	renewed  bool
+	noRoomAt time.Time // when the network itself had no room on the device
+	unclosed []error   // of sessions
 }
 
 // limit is for one shape.
@@ -69,8 +81,19 @@ func (l *ladder) batch(ctx context.Context, b *batch) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer b.whenAllHaveLeft(n, cancel)()
-	for at := 0; at < n; {
-		at += l.part(ctx, b, at, at+min(cmp.Or(l.limit(b.shape), l.least()), n-at))
+	l.items(ctx, b, 0, n)
+}
+
+// items answers the items from lo to hi.
+func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
+	for lo < hi {
+		n := min(cmp.Or(l.limit(b.shape), l.least()), hi-lo)
+		answered, err := l.part(ctx, b, lo, lo+n)
+		if err != nil {
+			l.failing(ctx, b, lo, lo+n, err)
+			answered = n
+		}
+		lo += answered
 	}
 }
 
@@ -99,50 +122,90 @@ func (l *ladder) find(shape []int64) int {
 	return slices.IndexFunc(l.most, func(m limit) bool { return slices.Equal(m.shape, shape) })
 }
 
-// part answers the items from lo to hi, and says how many: none, when fewer must be
-// tried first.
-func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) {
-	if l.session == nil {
-		err := l.reopen(ctx)
-		if outOfMemory(err) && l.o.Fallback != nil {
-			l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
-			out, err := l.onCPU(ctx, b, lo, hi)
-			b.answer(lo, hi, out, err)
-			return hi - lo
-		}
-		if err != nil {
+// part answers the items from lo to hi, and says how many: none, when it is to be
+// called again, perhaps with fewer. With an error, which is another one than out of
+// memory, none are answered.
+func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, _ error) {
+	var out []*ort.Tensor
+	var err error
+	switch {
+	case l.session != nil:
+		out, err = l.attempt(ctx, b, lo, hi)
+	case l.fallback != nil && time.Since(l.noRoomAt) < nextTime:
+		out, err = l.onCPU(ctx, b, lo, hi)
+	default:
+		if err := l.load(ctx); err != nil {
 			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
-			return hi - lo
+			return hi - lo, nil
 		}
+		return 0, nil
 	}
-	out, err := l.attempt(ctx, b, lo, hi)
 	switch {
 	case err == nil:
 		l.went(b.shape, hi-lo)
 		b.answer(lo, hi, out, nil)
 	case !outOfMemory(err):
-		l.single(ctx, b, lo, hi, err)
+		return 0, err
 	case hi-lo > 1 && !l.o.Fixed:
 		half := (hi - lo + 1) / 2
 		l.o.Log.Warn("out of memory: the batch is split", "network", l.o.Name, "items", hi-lo, "into", half, "error", err)
 		l.ranOut(b.shape, half)
-		return 0
+		return 0, nil
+	case l.session == nil:
+		b.answer(lo, hi, nil, l.noRoom(b.shape, err))
 	default:
 		l.alone(ctx, b, lo, hi, err)
 	}
-	return hi - lo
+	return hi - lo, nil
 }
 
-// single finds the item that fails a batch: the others must not fail with it, but
-// where the network takes no fewer.
-func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
-	if hi-lo == 1 || l.o.Fixed || ctx.Err() != nil {
-		b.answer(lo, hi, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
+// load opens a session or, where the network itself has no room on the device, the
+// one on the CPU, so that there is one to run in.
+func (l *ladder) load(ctx context.Context) error {
+	err := l.reopen(ctx)
+	if !outOfMemory(err) || l.o.Fallback == nil {
+		return err
+	}
+	l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
+	err = l.openFallback(ctx)
+	l.noRoomAt = time.Now() // after loading, which may last
+	return err
+}
+
+// failing answers items whose run has failed for another reason than memory. The
+// reason may be one of them, with which the others must not fail, or the session.
+func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
+	errs := []error{err}
+	if hi-lo > 1 && ctx.Err() == nil {
+		errs = make([]error, hi-lo)
+		for i := range errs {
+			for answered := 0; answered == 0 && errs[i] == nil; {
+				answered, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
+			}
+		}
+	}
+	if !slices.Contains(errs, nil) && ctx.Err() == nil && l.renew(len(errs), err) {
+		l.items(ctx, b, lo, hi)
 		return
 	}
-	for i := lo; i < hi; {
-		i += l.part(ctx, b, i, i+1)
+	for i := range hi - lo {
+		if err := errs[min(i, len(errs)-1)]; err != nil {
+			b.answer(lo+i, lo+i+1, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
+		}
 	}
+}
+
+// renew gives a session up in which so many more items have failed one by one, when
+// it is likely to be lost and another may help.
+func (l *ladder) renew(items int, err error) bool {
+	l.failed += items
+	if l.failed < lostAfter || l.renewed || l.session == nil {
+		return false
+	}
+	l.o.Log.Warn("nothing works any more: a new session is opened", "network", l.o.Name, "error", err)
+	l.renewed = true
+	l.discard()
+	return true
 }
 
 // alone tries what cannot be split again.
@@ -203,14 +266,22 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 
 // onCPU runs items in the other session.
 func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
-	if l.fallback == nil {
-		s, err := l.o.Fallback(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("loading %s on the CPU: %w", l.o.Name, err)
-		}
-		l.fallback = s
+	if err := l.openFallback(ctx); err != nil {
+		return nil, err
 	}
-	return l.run(ctx, l.fallback, b, lo, hi, ort.RunOptions{Shrink: true})
+	return l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
+}
+
+func (l *ladder) openFallback(ctx context.Context) error {
+	if l.fallback != nil {
+		return nil
+	}
+	s, err := l.o.Fallback(ctx)
+	if err != nil {
+		return fmt.Errorf("loading %s on the CPU: %w", l.o.Name, err)
+	}
+	l.fallback = s
+	return nil
 }
 
 // noRoom is the error of an item that fits nowhere.
@@ -230,7 +301,11 @@ func (l *ladder) noRoom(shape []int64, err error) error {
 // attempt runs items once.
 func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
 	if l.o.Ledger != nil {
-		lease, err := l.lease(ctx, l.o.Bytes(hi-lo, b.shape), hi-lo)
+		items := hi - lo
+		if l.o.Fixed {
+			items = l.o.Batch
+		}
+		lease, err := l.lease(ctx, l.o.Bytes(items, b.shape), hi-lo)
 		if err != nil {
 			return nil, err
 		}
@@ -239,13 +314,17 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
-	bytes := (hi - lo) * b.bytes
+	in := b.input(l.o, lo, hi)
+	bytes := len(in.Data)
 	o := ort.RunOptions{Shrink: l.o.Shrink, ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
 	if o.ShrinkFirst {
 		l.grown = 0
 	}
 	l.grown = max(l.grown, bytes)
-	out, err := l.run(ctx, l.session, b, lo, hi, o)
+	out, err := l.run(ctx, l.session, in, o)
+	if err == nil {
+		l.failed, l.renewed = 0, false
+	}
 	l.shrink = outOfMemory(err)
 	if s, e := l.session.Stats(); e == nil && float64(s.Allocated) > mostAllocated*float64(s.MaxInUse) {
 		l.shrink = true // shapes of other proportions did not fit into each other's regions
@@ -254,8 +333,7 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 }
 
 // run runs items, and refuses outputs that have no row for each.
-func (l *ladder) run(ctx context.Context, s Session, b *batch, lo, hi int, o ort.RunOptions) ([]*ort.Tensor, error) {
-	in := b.input(l.o, lo, hi)
+func (l *ladder) run(ctx context.Context, s Session, in *ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
 	out, err := s.Run(ctx, []*ort.Tensor{in}, o)
 	if err != nil {
 		return nil, err
@@ -307,31 +385,43 @@ func (l *ladder) ranOut(shape []int64, items int) {
 	l.most[i].items, l.most[i].well = items, 0
 }
 
-// reopen closes the session and opens another.
+// reopen closes the session and opens another. Where memory is short, that may be for
+// a moment; a fallback need not wait for it.
 func (l *ladder) reopen(ctx context.Context) error {
-	if l.session != nil {
-		s := l.session
-		l.session = nil
-		if err := s.Close(); err != nil {
+	l.discard()
+	wait := firstWait
+	for try := 1; ; try++ {
+		s, err := l.o.Open(ctx)
+		if err == nil {
+			l.session, l.shrink, l.grown = s, false, 0
+			return nil
+		}
+		if !outOfMemory(err) || l.o.Fallback != nil || try == triesAlone || !sleep(ctx, wait) {
 			return err
 		}
+		wait = min(2*wait, longestWait)
 	}
-	s, err := l.o.Open(ctx)
-	if err != nil {
-		return err
+}
+
+// discard closes the session. That one cannot be closed keeps nobody from opening
+// another: the error is for Close.
+func (l *ladder) discard() {
+	if l.session == nil {
+		return
 	}
-	l.session, l.shrink, l.grown = s, false, 0
-	return nil
+	if err := l.session.Close(); err != nil {
+		l.o.Log.Warn("a session could not be closed", "network", l.o.Name, "error", err)
+		l.unclosed = append(l.unclosed, err)
+	}
+	l.session = nil
 }
 
 func (l *ladder) close() error {
-	var errs []error
-	for _, s := range []Session{l.session, l.fallback} {
-		if s != nil {
-			errs = append(errs, s.Close())
-		}
+	l.discard()
+	if l.fallback != nil {
+		l.unclosed = append(l.unclosed, l.fallback.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(l.unclosed...)
 }
 
 // outOfMemory is for the runtime's errors and for leases that are refused.
@@ -354,17 +444,17 @@ func sleep(ctx context.Context, wait time.Duration) bool {
 }
 
 // input is the tensor of these items: a part of the batch's, or where the network
-// takes no fewer, all of it with zeros behind.
+// takes no fewer, a copy with zeros behind.
 func (b *batch) input(o RunnerOptions, lo, hi int) *ort.Tensor {
-	if o.Fixed {
-		clear(b.tensor.Data[hi*b.bytes:])
-		lo, hi = 0, o.Batch
+	data := b.tensor.Data[lo*b.bytes : hi*b.bytes]
+	shape := append([]int64{int64(hi - lo)}, b.shape...)
+	if o.Fixed && hi-lo < o.Batch {
+		shape[0] = int64(o.Batch)
+		t := ort.NewTensor(o.Type, shape...)
+		copy(t.Data, data)
+		return t
 	}
-	return &ort.Tensor{
-		Type:  b.tensor.Type,
-		Shape: append([]int64{int64(hi - lo)}, b.shape...),
-		Data:  b.tensor.Data[lo*b.bytes : hi*b.bytes],
-	}
+	return &ort.Tensor{Type: b.tensor.Type, Shape: shape, Data: data}
 }
 
 // answer gives the items from lo to hi their rows of the outputs, or the error.

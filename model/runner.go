@@ -28,7 +28,7 @@ type Session interface {
 // RunnerOptions say where a Runner runs its network, and in what portions.
 type RunnerOptions struct {
 	// Open loads the network. It is called when the first batch is there, and
-	// again when one item alone has run out of memory.
+	// again when one item alone has run out of memory, or the session is lost.
 	Open func(ctx context.Context) (Session, error)
 	// Fallback loads the network where there is more memory, but less speed: on
 	// the CPU. It takes what one item alone has no room for on the device. Nil:
@@ -60,8 +60,7 @@ type RunnerOptions struct {
 type Input struct {
 	Shape []int64 // without the batch axis
 	// Fill writes the tensor's elements into dst, which is zero. It is called on
-	// the goroutine that called Infer, and must not call the same Runner. An error
-	// fails the item.
+	// the goroutine that called Infer. An error fails the item.
 	Fill func(ctx context.Context, dst []byte) error
 }
 
@@ -98,7 +97,7 @@ func (e *NoRoomError) Unwrap() error { return e.Err }
 // into one batch, whoever they came from, and runs that when it is full or when
 // nobody is left who could add to it. When memory runs out it runs smaller
 // batches, tries again, opens a new session and goes to the CPU, in that order,
-// before an item fails. None is lost, and each has one result; one whose caller
+// before an item fails; when a session works no more it opens another. None is lost, and each has one result; one whose caller
 // has left, by its context or by a panic in Fill, may be computed for nobody.
 //
 // Its methods may be called by several goroutines.
@@ -123,17 +122,13 @@ type batch struct {
 	shape  []int64
 	tensor *ort.Tensor
 	bytes  int // of one item
-	taken  int // slots that somebody has
-	filled int // of them, how many are answered for
 	slots  []slot
-	runs   bool // it takes no more items
 }
 
 // slot is one item's place.
 type slot struct {
-	ctx    context.Context
-	failed bool // Fill returned an error: nobody waits for it
-	done   chan Result
+	ctx  context.Context
+	done chan Result
 }
 
 // NewRunner starts a Runner. Close ends it.
@@ -180,8 +175,14 @@ var errClosed = errors.New("the network has been closed")
 func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	results := make([]Result, len(inputs))
 	done := make([]chan Result, len(inputs))
+	var t *ort.Tensor // of the last item
 	for i, in := range inputs {
-		done[i], results[i].Err = r.add(ctx, in)
+		if t, results[i].Err = r.fill(ctx, in, t); results[i].Err != nil {
+			continue
+		}
+		if done[i], results[i].Err = r.add(ctx, in.Shape, t); r.o.Batch == 1 {
+			t = nil // it is the batch's now
+		}
 	}
 	r.mu.Lock()
 	r.waiting++
@@ -216,47 +217,38 @@ func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	return results
 }
 
-// add fills a slot.
-func (r *Runner) add(ctx context.Context, in Input) (chan Result, error) {
-	b, i, err := r.take(ctx, in.Shape)
-	if err != nil {
-		return nil, err
-	}
-	filled := false
-	defer func() { // also when Fill panics: others wait for this slot
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		b.slots[i].failed = !filled
-		b.filled++
-		if b.runs && b.filled == b.taken {
-			r.enqueue(b)
+// fill makes an item's tensor, in t where that has the size. It is not made in its
+// place in the batch: filling may last, or wait for memory that the other items of
+// the batch hold, and they must not wait for it.
+func (r *Runner) fill(ctx context.Context, in Input, t *ort.Tensor) (*ort.Tensor, error) {
+	size := r.o.Type.Size()
+	for _, n := range in.Shape {
+		if n <= 0 || size > maxTensor/int(n) {
+			return nil, fmt.Errorf("a tensor of shape %v is too large for %s", in.Shape, r.o.Name)
 		}
-	}()
-	if err := in.Fill(ctx, b.tensor.Data[i*b.bytes:(i+1)*b.bytes]); err != nil {
-		return nil, err
+		size *= int(n)
 	}
-	filled = true
-	return b.slots[i].done, nil
+	if t != nil && len(t.Data) == size {
+		clear(t.Data)
+	} else {
+		t = ort.NewTensor(r.o.Type, in.Shape...)
+	}
+	return t, in.Fill(ctx, t.Data)
 }
 
-// take finds a place for an item of that shape.
-func (r *Runner) take(ctx context.Context, shape []int64) (*batch, int, error) {
+// add puts an item's tensor into a batch of its shape.
+func (r *Runner) add(ctx context.Context, shape []int64, t *ort.Tensor) (chan Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, 0, errClosed
+		return nil, errClosed
 	}
 	at := slices.IndexFunc(r.open, func(b *batch) bool { return slices.Equal(b.shape, shape) })
 	if at < 0 {
-		size := r.o.Type.Size()
-		for _, n := range shape {
-			if n <= 0 || size > maxTensor/int(n) {
-				return nil, 0, fmt.Errorf("a tensor of shape %v is too large for %s", shape, r.o.Name)
-			}
-			size *= int(n)
+		b := &batch{shape: slices.Clone(shape), bytes: len(t.Data), tensor: t}
+		if r.o.Batch > 1 {
+			b.tensor = ort.NewTensor(r.o.Type, append([]int64{int64(r.o.Batch)}, shape...)...)
 		}
-		b := &batch{shape: slices.Clone(shape), bytes: size, slots: make([]slot, r.o.Batch)}
-		b.tensor = ort.NewTensor(r.o.Type, append([]int64{int64(r.o.Batch)}, shape...)...)
 		// Each shape that is waited for holds a whole batch in memory.
 		if len(r.open) >= maxOpen {
 			r.shut(r.open[0])
@@ -265,13 +257,15 @@ func (r *Runner) take(ctx context.Context, shape []int64) (*batch, int, error) {
 		at = len(r.open) - 1
 	}
 	b := r.open[at]
-	i := b.taken
-	b.slots[i] = slot{ctx: ctx, done: make(chan Result, 1)}
-	b.taken++
-	if b.taken == len(b.slots) {
+	if r.o.Batch > 1 {
+		copy(b.tensor.Data[len(b.slots)*b.bytes:], t.Data)
+	}
+	done := make(chan Result, 1)
+	b.slots = append(b.slots, slot{ctx, done})
+	if len(b.slots) == r.o.Batch {
 		r.shut(b)
 	}
-	return b, i, nil
+	return done, nil
 }
 
 const (
@@ -283,16 +277,9 @@ const (
 	maxTensor = 1 << 36
 )
 
-// shut lets a batch take no more items, and runs it once all are filled.
+// shut lets a batch take no more items, and has it run.
 func (r *Runner) shut(b *batch) {
 	r.open = slices.DeleteFunc(r.open, func(o *batch) bool { return o == b })
-	b.runs = true
-	if b.filled == b.taken {
-		r.enqueue(b)
-	}
-}
-
-func (r *Runner) enqueue(b *batch) {
 	r.ready = append(r.ready, b)
 	r.idle.Signal()
 }
@@ -343,11 +330,9 @@ func (r *Runner) run(ctx context.Context) {
 // pack moves the items that somebody still waits for to the front, and counts
 // them.
 func (b *batch) pack() (n int) {
-	for i := range b.taken {
-		if s := b.slots[i]; s.failed || s.ctx.Err() != nil {
-			if !s.failed {
-				s.done <- Result{Err: context.Cause(s.ctx)}
-			}
+	for i, s := range b.slots {
+		if s.ctx.Err() != nil {
+			s.done <- Result{Err: context.Cause(s.ctx)}
 			continue
 		}
 		if n < i {

@@ -25,6 +25,8 @@ type doubler struct {
 	// room is how many elements a run may have; 0: any number. A run that has more
 	// is out of memory.
 	room int
+	// bad is the value of an item that fails the run; 0: none.
+	bad float32
 	// fail, if not nil, decides about a run instead.
 	fail   func(run, items int) error
 	runs   []int // items of each
@@ -63,6 +65,9 @@ func (d *doubler) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) (
 	}
 	if n := len(x.Data) / 4; d.room > 0 && n > d.room {
 		return nil, &ort.OutOfMemoryError{Requested: int64(4 * n), Available: int64(4 * d.room), Text: "no room"}
+	}
+	if d.bad != 0 && slices.Contains(x.Float32s(), d.bad) {
+		return nil, errors.New("odd item")
 	}
 	y := ort.NewTensor(ort.Float32, int64(items), 1)
 	each := len(x.Data) / 4 / items
@@ -160,6 +165,33 @@ func TestBatchesDoNotWaitForEver(t *testing.T) {
 	})
 }
 
+// Filling may wait for what another's result brings back.
+func TestFillingMayWaitForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &doubler{}
+		r := runner(t, d, model.RunnerOptions{Batch: 4})
+		done := make(chan struct{})
+		var callers sync.WaitGroup
+		one, two := r.Enter(), r.Enter()
+		callers.Go(func() {
+			defer one()
+			defer close(done)
+			check(t, r.Infer(t.Context(), items(1, 3)))
+		})
+		callers.Go(func() {
+			defer two()
+			in := item(1, 3)
+			fill := in.Fill
+			in.Fill = func(ctx context.Context, dst []byte) error {
+				<-done
+				return fill(ctx, dst)
+			}
+			check(t, r.Infer(t.Context(), []model.Input{in}))
+		})
+		callers.Wait()
+	})
+}
+
 // A caller that is busy decoding must not keep a full batch waiting, and one that
 // has left must not keep a partial one.
 func TestBatchesDoNotWaitForNobody(t *testing.T) {
@@ -204,7 +236,9 @@ func TestOutOfMemory(t *testing.T) {
 		"nor the CPU":              {room: 2, opened: 2, fallback: &doubler{room: 1}, err: "it needs 12 B more and 4 B are left"},
 		"a fixed batch":            {room: 6, fixed: true, opened: 2, err: "no room"},
 		"it is another error":      {fail: func(_, items int) error { return only(items == 8, errors.New("odd")) }, runs: []int{8, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 1},
-		"and stays":                {fail: func(int, int) error { return errors.New("odd") }, runs: []int{8, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 1, err: "running doubler.onnx: odd"},
+		"the session is lost":      {fail: func(run, _ int) error { return only(run <= 9, errors.New("odd")) }, runs: []int{8, 1, 1, 1, 1, 1, 1, 1, 1, 8}, opened: 2},
+		"nor does a new one work":  {fail: func(int, int) error { return errors.New("odd") }, runs: []int{8, 1, 1, 1, 1, 1, 1, 1, 1, 8, 1, 1, 1, 1, 1, 1, 1, 1}, opened: 2, err: "running doubler.onnx: odd"},
+		"a fixed batch is lost":    {fixed: true, fail: func(run, _ int) error { return only(run <= 9, errors.New("odd")) }, opened: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -239,6 +273,86 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// A network that works no more is opened again once, not for each batch, until
+// something has worked again; and one item at a time must fail several times in a row:
+// it may be the item.
+func TestLostSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &doubler{}
+		r := runner(t, d, model.RunnerOptions{Batch: 1})
+		failing := false
+		d.fail = func(int, int) error { return only(failing, errors.New("odd")) }
+		infer := func(fails bool) {
+			t.Helper()
+			failing = fails
+			if res := r.Infer(t.Context(), items(1, 3))[0]; (res.Err != nil) != fails {
+				t.Errorf("an item that fails %t: %v", fails, res.Err)
+			}
+		}
+		for range 10 {
+			infer(false)
+			infer(true)
+			infer(true)
+		}
+		if d.opened != 1 {
+			t.Errorf("%d sessions for items that fail now and then, want 1", d.opened)
+		}
+		for range 100 {
+			infer(true)
+		}
+		if d.opened != 2 {
+			t.Errorf("%d sessions of a network that fails always, want 2", d.opened)
+		}
+		infer(false)
+		// The third item finds it lost, and gets a result of the new one.
+		infer(true)
+		infer(true)
+		failing, d.fail = true, func(int, int) error { return only(d.opened == 2, errors.New("odd")) }
+		check(t, r.Infer(t.Context(), items(1, 3)))
+		if d.opened != 3 {
+			t.Errorf("%d sessions, want 3", d.opened)
+		}
+	})
+}
+
+// Where a batch has one size, one item must not fail the others either.
+func TestFixedBatchFailsForOneItem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &doubler{bad: 3}
+		r := runner(t, d, model.RunnerOptions{Batch: 4, Fixed: true})
+		res := r.Infer(t.Context(), items(6, 2))
+		if res[2].Err == nil || !strings.Contains(res[2].Err.Error(), "running doubler.onnx: odd item") {
+			t.Errorf("item 3: %v", res[2].Err)
+		}
+		res[2] = model.Result{Outputs: []*ort.Tensor{{Type: ort.Float32, Data: []byte{0, 0, 0xc0, 0x40}}}} // 6
+		check(t, res)
+		if slices.Min(d.runs) != 4 || d.opened != 1 {
+			t.Errorf("runs of %v items in %d sessions", d.runs, d.opened)
+		}
+	})
+}
+
+// What cannot be closed is no reason to open no other.
+func TestSessionCannotBeClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &doubler{fail: func(run, _ int) error { return only(run <= 9, errors.New("odd")) }}
+		o := model.RunnerOptions{Batch: 8, Name: "x.onnx", Type: ort.Float32}
+		o.Open = func(ctx context.Context) (model.Session, error) {
+			s, err := d.open(ctx)
+			return unclosable{s}, err
+		}
+		r := model.NewRunner(o)
+		check(t, r.Infer(t.Context(), items(8, 3)))
+		if err := r.Close(); err == nil || !strings.Contains(err.Error(), "stuck") {
+			t.Errorf("closing: %v", err)
+		}
+	})
+}
+
+type unclosable struct{ model.Session }
+
+func (u unclosable) Close() error { return errors.Join(errors.New("stuck"), u.Session.Close()) }
+
 func only(when bool, err error) error {
 	if when {
 		return err
@@ -267,6 +381,105 @@ func TestLoadingRunsOutOfMemory(t *testing.T) {
 	})
 	defer r.Close()
 	check(t, r.Infer(t.Context(), items(9, 1)))
+}
+
+// A shortage of some seconds while the network is loaded fails nobody either.
+func TestShortShortageWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, d := time.Now(), &doubler{}
+		r := model.NewRunner(model.RunnerOptions{
+			Name: "x.onnx", Type: ort.Float32,
+			Open: func(ctx context.Context) (model.Session, error) {
+				if time.Since(begun) < time.Second {
+					return nil, &ort.OutOfMemoryError{Text: "no room"}
+				}
+				return d.open(ctx)
+			},
+		})
+		defer r.Close()
+		check(t, r.Infer(t.Context(), items(9, 1)))
+	})
+}
+
+// Where the network has no room on the device, the CPU may have none for a whole
+// batch; and the device is not asked again for each.
+func TestCPUHasNoRoomForTheBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cpu, asked := &doubler{room: 9}, 0
+		r := model.NewRunner(model.RunnerOptions{
+			Batch: 8, Name: "x.onnx", Type: ort.Float32, Fallback: cpu.open,
+			Open: func(context.Context) (model.Session, error) {
+				asked++
+				return nil, &ort.OutOfMemoryError{Text: "no room"}
+			},
+		})
+		defer r.Close()
+		check(t, r.Infer(t.Context(), items(40, 3)))
+		if asked != 1 {
+			t.Errorf("the device was asked %d times", asked)
+		}
+		time.Sleep(time.Minute)
+		check(t, r.Infer(t.Context(), items(40, 3)))
+		if asked != 2 {
+			t.Errorf("a minute later the device has been asked %d times, want 2", asked)
+		}
+	})
+}
+
+// What can be loaded nowhere is tried once for a batch, and fails the next ones too.
+func TestNothingCanBeLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, none := 0, func(context.Context) (model.Session, error) {
+			return nil, &ort.OutOfMemoryError{Text: "no room"}
+		}
+		r := model.NewRunner(model.RunnerOptions{Batch: 8, Name: "x.onnx", Type: ort.Float32, Open: none, Fallback: func(ctx context.Context) (model.Session, error) {
+			asked++
+			return none(ctx)
+		}})
+		defer r.Close()
+		for i, res := range r.Infer(t.Context(), items(8, 3)) {
+			if !errors.Is(res.Err, model.ErrLoading) {
+				t.Errorf("item %d: %v", i+1, res.Err)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("the CPU was asked %d times, want 1", asked)
+		}
+	})
+}
+
+// Closing ends a load.
+func TestCloseWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Open: func(ctx context.Context) (model.Session, error) {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}})
+		one := make(chan model.Result, 1)
+		go func() { one <- r.Infer(t.Context(), items(1, 1))[0] }()
+		synctest.Wait()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if res := <-one; res.Err == nil {
+			t.Error("a result of a network that was closed")
+		}
+	})
+}
+
+// A run of a fixed batch leases what the whole takes.
+func TestFixedRunsLeaseTheWholeBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var leased []int
+		r := runner(t, &doubler{}, model.RunnerOptions{Batch: 4, Fixed: true, Ledger: memory.NewLedger("sim:0", 100), Bytes: func(items int, _ []int64) int64 {
+			leased = append(leased, items)
+			return 1
+		}})
+		check(t, r.Infer(t.Context(), items(5, 3)))
+		if !slices.Equal(leased, []int{4, 4}) {
+			t.Errorf("leased for %v items, want 4 and 4", leased)
+		}
+	})
 }
 
 // The smaller batch is kept, and grows again by and by, with a clean arena.
