@@ -12,7 +12,10 @@ import (
 
 // call marks the items of one attempt, so that what a stage returns can be told
 // from what it was not given.
-type call struct{ stage string }
+type call struct {
+	stage string
+	last  bool // no later stage looks at pictures
+}
 
 type outcome struct {
 	out      []*Item
@@ -23,7 +26,7 @@ type outcome struct {
 
 // attempt calls the stage once. Nothing of what it said is taken over yet.
 func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
-	c := &call{stage: w.ID}
+	c := &call{stage: w.ID, last: w.last}
 	for _, it := range batch {
 		it.call.Store(c)
 		it.next = change{}

@@ -159,6 +159,18 @@ func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 	return it.pic.frame(ctx, it.fam.check())
 }
 
+// Done says that the stage has no use for the item's picture any more, neither in
+// this call nor for what it kept of it: frames of it must not be looked at. Where no
+// later stage looks at pictures either, and it can be decoded from its file again
+// should somebody want it after all, its memory serves the next picture now and not
+// when the item has left the chain: a stage that decodes a whole batch before it
+// computes then holds one picture and not all of them.
+func (it *Item) Done() {
+	if c := it.call.Load(); c != nil && c.last && it.next.hq == nil && it.pic.buf != nil {
+		it.pic.buf.letGo()
+	}
+}
+
 // ScaledFrame is Frame for a stage that is going to make the picture smaller:
 // an unchanged JPEG is decoded at the smallest of the scales n/8 at which both
 // sides are still at least those of least, which takes a fraction of the time

@@ -49,6 +49,7 @@ type node struct {
 	onErrStop bool
 	opened    bool
 	first     bool // of its phase
+	last      bool // that looks at pictures
 }
 
 func newNode(r *run, s *Step, position int) *node {
@@ -72,6 +73,9 @@ func newNode(r *run, s *Step, position int) *node {
 		// One for each core; more help only a stage that waits for something.
 		n.workers = runtime.GOMAXPROCS(0)
 		n.most = 2 * n.workers
+		if s.Info.Waits {
+			n.workers++
+		}
 	}
 	if _, n.serial = s.Stage.(Serial); n.serial {
 		n.workers, n.most = 1, 1

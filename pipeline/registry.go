@@ -109,6 +109,14 @@ type Info struct {
 	// PureIf, if not nil, restricts Pure to some configurations.
 	PureIf func(Config) bool
 
+	// Blind says that the stage never looks at pictures (Frame, PairFrame,
+	// ScaledFrame), so that one before it may let go of them: see Item.Done.
+	Blind bool
+
+	// Waits says that a call waits, for a device or for what others compute: then
+	// there is one worker more than cores to begin with, or a core would be idle.
+	Waits bool
+
 	// Derives says that the stage returns items with a longer lineage, so that
 	// names made of the source alone are no longer unique.
 	Derives bool

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -201,6 +202,7 @@ func (p *Pipeline) start(r *run) error {
 	}
 	for i, s := range p.steps {
 		n := newNode(r, s, i+1)
+		n.last = !slices.ContainsFunc(p.steps[i+1:], func(s *Step) bool { return !s.Info.Blind })
 		n.in = newQueue(queueItems, max(plan.HostBudget/4, 1))
 		if i > 0 {
 			r.nodes[i-1].next = n

@@ -57,6 +57,7 @@ The run is repeatable to within what the network's kernels differ by for batches
 			return []pipeline.Made{{Name: name(c), Vector: true, Doc: "what the network makes of the image, of length 1"}}
 		},
 		Pure:    true,
+		Waits:   true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)
@@ -248,6 +249,7 @@ func (s *Stage) fill(ctx context.Context, dst []byte, it *pipeline.Item) error {
 		if err != nil {
 			return err
 		}
+		defer it.Done()
 		return s.file.Spec.Fill(ctx, dst, f.Image)
 	}
 	f, place, err := it.ScaledFrame(ctx, least)
