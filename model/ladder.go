@@ -49,6 +49,8 @@ type ladder struct {
 	most   []limit
 	shrink bool // before the next run the arena's free regions are given back
 	grown  int  // bytes of the largest input since that was done
+	share  share
+	shut   attempted // to open a session
 }
 
 // limit is for one shape.
@@ -56,7 +58,7 @@ type limit struct {
 	shape []int64
 	items int       // that a run may have
 	well  int       // runs since the last change
-	vain  time.Time // when one item alone had no room, whatever was tried
+	vain  attempted // to run one item alone
 }
 
 // growAfter is how many runs of a smaller batch go well before one more item is
@@ -102,18 +104,20 @@ func (l *ladder) find(shape []int64) int {
 // part answers the items from lo to hi, and says how many: none, when fewer must be
 // tried first.
 func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) {
-	if l.session == nil {
+	if l.session == nil || l.share.changed(l.o) {
 		err := l.reopen(ctx)
-		if outOfMemory(err) && l.o.Fallback != nil {
-			l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
-			out, err := l.onCPU(ctx, b, lo, hi)
-			b.answer(lo, hi, out, err)
+		if outOfMemory(err) {
+			l.noSession(ctx, b, lo, hi, err)
 			return hi - lo
 		}
 		if err != nil {
 			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			return hi - lo
 		}
+	}
+	if i := l.find(b.shape); l.o.Ledger != nil && i >= 0 && l.most[i].items == 0 && l.most[i].vain.recently(l.share.room(l.o)) {
+		l.alone(ctx, b, lo, hi, l.most[i].vain.err)
+		return hi - lo
 	}
 	out, err := l.attempt(ctx, b, lo, hi)
 	switch {
@@ -133,6 +137,17 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) 
 	return hi - lo
 }
 
+// noSession answers items for which there is no room even to load the network.
+func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error) {
+	if l.o.Fallback == nil {
+		b.answer(lo, hi, nil, l.noRoom(b.shape, fmt.Errorf("loading it: %w", err)))
+		return
+	}
+	l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
+	out, err := l.onCPU(ctx, b, lo, hi)
+	b.answer(lo, hi, out, err)
+}
+
 // single finds the item that fails a batch: the others must not fail with it, but
 // where the network takes no fewer.
 func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
@@ -149,10 +164,10 @@ func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	var out []*ort.Tensor
 	// Where the item before had no room either, this one has none.
-	if i := l.find(b.shape); i < 0 || time.Since(l.most[i].vain) >= nextTime {
+	if i := l.find(b.shape); i < 0 || !l.most[i].vain.recently(l.share.room(l.o)) {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.ranOut(b.shape, 0)
-			l.most[l.find(b.shape)].vain = time.Now()
+			l.most[l.find(b.shape)].vain = attempted{time.Now(), l.share.room(l.o), err}
 		}
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
@@ -195,7 +210,9 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 			return nil, err
 		}
 		l.o.Log.Warn("out of memory with one item alone: a new session is opened", "network", l.o.Name, "error", err)
-		if err := l.reopen(ctx); err != nil {
+		if err := l.reopen(ctx); outOfMemory(err) {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
 		}
 	}
@@ -215,37 +232,39 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 
 // noRoom is the error of an item that fits nowhere.
 func (l *ladder) noRoom(shape []int64, err error) error {
-	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Err: err}
+	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Now: l.share.mayGrow(l.o), Err: err}
 	var oom *ort.OutOfMemoryError
 	var oversize *memory.OversizeError
 	switch {
 	case errors.As(err, &oom):
 		e.Need, e.Have = oom.Requested, oom.Available
 	case errors.As(err, &oversize):
-		e.Need, e.Have = oversize.Need, oversize.Have
+		e.Need, e.Have, e.Now = oversize.Need, oversize.Have, oversize.Now
 	}
 	return e
 }
 
 // attempt runs items once.
 func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
-	if l.o.Ledger != nil {
-		lease, err := l.lease(ctx, l.o.Bytes(hi-lo, b.shape), hi-lo)
-		if err != nil {
-			return nil, err
-		}
-		defer lease.Release()
-	}
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
 	bytes := (hi - lo) * b.bytes
+	lease, err := l.share.run(ctx, l.o, l.session, bytes, hi-lo == 1 || l.o.Fixed)
+	if err != nil {
+		l.shrink = true // what is free in the arena may be what lacks
+		return nil, err
+	}
 	o := ort.RunOptions{Shrink: l.o.Shrink, ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
 	if o.ShrinkFirst {
 		l.grown = 0
 	}
 	l.grown = max(l.grown, bytes)
 	out, err := l.run(ctx, l.session, b, lo, hi, o)
+	if lease != nil {
+		lease.Release()
+	}
+	l.share.ran(l.o, l.session, bytes, err == nil)
 	l.shrink = outOfMemory(err)
 	if s, e := l.session.Stats(); e == nil && float64(s.Allocated) > mostAllocated*float64(s.MaxInUse) {
 		l.shrink = true // shapes of other proportions did not fit into each other's regions
@@ -268,19 +287,6 @@ func (l *ladder) run(ctx context.Context, s Session, b *batch, lo, hi int, o ort
 	return out, nil
 }
 
-// lease takes memory of the device. Several items do not wait for it: fewer of
-// them may fit now.
-func (l *ladder) lease(ctx context.Context, bytes int64, items int) (*memory.Lease, error) {
-	r := memory.Request{Kind: memory.Work, Bytes: bytes, Holder: l.o.Name}
-	if items > 1 && !l.o.Fixed {
-		if lease, ok := l.o.Ledger.TryAcquire(r); ok {
-			return lease, nil
-		}
-		return nil, memory.ErrOutOfMemory
-	}
-	return l.o.Ledger.Acquire(ctx, r)
-}
-
 // went notes that a run went well.
 func (l *ladder) went(shape []int64, items int) {
 	i := l.find(shape)
@@ -291,7 +297,7 @@ func (l *ladder) went(shape []int64, items int) {
 	if m.well++; m.well < growAfter && m.items > 0 {
 		return
 	}
-	m.items, m.well, m.vain = m.items+1, 0, time.Time{}
+	m.items, m.well, m.vain = m.items+1, 0, attempted{}
 	if m.items >= l.o.Batch {
 		l.most = slices.Delete(l.most, i, i+1)
 	}
@@ -316,16 +322,33 @@ func (l *ladder) reopen(ctx context.Context) error {
 			return err
 		}
 	}
-	s, err := l.o.Open(ctx)
+	l.share.close()
+	if l.shut.recently(l.share.room(l.o)) {
+		return l.shut.err
+	}
+	s, err := l.open(ctx)
 	if err != nil {
+		l.share.close()
+		if outOfMemory(err) {
+			l.shut = attempted{time.Now(), l.share.room(l.o), err}
+		}
 		return err
 	}
-	l.session, l.shrink, l.grown = s, false, 0
+	l.session, l.shrink, l.grown, l.shut = s, false, 0, attempted{}
+	l.share.opened(s)
 	return nil
+}
+
+func (l *ladder) open(ctx context.Context) (Session, error) {
+	if err := l.share.open(ctx, l.o); err != nil {
+		return nil, err
+	}
+	return l.o.Open(ctx)
 }
 
 func (l *ladder) close() error {
 	var errs []error
+	defer l.share.close()
 	for _, s := range []Session{l.session, l.fallback} {
 		if s != nil {
 			errs = append(errs, s.Close())

@@ -302,7 +302,7 @@ func TestRunsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.NewLedger("sim:0", 100)
 		d := &doubler{}
-		r := runner(t, d, model.RunnerOptions{Batch: 8, Ledger: l, Bytes: func(items int, shape []int64) int64 { return int64(items) * shape[0] * 4 }})
+		r := runner(t, d, model.RunnerOptions{Batch: 8, Ledger: l})
 		check(t, r.Infer(t.Context(), items(8, 6))) // 192 bytes together
 		if slices.Max(d.runs) != 4 {
 			t.Errorf("runs of %v items in 100 bytes", d.runs)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 )
@@ -16,6 +18,9 @@ type SessionOptions struct {
 	// FORGEPIPE_ORT_LIB names, else the one that came with forgepipe. A process has
 	// one: the first that is asked for.
 	Library string
+	// Device is where it runs: "host" (or empty), "gpu:0", "sim:0". Simulated ones
+	// are arenas on the CPU, which ArenaLimit gives their size.
+	Device string
 	// Threads compute one run; 0 is 1.
 	Threads int
 	// ArenaLimit bounds what weights and runs may allocate, in bytes; 0: no bound.
@@ -42,7 +47,7 @@ func OpenRuntime(library string) (Runtime, error) {
 	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers}, nil
 }
 
-// Load loads the network on the CPU. The session's runs give the one output that
+// Load loads the network on its device. The session's runs give the one output that
 // was chosen.
 func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err := ctx.Err(); err != nil {
@@ -55,9 +60,19 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := lib.Open(f.Path, ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log})
+	so := ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	if n, ok := strings.CutPrefix(o.Device, "gpu:"); ok {
+		so.Provider = ort.CUDA
+		if so.DeviceID, err = strconv.Atoi(n); err != nil {
+			return nil, fmt.Errorf("%q is no GPU: %w", o.Device, err)
+		}
+	}
+	s, err := lib.Open(f.Path, so)
 	if err != nil {
 		return nil, err
+	}
+	if slow := s.Fallbacks(); len(slow) > 0 && o.Log != nil {
+		o.Log.Warn("a part of the network runs on the CPU, as the GPU's provider has no operators for it: it will be slow", "network", f.Path, "device", o.Device, "operators", strings.Join(slow, ", "))
 	}
 	i := slices.IndexFunc(s.Outputs(), func(p ort.Port) bool { return p.Name == f.Output.Name })
 	if i < 0 || len(s.Inputs()) != 1 {

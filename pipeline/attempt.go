@@ -96,6 +96,9 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 	if n.err == nil {
 		n.err = it.checkPictures()
 	}
+	if n.later != nil && n.err == nil && n.parent == nil {
+		return w.postpone(ctx, it)
+	}
 	if n.err != nil && n.parent == nil {
 		// A failed item takes what was derived from it along: half a result is
 		// none.
@@ -130,6 +133,51 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 		return w.run.finish(ctx, it, end{node: w.node, kind: endConsumed})
 	}
 	return w.bug("lost %s: it was neither returned nor derived from, rejected or failed", it.id)
+}
+
+// postpone puts an item aside until all others are through. One that comes back, and
+// those of a stage that is never called twice with an item, fail.
+func (w *worker) postpone(ctx context.Context, it *Item) error {
+	n := &it.next
+	if w.second || w.stateful {
+		it.next = change{err: n.later}
+		return w.run.finish(ctx, it, end{node: w.node, kind: endFailed})
+	}
+	w.run.event(EventPostponed, w.ID, it.id, n.later.Error())
+	it.next = change{}
+	w.latersMu.Lock()
+	defer w.latersMu.Unlock()
+	if w.laters == nil {
+		var err error
+		if w.laters, err = w.run.newParking("later-" + w.ID); err != nil {
+			return err
+		}
+		w.laters.stagesStay = true
+	}
+	return w.laters.add(ctx, it)
+}
+
+// finishLaters gives the stage the items once more that it wanted to see later.
+func (n *node) finishLaters(ctx context.Context) error {
+	if n.laters == nil {
+		return nil
+	}
+	n.run.working.Add(1)
+	defer n.run.working.Add(-1)
+	w := worker{node: n, second: true}
+	for it, err := range n.laters.items(ctx) {
+		if err != nil {
+			return err
+		}
+		if n.run.draining() {
+			it.release()
+			return nil
+		}
+		if err := w.handle(ctx, append(w.batch[:0], it)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *worker) accountDerived(ctx context.Context, it *Item, derived []*Item) error {

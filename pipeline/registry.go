@@ -339,6 +339,20 @@ func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
 	return e.seat.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
 }
 
+// Ledger is that of a device beside the host which the stage was placed on: what it
+// allocates there it leases first. Its limit follows what others take. Nil for the
+// host, whose leases the engine takes, and outside of a run.
+func (e Env) Ledger(d Device) *memory.Ledger {
+	if e.seat.run != nil {
+		for _, l := range e.seat.run.devices {
+			if l.name == d {
+				return l.ledger
+			}
+		}
+	}
+	return nil
+}
+
 // HostRoom is how many bytes of host memory the run may still take, when the
 // stage opens: for what allocates by itself and can be told a bound.
 func (e Env) HostRoom() int64 {
