@@ -115,7 +115,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int) 
 			return hi - lo
 		}
 	}
-	if i := l.find(b.shape); l.o.Ledger != nil && i >= 0 && l.most[i].items == 0 && l.most[i].vain.recently(l.share.room(l.o)) {
+	if i := l.find(b.shape); l.o.Ledger != nil && i >= 0 && l.most[i].items == 0 && l.most[i].vain.recently(l.o, l.share.room(l.o)) {
 		l.alone(ctx, b, lo, hi, l.most[i].vain.err)
 		return hi - lo
 	}
@@ -164,7 +164,7 @@ func (l *ladder) single(ctx context.Context, b *batch, lo, hi int, err error) {
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	var out []*ort.Tensor
 	// Where the item before had no room either, this one has none.
-	if i := l.find(b.shape); i < 0 || !l.most[i].vain.recently(l.share.room(l.o)) {
+	if i := l.find(b.shape); i < 0 || !l.most[i].vain.recently(l.o, l.share.room(l.o)) {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.ranOut(b.shape, 0)
 			l.most[l.find(b.shape)].vain = attempted{time.Now(), l.share.room(l.o), err}
@@ -190,8 +190,8 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 	if oversize := (*memory.OversizeError)(nil); errors.As(err, &oversize) {
 		return nil, err // waiting brings nothing
 	}
+	wait := firstWait
 	for session := 1; ; session++ {
-		wait := firstWait
 		for try := 1; try <= triesAlone; try++ {
 			if session == 1 && try == 1 {
 				continue // that was the one that got here
@@ -323,7 +323,7 @@ func (l *ladder) reopen(ctx context.Context) error {
 		}
 	}
 	l.share.close()
-	if l.shut.recently(l.share.room(l.o)) {
+	if l.shut.recently(l.o, l.share.room(l.o)) {
 		return l.shut.err
 	}
 	s, err := l.open(ctx)

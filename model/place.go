@@ -33,7 +33,10 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	if !simulated {
 		cards = slices.DeleteFunc(slices.Clone(have), func(d string) bool { return !strings.HasPrefix(d, "gpu:") })
 	}
-	computes := simulated || slices.Contains(r.Providers, ort.CUDA.String())
+	var lacking error
+	if !simulated {
+		lacking = r.CUDA()
+	}
 	switch want {
 	case "host":
 		return Placement{Device: want}, nil
@@ -41,14 +44,14 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 		switch {
 		case len(cards) == 0:
 			return Placement{Device: "host", Why: "there is no GPU"}, nil
-		case !computes:
-			return Placement{Device: "host", Why: r.noCUDA()}, nil
+		case lacking != nil:
+			return Placement{Device: "host", Why: lacking.Error()}, nil
 		}
 		return Placement{Device: cards[0], CPUToo: true}, nil
 	}
 	kind, n, certain := strings.Cut(want, ":")
-	if kind == "gpu" && !computes {
-		return Placement{}, fmt.Errorf("%w: %s: %s", ErrNoDevice, want, r.noCUDA())
+	if kind == "gpu" && lacking != nil {
+		return Placement{}, fmt.Errorf("%w: %s: %w", ErrNoDevice, want, lacking)
 	}
 	if simulated {
 		kind = "sim" // a pipeline for GPUs can be tried without
@@ -68,8 +71,12 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	return Placement{}, fmt.Errorf("%w as %s: %s", ErrNoDevice, want, there)
 }
 
-// noCUDA says what is missing for NVIDIA GPUs, and how it can be had.
-func (r Runtime) noCUDA() string {
-	return fmt.Sprintf("ONNX Runtime %s (%s) has no %s. A build for NVIDIA GPUs with CUDA 12 and cuDNN 9 is onnxruntime-linux-x64-gpu-1.24.4.tgz of https://github.com/microsoft/onnxruntime/releases/tag/v1.24.4: unpack it and set %s to its lib/libonnxruntime.so",
+// CUDA tells whether networks can run on NVIDIA GPUs; the error says what is missing
+// and how it can be had.
+func (r Runtime) CUDA() error {
+	if slices.Contains(r.Providers, ort.CUDA.String()) {
+		return nil
+	}
+	return fmt.Errorf("ONNX Runtime %s (%s) has no %s. A build for NVIDIA GPUs with CUDA 12 and cuDNN 9 is onnxruntime-linux-x64-gpu-1.24.4.tgz of https://github.com/microsoft/onnxruntime/releases/tag/v1.24.4: unpack it and set %s to its lib/libonnxruntime.so",
 		r.Version, r.Path, ort.CUDA, ort.LibraryVariable)
 }

@@ -111,9 +111,13 @@ func (s *share) mayGrow(o RunnerOptions) bool {
 	return o.Ledger != nil && s.room(o) < o.Ledger.Usage().Ceiling
 }
 
-// acquire waits its turn, but not for ever: who has the memory may keep it.
+// leasePatience is how long a lease is waited for. Who has the memory may keep it,
+// and the ladder waits longer and longer between its tries.
+const leasePatience = 250 * time.Millisecond
+
+// acquire waits its turn, but not for ever.
 func acquire(ctx context.Context, o RunnerOptions, kind memory.Kind, bytes int64) (*memory.Lease, error) {
-	patient, cancel := context.WithTimeout(ctx, longestWait)
+	patient, cancel := context.WithTimeout(ctx, leasePatience)
 	defer cancel()
 	lease, err := o.Ledger.Acquire(patient, memory.Request{Kind: kind, Bytes: bytes, Holder: o.Name})
 	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -130,7 +134,12 @@ type attempted struct {
 	err  error
 }
 
-// recently tells that trying again now would be in vain too.
-func (a attempted) recently(room int64) bool {
-	return !a.when.IsZero() && time.Since(a.when) < nextTime && room <= a.room
+// recently tells that trying again now would be in vain too, as there is no more
+// room. Without a ledger nobody knows of more, so that it takes longer.
+func (a attempted) recently(o RunnerOptions, room int64) bool {
+	pause := nextTime
+	if o.Ledger != nil {
+		pause = longestWait
+	}
+	return !a.when.IsZero() && time.Since(a.when) < pause && room <= a.room
 }

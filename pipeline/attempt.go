@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"runtime/debug"
+	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
 )
@@ -157,10 +158,20 @@ func (w *worker) postpone(ctx context.Context, it *Item) error {
 	return w.laters.add(ctx, it)
 }
 
+// laterPause is how long items that are seen again wait after all others.
+const laterPause = 3 * time.Second
+
 // finishLaters gives the stage the items once more that it wanted to see later.
 func (n *node) finishLaters(ctx context.Context) error {
 	if n.laters == nil {
 		return nil
+	}
+	// Those who have the memory get a moment more.
+	select {
+	case <-time.After(laterPause):
+	case <-n.run.drain:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	n.run.working.Add(1)
 	defer n.run.working.Add(-1)

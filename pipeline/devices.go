@@ -52,7 +52,7 @@ func (p *Pipeline) onCard(cards *cardPlan, s *Step) (another bool, err error) {
 		return false, err
 	}
 	c := coster.Cost(s.Device, nil)
-	have := max(reading.Total-max(reading.Reserved, 0)-p.gpuHeadroom(reading.Total), 0)
+	have := p.mostOn(reading)
 	if c.Resident > have {
 		return false, &memory.OversizeError{Device: string(s.Device), Need: c.Resident, Have: have, Holder: "stage " + s.ID}
 	}
@@ -103,7 +103,10 @@ func (r *run) openDevices(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d := &deviceLedger{name: s.Device, ledger: memory.NewLedger(string(s.Device), r.deviceLimit(reading, reading.Free, 0))}
+		// What others have now they may give back: only what the device never has room
+		// for is refused.
+		d := &deviceLedger{name: s.Device, ledger: memory.NewLedger(string(s.Device), r.pipe.mostOn(reading))}
+		d.ledger.SetLimit(r.deviceLimit(reading, reading.Free, 0))
 		d.detach = r.memory.Attach(d.ledger)
 		r.devices = append(r.devices, d)
 	}
@@ -141,6 +144,11 @@ func (r *run) deviceLimit(s memory.Reading, free, leased int64) int64 {
 		free = s.Total - own
 	}
 	return max(own+free-r.pipe.gpuHeadroom(s.Total), 0)
+}
+
+// mostOn is what the run may have of a device that it has to itself.
+func (p *Pipeline) mostOn(s memory.Reading) int64 {
+	return max(s.Total-max(s.Reserved, 0)-p.gpuHeadroom(s.Total), 0)
 }
 
 // gpuHeadroom is what stays free of a device: 3 % of it, and of those of 8 GiB and
