@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	// triesAlone is how often one item alone may run out of memory in a session, and
-	// sessionsAlone in how many sessions: what others have taken may come back.
-	triesAlone    = 6
-	sessionsAlone = 2
-	firstWait     = 50 * time.Millisecond
-	longestWait   = 2 * time.Second
+	// triesAlone is how often one item alone may run out of memory in the session,
+	// and triesAnew in the next one: what others have taken may come back. That takes
+	// 2.5 to 5 seconds.
+	triesAlone  = 6
+	triesAnew   = 3
+	firstWait   = 50 * time.Millisecond
+	longestWait = 2 * time.Second
 	// nextTime is after how long it is tried again in full after that was in vain.
 	nextTime = 30 * time.Second
 
@@ -190,9 +191,9 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 	if oversize := (*memory.OversizeError)(nil); errors.As(err, &oversize) {
 		return nil, err // waiting brings nothing
 	}
-	wait := firstWait
+	wait, tries := firstWait, triesAlone
 	for session := 1; ; session++ {
-		for try := 1; try <= triesAlone; try++ {
+		for try := 1; try <= tries; try++ {
 			if session == 1 && try == 1 {
 				continue // that was the one that got here
 			}
@@ -206,7 +207,8 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 				return out, err
 			}
 		}
-		if session == sessionsAlone {
+		// A new session does not have what others have leased.
+		if session == 2 || errors.As(err, new(*leasedError)) {
 			return nil, err
 		}
 		l.o.Log.Warn("out of memory with one item alone: a new session is opened", "network", l.o.Name, "error", err)
@@ -215,6 +217,7 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 		} else if err != nil {
 			return nil, fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
 		}
+		tries = triesAnew
 	}
 }
 
@@ -235,7 +238,10 @@ func (l *ladder) noRoom(shape []int64, err error) error {
 	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Now: l.share.mayGrow(l.o), Err: err}
 	var oom *ort.OutOfMemoryError
 	var oversize *memory.OversizeError
+	var leased *leasedError
 	switch {
+	case errors.As(err, &leased):
+		e.Need, e.Have = leased.need, leased.have
 	case errors.As(err, &oom):
 		e.Need, e.Have = oom.Requested, oom.Available
 	case errors.As(err, &oversize):

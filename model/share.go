@@ -3,9 +3,9 @@ package model
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
-	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/memory"
 )
 
@@ -122,10 +122,20 @@ func acquire(ctx context.Context, o RunnerOptions, kind memory.Kind, bytes int64
 	lease, err := o.Ledger.Acquire(patient, memory.Request{Kind: kind, Bytes: bytes, Holder: o.Name})
 	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		u := o.Ledger.Usage()
-		return nil, &ort.OutOfMemoryError{Requested: bytes, Available: max(u.Limit-u.Residency-u.Work, 0), Text: err.Error()}
+		return nil, &leasedError{need: bytes, have: max(u.Limit-u.Residency-u.Work, 0)}
 	}
 	return lease, err
 }
+
+// leasedError says that others have the memory now.
+type leasedError struct{ need, have int64 }
+
+func (e *leasedError) Error() string {
+	return fmt.Sprintf("out of memory: %s are wanted and %s are left by others", memory.FormatBytes(e.need), memory.FormatBytes(e.have))
+}
+
+// Is makes it out of memory.
+func (e *leasedError) Is(target error) bool { return target == memory.ErrOutOfMemory }
 
 // attempted is when something was tried in vain for want of memory.
 type attempted struct {
