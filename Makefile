@@ -94,11 +94,13 @@ bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
 
-ort-blob: platform ## make the ONNX Runtime library inside the program anew from npm and compare it with what is recorded
+ort-blob: platform ## make the ONNX Runtime library inside the program and its notices anew from npm and PyPI and compare them with what is recorded
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	lib=internal/ort/ortlib; version=$$(sed -n 's/^\tVersion *= "\(.*\)"$$/\1/p' $$lib/origin.go); \
 	npm pack --silent --pack-destination "$$dir" "onnxruntime-node@$$version"; \
-	CGO_ENABLED=1 go run -tags ortblob,noort ./$$lib/rebuild "$$dir"/*.tgz $$lib/libonnxruntime.so.zst
+	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--platform manylinux_2_28_x86_64 --python-version 3.12 --dest "$$dir" "onnxruntime==$$version"; \
+	CGO_ENABLED=1 go run -tags ortblob,noort ./$$lib/rebuild "$$dir"/*.tgz "$$dir"/*.whl $$lib
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

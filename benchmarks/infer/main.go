@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/photos"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
@@ -145,33 +144,14 @@ func bench(file, dir, tasks string, rounds, large, small int) error {
 	return record.Section(file, "Inference", "make bench-infer", body)
 }
 
-// trials is how often each way is tried.
-const trials = 2
-
 // choose finds the fastest way.
-func (e *entrant) choose() error {
-	if len(e.ways) == 1 {
-		return nil
-	}
-	least := make([]time.Duration, len(e.ways))
-	for range trials {
-		for i, w := range e.ways {
-			u, err := proc.Run(1, []*exec.Cmd{w.command()})
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(os.Stderr, "trial of %s, %s: %s\n", e.name, w.name, u)
-			if least[i] == 0 || u.Wall < least[i] {
-				least[i] = u.Wall
-			}
-		}
-	}
-	for i, t := range least {
-		if t < least[e.chosen] {
-			e.chosen = i
-		}
-	}
-	return nil
+func (e *entrant) choose() (err error) {
+	e.chosen, err = proc.Fastest(len(e.ways), func(i int) (proc.Usage, error) {
+		u, err := proc.Run(1, []*exec.Cmd{e.ways[i].command()})
+		fmt.Fprintf(os.Stderr, "trial of %s, %s: %s\n", e.name, e.ways[i].name, u)
+		return u, err
+	})
+	return err
 }
 
 // run runs the program once.

@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -148,37 +147,18 @@ func warm(in string) ([]string, error) {
 	return stems, nil
 }
 
-// trials is how often each way is tried.
-const trials = 2
-
 // choose finds the fastest way.
-func (r *row) choose(in, out string) error {
+func (r *row) choose(in, out string) (err error) {
 	if r.like != nil {
 		r.chosen = r.like.chosen
 		return nil
 	}
-	if len(r.ways) == 1 {
-		return nil
-	}
-	least := make([]time.Duration, len(r.ways))
-	for range trials {
-		for i, w := range r.ways {
-			u, err := w.fresh(in, out)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(os.Stderr, "trial of %s, %s: %s\n", r.name, w.name, u)
-			if least[i] == 0 || u.Wall < least[i] {
-				least[i] = u.Wall
-			}
-		}
-	}
-	for i, t := range least {
-		if t < least[r.chosen] {
-			r.chosen = i
-		}
-	}
-	return nil
+	r.chosen, err = proc.Fastest(len(r.ways), func(i int) (proc.Usage, error) {
+		u, err := r.ways[i].fresh(in, out)
+		fmt.Fprintf(os.Stderr, "trial of %s, %s: %s\n", r.name, r.ways[i].name, u)
+		return u, err
+	})
+	return err
 }
 
 // fresh runs the job into a new folder, with nothing left to write of an earlier

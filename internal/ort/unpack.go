@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
-	"github.com/forgepipe/forgepipe/internal/ort/ortlib" //nolint:depguard // a part of this leaf, in a package of its own for its licence and its size
+	"github.com/forgepipe/forgepipe/internal/ort/ortlib"
 )
 
 const (

@@ -1,9 +1,10 @@
 //go:build ortblob
 
 // Command rebuild makes the compressed library of package ortlib from the npm
-// package that ortlib names, and compares both with the hashes recorded there:
+// package that ortlib names, takes the notices from the Python package of the same
+// version, and compares all with the hashes recorded there:
 //
-//	go run -tags ortblob,noort ./internal/ort/ortlib/rebuild PACKAGE.tgz internal/ort/ortlib/libonnxruntime.so.zst
+//	go run -tags ortblob,noort ./internal/ort/ortlib/rebuild PACKAGE.tgz PACKAGE.whl internal/ort/ortlib
 //
 // It has a build tag of its own because it compiles the C library of zstd, whose
 // highest level makes the file 1.2 MB smaller than the best in Go; noort, so that
@@ -12,13 +13,16 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/DataDog/zstd"
 
@@ -29,11 +33,15 @@ import (
 const level = 22
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: rebuild PACKAGE.tgz BLOB")
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: rebuild PACKAGE.tgz PACKAGE.whl FOLDER")
 		os.Exit(2)
 	}
-	if err := rebuild(os.Args[1], os.Args[2]); err != nil {
+	err := rebuild(os.Args[1], filepath.Join(os.Args[3], "libonnxruntime.so.zst"))
+	if err == nil {
+		err = notices(os.Args[2], filepath.Join(os.Args[3], "ThirdPartyNotices.txt"))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "rebuild:", err)
 		os.Exit(1)
 	}
@@ -60,6 +68,28 @@ func rebuild(archive, blob string) error {
 			blob, got, ortlib.BlobSHA256)
 	}
 	fmt.Printf("%s: %d bytes of %d, as recorded\n", blob, len(packed), len(library))
+	return nil
+}
+
+// notices takes the notices from a wheel, which is a zip file.
+func notices(wheel, file string) error {
+	z, err := zip.OpenReader(wheel)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", wheel, err)
+	}
+	defer z.Close()
+	text, err := fs.ReadFile(z, ortlib.NoticesMember)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", wheel, err)
+	}
+	if got := hash(text); got != ortlib.NoticesSHA256 {
+		return fmt.Errorf("%s of %s has sha256 %s, and recorded is %s: if the version is meant to change, change internal/ort/ortlib/origin.go",
+			ortlib.NoticesMember, wheel, got, ortlib.NoticesSHA256)
+	}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		return fmt.Errorf("writing the notices: %w", err)
+	}
+	fmt.Printf("%s: %d bytes, as recorded\n", file, len(text))
 	return nil
 }
 
