@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -60,25 +59,24 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	so := ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
 	if n, ok := strings.CutPrefix(o.Device, "gpu:"); ok {
 		so.Provider = ort.CUDA
 		if so.DeviceID, err = strconv.Atoi(n); err != nil {
 			return nil, fmt.Errorf("%q is no GPU: %w", o.Device, err)
 		}
 	}
-	s, err := lib.Open(f.Path, so)
+	s, err := lib.Open(ctx, f.Path, so)
 	if err != nil {
 		return nil, err
 	}
 	if slow := s.Fallbacks(); len(slow) > 0 && o.Log != nil {
 		o.Log.Warn("a part of the network runs on the CPU, as the GPU's provider has no operators for it: it will be slow", "network", f.Path, "device", o.Device, "operators", strings.Join(slow, ", "))
 	}
-	i := slices.IndexFunc(s.Outputs(), func(p ort.Port) bool { return p.Name == f.Output.Name })
-	if i < 0 || len(s.Inputs()) != 1 {
+	if len(s.Inputs()) != 1 {
 		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())
 	}
-	return loaded{s, i}, nil
+	return s, nil
 }
 
 // ElementType is that of the input, for RunnerOptions.
@@ -87,18 +85,4 @@ func (f *File) ElementType() ort.ElementType {
 		return ort.Float16
 	}
 	return ort.Float32
-}
-
-// loaded is a session of which one output is wanted.
-type loaded struct {
-	*ort.Session
-	output int
-}
-
-func (l loaded) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
-	out, err := l.Session.Run(ctx, in, o)
-	if err != nil {
-		return nil, err
-	}
-	return out[l.output : l.output+1], nil
 }

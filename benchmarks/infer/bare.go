@@ -184,7 +184,7 @@ func (b *bare) prepared(ctx context.Context, p *parts) ([]*ort.Tensor, error) {
 func (b *bare) infer(ctx context.Context, library *ort.Library, file string, tensors []*ort.Tensor, sessions, threads int) (float64, error) {
 	open := make([]*ort.Session, sessions)
 	for i := range open {
-		s, err := library.Open(file, ort.SessionOptions{Threads: threads})
+		s, err := library.Open(ctx, file, ort.SessionOptions{Threads: threads})
 		if err != nil {
 			return 0, err
 		}

@@ -68,7 +68,7 @@ func child(path string) error {
 		if _, err := ort.Load("/another/library.so"); err != nil {
 			r.Second = err.Error()
 		}
-		s, err := lib.OpenBytes(double(int64(ort.Float32), 2), ort.SessionOptions{})
+		s, err := lib.OpenBytes(testContext, double(int64(ort.Float32), 2), ort.SessionOptions{})
 		if err != nil {
 			return err
 		}

@@ -16,10 +16,14 @@ func Load(string) (*Library, error) { return nil, errNotBuilt }
 type Session struct{}
 
 // Open returns the error of [Load].
-func (l *Library) Open(string, SessionOptions) (*Session, error) { return nil, errNotBuilt }
+func (l *Library) Open(context.Context, string, SessionOptions) (*Session, error) {
+	return nil, errNotBuilt
+}
 
 // OpenBytes returns the error of [Load].
-func (l *Library) OpenBytes([]byte, SessionOptions) (*Session, error) { return nil, errNotBuilt }
+func (l *Library) OpenBytes(context.Context, []byte, SessionOptions) (*Session, error) {
+	return nil, errNotBuilt
+}
 
 // Inputs returns nothing.
 func (s *Session) Inputs() []Port { return nil }

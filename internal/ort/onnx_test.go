@@ -118,3 +118,17 @@ func convolutions(n, size int) []byte {
 func double(elementType int64, dims ...any) []byte {
 	return model(input("x", elementType, dims...), node("Add", []string{"x", "x"}, "y"), output("y", elementType, dims...))
 }
+
+// repeat is y = x, computed as often as the input "times" says.
+func repeat() []byte {
+	scalar := func(field protowire.Number, name string, elementType int64) []byte {
+		return port(field, name, elementType)
+	}
+	body := message(
+		node("Identity", []string{"more"}, "on"), node("Identity", []string{"from"}, "to"), textField(2, "body"),
+		scalar(11, "i", 7), scalar(11, "more", 9), input("from", 1, 1), scalar(12, "on", 9), output("to", 1, 1),
+	)
+	return model(input("times", 7, 1), input("x", 1, 1),
+		node("Loop", []string{"times", "", "x"}, "y", bytesField(5, message(textField(1, "body"), bytesField(6, body), intField(20, 5)))),
+		output("y", 1, 1))
+}

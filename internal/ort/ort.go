@@ -20,7 +20,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/cgo"
-
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -33,9 +33,9 @@ var (
 	loaded  *Library
 	wanted  string // what loaded was asked for; "" is the embedded library
 
-	// opening is held while a session is opened: the arena for it is registered with
-	// the environment, which has room for one.
-	opening sync.Mutex
+	// opening has a token while a session is opened: the arena for it is registered
+	// with the environment, which has room for one.
+	opening = make(chan struct{}, 1)
 )
 
 // Load loads the library into this process: the one at path or, with "", the one
@@ -168,12 +168,13 @@ type Session struct {
 // which the runtime reads from the model's folder and from no other, also not
 // through a link. The file is read whole, unless it is no model by its looks.
 // Sessions are opened one after another. Weights for which there is no memory, or
-// that are more than the arena's limit, are [ErrOutOfMemory].
-func (l *Library) Open(path string, o SessionOptions) (*Session, error) {
+// that are more than the arena's limit, are [ErrOutOfMemory]. When ctx ends,
+// opening ends at its next step, and the error is that of ctx.
+func (l *Library) Open(ctx context.Context, path string, o SessionOptions) (*Session, error) {
 	if err := checkModelFile(path); err != nil {
 		return nil, fmt.Errorf("opening the model %s: %w", path, err)
 	}
-	s, err := l.start(o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
+	s, err := l.start(ctx, o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
 		return onnx.NewDynamicAdvancedSession(path, nil, nil, so)
 	})
 	if err != nil {
@@ -185,11 +186,11 @@ func (l *Library) Open(path string, o SessionOptions) (*Session, error) {
 // OpenBytes opens a model from memory, which it does not need afterwards. A model
 // that keeps weights outside is for Open: the runtime does not know the folder of
 // this one, and at best finds them under the current directory.
-func (l *Library) OpenBytes(model []byte, o SessionOptions) (*Session, error) {
+func (l *Library) OpenBytes(ctx context.Context, model []byte, o SessionOptions) (*Session, error) {
 	if err := checkModel(bytes.NewReader(model), int64(len(model))); err != nil {
 		return nil, fmt.Errorf("opening a model from memory: %w", err)
 	}
-	s, err := l.start(o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
+	s, err := l.start(ctx, o, func(so *onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error) {
 		return onnx.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
 	})
 	if err != nil {
@@ -200,7 +201,7 @@ func (l *Library) OpenBytes(model []byte, o SessionOptions) (*Session, error) {
 
 type opener func(*onnx.SessionOptions) (*onnx.DynamicAdvancedSession, error)
 
-func (l *Library) start(o SessionOptions, open opener) (*Session, error) {
+func (l *Library) start(ctx context.Context, o SessionOptions, open opener) (*Session, error) {
 	settings, err := o.settings(l)
 	if err != nil {
 		return nil, err
@@ -212,7 +213,7 @@ func (l *Library) start(o SessionOptions, open opener) (*Session, error) {
 		// Never unlocked: the thread ends with the goroutine, and what the runtime
 		// keeps for each thread goes with it.
 		runtime.LockOSThread()
-		err := s.open(settings, open)
+		err := s.open(ctx, settings, open)
 		opened <- err
 		if err == nil {
 			s.serve()
@@ -238,7 +239,7 @@ func (s *Session) serve() {
 }
 
 // open runs on the session's thread, and so does release, also after an error.
-func (s *Session) open(set settings, open opener) error {
+func (s *Session) open(ctx context.Context, set settings, open opener) error {
 	so, err := onnx.NewSessionOptions()
 	if err != nil {
 		return err
@@ -255,8 +256,8 @@ func (s *Session) open(set settings, open opener) error {
 			return &NoProviderError{Provider: CUDA, Have: s.library.Providers, Path: s.library.Path, Err: err}
 		}
 	}
-	if s.session, err = openWithArena(set.arena, so, open); err != nil {
-		return failure(err.Error())
+	if s.session, err = openWithArena(ctx, set.arena, so, open); err != nil {
+		return err
 	}
 	s.c = (*C.OrtSession)(pointerIn(s.session, "s", "ortSession"))
 	if err := s.readPorts(); err != nil {
@@ -312,14 +313,18 @@ func (s *Session) checkWeights() error {
 // openWithArena opens a session that has an arena of its own on the CPU. The
 // runtime has no settings for the arena of one session. But a session can take
 // the environment's, and keeps it when another is put in its place there.
-func openWithArena(arena map[string]int, so *onnx.SessionOptions, open opener) (*onnx.DynamicAdvancedSession, error) {
+func openWithArena(ctx context.Context, arena map[string]int, so *onnx.SessionOptions, open opener) (*onnx.DynamicAdvancedSession, error) {
 	cfg, err := onnx.NewArenaCfgV2(arena)
 	if err != nil {
 		return nil, err
 	}
 	defer cfg.Destroy()
-	opening.Lock()
-	defer opening.Unlock()
+	select {
+	case opening <- struct{}{}:
+		defer func() { <-opening }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	where, err := onnx.GetMemoryInfo()
 	if err != nil {
 		return nil, err
@@ -327,7 +332,7 @@ func openWithArena(arena map[string]int, so *onnx.SessionOptions, open opener) (
 	if err := onnx.CreateAndRegisterAllocator(where, cfg); err != nil {
 		return nil, fmt.Errorf("making the session's arena: %w", err)
 	}
-	s, err := open(so)
+	s, err := cancellable(ctx, so, open)
 	if e := onnx.UnregisterAllocator(where); e != nil {
 		if err == nil {
 			err = s.Destroy()
@@ -335,6 +340,28 @@ func openWithArena(arena map[string]int, so *onnx.SessionOptions, open opener) (
 		return nil, errors.Join(err, fmt.Errorf("taking the session's arena out of the environment: %w", e))
 	}
 	return s, err
+}
+
+// cancellable opens a session, and has the runtime give up when ctx ends. It looks
+// at that between the steps of preparing the graph, and after the last one the
+// session is there all the same.
+func cancellable(ctx context.Context, so *onnx.SessionOptions, open opener) (*onnx.DynamicAdvancedSession, error) {
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		cError(C.fp_cancel_load((*C.OrtSessionOptions)(pointerIn(so, "o")))) //nolint:errcheck // it fails only for options that are not there
+	})
+	s, err := open(so)
+	if !stop() {
+		<-stopped // before the options are gone
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, failure(err.Error())
+	}
+	return s, nil
 }
 
 func (s *Session) release() error {
@@ -367,39 +394,48 @@ func (s *Session) readPorts() error {
 		if output == 1 {
 			kind, ports, names = "output", &s.out, &s.outNames
 		}
+		var others []string
 		for i := range count {
-			port, err := s.readPort(C.int(output), i)
+			port, numbers, err := s.readPort(C.int(output), i)
 			if err != nil {
 				return fmt.Errorf("reading the model's %s %d: %w", kind, i, err)
 			}
+			if output == 1 && s.options.Outputs != nil && !slices.Contains(s.options.Outputs, port.Name) {
+				others = append(others, port.Name)
+				continue
+			}
+			if !numbers {
+				return fmt.Errorf("the model's %s %q is not a tensor of numbers, and only those can be passed: export the model without it", kind, port.Name)
+			}
 			*ports = append(*ports, port)
 			*names = append(*names, C.CString(port.Name))
+		}
+		if output == 1 && s.options.Outputs != nil && len(s.out) != len(s.options.Outputs) {
+			return fmt.Errorf("the model lacks one of the outputs %v: it has %v", s.options.Outputs, others)
 		}
 	}
 	return nil
 }
 
-func (s *Session) readPort(output C.int, i C.size_t) (Port, error) {
+// readPort also tells whether it is a tensor of numbers.
+func (s *Session) readPort(output C.int, i C.size_t) (p Port, numbers bool, err error) {
 	c := new(C.fp_port)
 	defer C.fp_free_port(c)
 	if err := cError(C.fp_get_port(s.c, output, i, c)); err != nil {
-		return Port{}, err
+		return Port{}, false, err
 	}
-	p := Port{Name: C.GoString(c.name), Type: ElementType(c._type), Shape: []int64{}, Axes: []string{}}
-	if c.is_tensor == 0 || p.Type.Size() == 0 {
-		return Port{}, fmt.Errorf("%q is not a tensor of numbers, and only those can be passed: export the model without it", p.Name)
-	}
+	p = Port{Name: C.GoString(c.name), Type: ElementType(c._type), Shape: []int64{}, Axes: []string{}}
 	for j, d := range unsafe.Slice(c.dims, c.rank) {
 		p.Shape = append(p.Shape, max(int64(d), -1))
 		p.Axes = append(p.Axes, C.GoString(unsafe.Slice(c.axes, c.rank)[j]))
 	}
-	return p, nil
+	return p, c.is_tensor != 0 && p.Type.Size() > 0, nil
 }
 
 // Inputs are what the model takes, in its order.
 func (s *Session) Inputs() []Port { return s.in }
 
-// Outputs are what the model gives, in its order.
+// Outputs are what runs give, in the model's order.
 func (s *Session) Outputs() []Port { return s.out }
 
 // Fallbacks are the types of operators, each once, that a CUDA session has on

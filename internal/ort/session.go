@@ -55,6 +55,10 @@ type SessionOptions struct {
 	// have some more. On the CPU it counts those weights too that the runtime keeps
 	// as they are in the file; those that it arranges anew are outside the arena.
 	ArenaLimit int64
+	// Outputs names those of the model's outputs that runs give; nil: all. Others are
+	// not copied, and may be what cannot be passed, such as texts; the runtime
+	// computes them nevertheless.
+	Outputs []string
 	// Log receives the runtime's warnings and errors about this session; nil drops
 	// them. What makes a call fail is in the call's error as well.
 	Log *slog.Logger

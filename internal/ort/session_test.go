@@ -12,12 +12,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 )
@@ -41,7 +41,7 @@ func load(t *testing.T) *ort.Library {
 
 func open(t *testing.T, model []byte, o ort.SessionOptions) *ort.Session {
 	t.Helper()
-	s, err := load(t).OpenBytes(model, o)
+	s, err := load(t).OpenBytes(testContext, model, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestRunGivesOutputsInOrder(t *testing.T) {
 	if err := os.WriteFile(path, m, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := load(t).Open(path, ort.SessionOptions{Threads: 2})
+	s, err := load(t).Open(testContext, path, ort.SessionOptions{Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,25 +175,98 @@ func TestRunRefusesTensorsThatDoNotFit(t *testing.T) {
 	}
 }
 
+// times is the input of repeat.
+func times(n uint64) *ort.Tensor {
+	t := ort.NewTensor(ort.Int64, 1)
+	binary.LittleEndian.PutUint64(t.Data, n)
+	return t
+}
+
+// A run that would last for ever ends with its context.
 func TestRunEndsWithItsContext(t *testing.T) {
-	s := open(t, convolutions(200, 128), ort.SessionOptions{})
-	x := ort.NewTensor(ort.Float32, 4, 16, 128, 128)
+	s := open(t, repeat(), ort.SessionOptions{})
+	x := floats([]int64{1}, 5)
 	cause := errors.New("the user had enough")
 	ctx, cancel := context.WithCancelCause(testContext)
-	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
-	start := time.Now()
-	_, err := s.Run(ctx, []*ort.Tensor{x}, ort.RunOptions{})
-	took := time.Since(start)
+	before := stats(t, s).MaxInUse
+	go func() {
+		for { // until it runs
+			if st, err := s.Stats(); err != nil || st.MaxInUse > before {
+				break
+			}
+			runtime.Gosched()
+		}
+		cancel(cause)
+	}()
+	if _, err := s.Run(ctx, []*ort.Tensor{times(1 << 60), x}, ort.RunOptions{}); !errors.Is(err, cause) {
+		t.Fatalf("error %v, want %v", err, cause)
+	}
+	if _, err := s.Run(ctx, []*ort.Tensor{times(1), x}, ort.RunOptions{}); !errors.Is(err, cause) {
+		t.Errorf("a run after the end: %v, want %v", err, cause)
+	}
+	if y := run(t, s, ort.RunOptions{}, times(3), x)[0].Float32s()[0]; y != 5 { // the session still works
+		t.Errorf("y is %v", y)
+	}
+}
+
+// The first thing that the runtime says of a large model ends its opening, and also
+// that of one that waits for its turn meanwhile.
+func TestOpeningEndsWithItsContext(t *testing.T) {
+	cause := errors.New("the user had enough")
+	ctx, cancel := context.WithCancelCause(testContext)
+	other := make(chan error, 1)
+	log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		waiting, stop := context.WithCancelCause(testContext)
+		go func() {
+			_, err := load(t).OpenBytes(waiting, double(int64(ort.Float32), 1), ort.SessionOptions{})
+			other <- err
+		}()
+		stop(cause)
+		if err := <-other; !errors.Is(err, cause) {
+			t.Errorf("opening another one meanwhile: %v, want %v", err, cause)
+		}
+		cancel(cause)
+		return len(p), nil
+	}), nil))
+	// Its output says 5, and is 4.
+	graph := [][]byte{input("x", 1, 4)}
+	from := "x"
+	for i := range 20000 {
+		to := "t" + strconv.Itoa(i)
+		graph = append(graph, node("Neg", []string{from}, to))
+		from = to
+	}
+	m := model(append(graph, node("Add", []string{from, from}, "y"), output("y", 1, 5))...)
+	s, err := load(t).OpenBytes(ctx, m, ort.SessionOptions{Log: log})
+	if err == nil {
+		s.Close()
+	}
 	if !errors.Is(err, cause) {
 		t.Fatalf("error %v, want %v", err, cause)
 	}
-	if _, err := s.Run(ctx, []*ort.Tensor{x}, ort.RunOptions{}); !errors.Is(err, cause) {
-		t.Errorf("a run after the end: %v, want %v", err, cause)
+	run(t, open(t, double(int64(ort.Float32), 1), ort.SessionOptions{}), ort.RunOptions{}, floats([]int64{1})) // others open
+}
+
+// What is not wanted is not given, and need not be a tensor of numbers.
+func TestOnlyWantedOutputs(t *testing.T) {
+	texts := func(name string) []byte { return output(name, 8, 1) }
+	sequence := bytesField(12, message(textField(1, "list"), bytesField(2, bytesField(4, bytesField(1, bytesField(1, message(intField(1, 1), bytesField(2, nil))))))))
+	m := model(
+		input("x", 1, "n"), node("SequenceConstruct", []string{"x", "x"}, "list"), node("Cast", []string{"x"}, "text", bytesField(5, message(textField(1, "to"), intField(3, 8), intField(20, 2)))),
+		node("Add", []string{"x", "x"}, "double"), node("Neg", []string{"x"}, "negative"),
+		sequence, output("double", 1, "n"), texts("text"), output("negative", 1, "n"),
+	)
+	s := open(t, m, ort.SessionOptions{Outputs: []string{"negative"}})
+	if o := s.Outputs(); len(o) != 1 || o[0].Name != "negative" {
+		t.Errorf("outputs %+v", o)
 	}
-	start = time.Now()
-	run(t, s, ort.RunOptions{}, x) // the session still works
-	if whole := time.Since(start); took > whole/2 {
-		t.Errorf("the run that was ended took %v, and a whole one %v", took, whole)
+	if out := run(t, s, ort.RunOptions{ShrinkFirst: true}, floats([]int64{2}, 1, 2)); len(out) != 1 || !slices.Equal(out[0].Float32s(), []float32{-1, -2}) {
+		t.Errorf("%v", out)
+	}
+	for name, want := range map[string]string{"list": "tensor of numbers", "text": "tensor of numbers", "other": "lacks"} {
+		if _, err := load(t).OpenBytes(testContext, m, ort.SessionOptions{Outputs: []string{name}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("output %s: error %v, want %q in it", name, err, want)
+		}
 	}
 }
 
@@ -297,7 +370,7 @@ func TestWeightsCountInTheArenaLimit(t *testing.T) {
 	const side, bytes = 512, 512 * 512 * 4
 	m := model(input("x", 1, "n", side), weights("w", []int64{side, side}, make([]float32, side*side)...),
 		node("MatMul", []string{"x", "w"}, "y"), output("y", 1, "n", side))
-	_, err := load(t).OpenBytes(m, ort.SessionOptions{ArenaLimit: bytes - 1})
+	_, err := load(t).OpenBytes(testContext, m, ort.SessionOptions{ArenaLimit: bytes - 1})
 	var oom *ort.OutOfMemoryError
 	if !errors.As(err, &oom) || oom.Requested != bytes || oom.Available != bytes-1 {
 		t.Fatalf("error %v, want out of memory", err)
@@ -353,7 +426,7 @@ func TestOpeningAndClosingLeavesNothing(t *testing.T) {
 	lib, m, x := load(t), double(int64(ort.Float32), "n"), floats([]int64{1}, 1)
 	cycle := func(n int) {
 		for range n {
-			s, err := lib.OpenBytes(m, ort.SessionOptions{ArenaLimit: 1 << 20, Log: slog.New(slog.DiscardHandler)})
+			s, err := lib.OpenBytes(testContext, m, ort.SessionOptions{ArenaLimit: 1 << 20, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -429,7 +502,7 @@ func TestOpenRefusesWhatIsNoModel(t *testing.T) {
 			if err := os.WriteFile(path, tt.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s, err := load(t).Open(path, ort.SessionOptions{})
+			s, err := load(t).Open(testContext, path, ort.SessionOptions{})
 			if err == nil {
 				s.Close()
 				t.Fatal("it opens")
@@ -437,7 +510,7 @@ func TestOpenRefusesWhatIsNoModel(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("error %v, want %q and the file in it", err, tt.want)
 			}
-			if s, err := load(t).OpenBytes(tt.data, ort.SessionOptions{}); err == nil {
+			if s, err := load(t).OpenBytes(testContext, tt.data, ort.SessionOptions{}); err == nil {
 				s.Close()
 				t.Error("it opens from memory")
 			}
@@ -446,7 +519,7 @@ func TestOpenRefusesWhatIsNoModel(t *testing.T) {
 	t.Run("every length", func(t *testing.T) {
 		m := double(int64(ort.Float32), "n")
 		for n := range m {
-			if s, err := load(t).OpenBytes(m[:n], ort.SessionOptions{}); err == nil {
+			if s, err := load(t).OpenBytes(testContext, m[:n], ort.SessionOptions{}); err == nil {
 				s.Close()
 				if !bytes.HasSuffix(m[:n], bytesField(8, intField(2, 17))) {
 					t.Logf("the first %d of %d bytes open", n, len(m))
@@ -464,7 +537,7 @@ func TestOpenRefusesWhatIsNoModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := status(t, "VmHWM:")
-			if _, err := load(t).Open(path, ort.SessionOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := load(t).Open(testContext, path, ort.SessionOptions{}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v, want %q in it", err, want)
 			}
 			if more := status(t, "VmHWM:") - before; more > 100<<10 {
@@ -473,10 +546,10 @@ func TestOpenRefusesWhatIsNoModel(t *testing.T) {
 		}
 	})
 	t.Run("no file", func(t *testing.T) {
-		if _, err := load(t).Open(filepath.Join(dir, "none.onnx"), ort.SessionOptions{}); !errors.Is(err, os.ErrNotExist) {
+		if _, err := load(t).Open(testContext, filepath.Join(dir, "none.onnx"), ort.SessionOptions{}); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("error %v, want that there is no file", err)
 		}
-		if _, err := load(t).Open(dir, ort.SessionOptions{}); err == nil || !strings.Contains(err.Error(), "regular") {
+		if _, err := load(t).Open(testContext, dir, ort.SessionOptions{}); err == nil || !strings.Contains(err.Error(), "regular") {
 			t.Errorf("a directory: error %v", err)
 		}
 	})
@@ -514,7 +587,7 @@ func TestWeightsOutsideTheModelStayInItsFolder(t *testing.T) {
 			if err := os.WriteFile(path, m, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s, err := load(t).Open(path, ort.SessionOptions{})
+			s, err := load(t).Open(testContext, path, ort.SessionOptions{})
 			if err == nil {
 				defer s.Close()
 			}
@@ -527,7 +600,7 @@ func TestWeightsOutsideTheModelStayInItsFolder(t *testing.T) {
 				}
 			}
 			t.Chdir(folder)
-			if s, err := load(t).OpenBytes(m, ort.SessionOptions{}); err == nil {
+			if s, err := load(t).OpenBytes(testContext, m, ort.SessionOptions{}); err == nil {
 				s.Close()
 				if !opens {
 					t.Error("it opens from memory")
@@ -538,7 +611,7 @@ func TestWeightsOutsideTheModelStayInItsFolder(t *testing.T) {
 }
 
 func TestAMissingProviderIsNamed(t *testing.T) {
-	_, err := load(t).OpenBytes(double(1, "n"), ort.SessionOptions{Provider: ort.CUDA})
+	_, err := load(t).OpenBytes(testContext, double(1, "n"), ort.SessionOptions{Provider: ort.CUDA})
 	var missing *ort.NoProviderError
 	if !errors.Is(err, ort.ErrNoProvider) || !errors.As(err, &missing) {
 		t.Fatalf("error %v, want that the provider is missing", err)

@@ -87,6 +87,10 @@ char *fp_log_to(OrtSessionOptions *o, uintptr_t handle) {
 	return status_text(api->SetUserLoggingFunction(o, log_message, (void *)handle));
 }
 
+char *fp_cancel_load(OrtSessionOptions *o) {
+	return status_text(api->SessionOptionsSetLoadCancellationFlag(o, true));
+}
+
 char *fp_run_config(OrtRunOptions *o, const char *key, const char *value) {
 	return status_text(api->AddRunConfigEntry(o, key, value));
 }

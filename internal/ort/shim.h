@@ -38,6 +38,8 @@ char *fp_providers(char ***names, int *n);
 void fp_release_providers(char **names, int n);
 // fp_log_to has a session's messages go to forgepipeOrtLog with this handle; 0 drops them.
 char *fp_log_to(OrtSessionOptions *o, uintptr_t handle);
+// fp_cancel_load ends the opening of a session with these options, from another thread.
+char *fp_cancel_load(OrtSessionOptions *o);
 char *fp_run_config(OrtRunOptions *o, const char *key, const char *value);
 char *fp_port_counts(const OrtSession *s, size_t *inputs, size_t *outputs);
 char *fp_get_port(const OrtSession *s, int output, size_t i, fp_port *port);
