@@ -3,7 +3,9 @@ package model
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
@@ -31,7 +33,10 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	cards := slices.DeleteFunc(slices.Clone(have), func(d string) bool { return !strings.HasPrefix(d, "sim:") })
 	simulated := len(cards) > 0
 	if !simulated {
-		cards = slices.DeleteFunc(slices.Clone(have), func(d string) bool { return !strings.HasPrefix(d, "gpu:") })
+		cards = slices.DeleteFunc(slices.Clone(have), func(d string) bool {
+			_, err := cudaNumber(d)
+			return err != nil
+		})
 	}
 	var lacking error
 	if !simulated {
@@ -62,7 +67,9 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 		}
 	}
 	there := "there is none"
-	switch {
+	switch _, err := cudaNumber(want); {
+	case slices.Contains(have, want) && err != nil:
+		there = err.Error()
 	case len(have) > 0:
 		there = "there are " + strings.Join(have, ", ")
 	case kind == "sim":
@@ -79,4 +86,41 @@ func (r Runtime) CUDA() error {
 	}
 	return fmt.Errorf("ONNX Runtime %s (%s) has no %s. A build for NVIDIA GPUs with CUDA 12 and cuDNN 9 is onnxruntime-linux-x64-gpu-1.24.4.tgz of https://github.com/microsoft/onnxruntime/releases/tag/v1.24.4: unpack it and set %s to its lib/libonnxruntime.so",
 		r.Version, r.Path, ort.CUDA, ort.LibraryVariable)
+}
+
+const (
+	// visibleVariable lists the GPUs that CUDA shows to a program, in the order of
+	// its numbers.
+	visibleVariable = "CUDA_VISIBLE_DEVICES"
+	// OrderVariable makes CUDA count GPUs as the driver does, if it is OrderByBus
+	// when the first network is loaded: otherwise the fastest is number 0. The names
+	// of devices follow the driver, so that a program with several GPUs sets it.
+	OrderVariable = "CUDA_DEVICE_ORDER"
+	OrderByBus    = "PCI_BUS_ID"
+)
+
+// cudaNumber is the number that CUDA has for a device such as "gpu:1".
+func cudaNumber(device string) (int, error) {
+	n, ok := strings.CutPrefix(device, "gpu:")
+	number, err := strconv.Atoi(n)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%q is no GPU", device)
+	}
+	visible, set := os.LookupEnv(visibleVariable)
+	if !set {
+		return number, nil
+	}
+	for i, v := range strings.Split(visible, ",") {
+		v = strings.TrimSpace(v)
+		shown, err := strconv.Atoi(v)
+		switch {
+		case err != nil && v != "":
+			return 0, fmt.Errorf("%s has %q: give GPUs by their numbers there", visibleVariable, v)
+		case err != nil || shown < 0: // what follows is not shown
+			return 0, fmt.Errorf("%s=%s does not show it", visibleVariable, visible)
+		case shown == number:
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%s=%s does not show it", visibleVariable, visible)
 }

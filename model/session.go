@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
@@ -60,10 +59,10 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 		return nil, err
 	}
 	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
-	if n, ok := strings.CutPrefix(o.Device, "gpu:"); ok {
+	if strings.HasPrefix(o.Device, "gpu:") {
 		so.Provider = ort.CUDA
-		if so.DeviceID, err = strconv.Atoi(n); err != nil {
-			return nil, fmt.Errorf("%q is no GPU: %w", o.Device, err)
+		if so.DeviceID, err = cudaNumber(o.Device); err != nil {
+			return nil, err
 		}
 	}
 	s, err := lib.Open(ctx, f.Path, so)
