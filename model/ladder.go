@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	// triesAlone is how often one item alone may run out of memory in a session, and
-	// sessionsAlone in how many sessions: what others have taken may come back.
-	triesAlone    = 6
-	sessionsAlone = 2
-	firstWait     = 50 * time.Millisecond
-	longestWait   = 2 * time.Second
+	// triesAlone is how often one item alone may run out of memory in the session,
+	// and triesAnew in the next one: what others have taken may come back. That takes
+	// 2.5 to 5 seconds.
+	triesAlone  = 6
+	triesAnew   = 3
+	firstWait   = 50 * time.Millisecond
+	longestWait = 2 * time.Second
 	// nextTime is after how long it is tried again in full after that was in vain.
 	nextTime = 30 * time.Second
 	// lostAfter is how many items in a row fail alone before the session is taken to
@@ -59,8 +60,9 @@ type ladder struct {
 	// renewed says that a new session was opened for that reason. Until something has
 	// worked again it is not done once more.
 	renewed  bool
-	noRoomAt time.Time // when the network itself had no room on the device
-	unclosed []error   // of sessions
+	unclosed []error // of sessions
+	share    share
+	shut     attempted // to open a session
 }
 
 // limit is for one shape.
@@ -68,7 +70,7 @@ type limit struct {
 	shape []int64
 	items int       // that a run may have
 	well  int       // runs since the last change
-	vain  time.Time // when one item alone had no room, whatever was tried
+	vain  attempted // to run one item alone
 }
 
 // growAfter is how many runs of a smaller batch go well before one more item is
@@ -123,23 +125,25 @@ func (l *ladder) find(shape []int64) int {
 }
 
 // part answers the items from lo to hi, and says how many: none, when it is to be
-// called again, perhaps with fewer. With an error, which is another one than out of
+// called again with fewer. With an error, which is another one than out of
 // memory, none are answered.
 func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, _ error) {
-	var out []*ort.Tensor
-	var err error
-	switch {
-	case l.session != nil:
-		out, err = l.attempt(ctx, b, lo, hi)
-	case l.fallback != nil && time.Since(l.noRoomAt) < nextTime:
-		out, err = l.onCPU(ctx, b, lo, hi)
-	default:
-		if err := l.load(ctx); err != nil {
+	if l.session == nil || l.share.changed(l.o) {
+		err := l.reopen(ctx)
+		if outOfMemory(err) {
+			return l.noSession(ctx, b, lo, hi, err)
+		}
+		if err != nil {
 			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			return hi - lo, nil
 		}
 		return 0, nil
 	}
+	if i := l.find(b.shape); l.o.Ledger != nil && i >= 0 && l.most[i].items == 0 && l.most[i].vain.recently(l.o, l.share.room(l.o)) {
+		l.alone(ctx, b, lo, hi, l.most[i].vain.err)
+		return hi - lo, nil
+	}
+	out, err := l.attempt(ctx, b, lo, hi)
 	switch {
 	case err == nil:
 		l.went(b.shape, hi-lo)
@@ -151,25 +155,39 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		l.o.Log.Warn("out of memory: the batch is split", "network", l.o.Name, "items", hi-lo, "into", half, "error", err)
 		l.ranOut(b.shape, half)
 		return 0, nil
-	case l.session == nil:
-		b.answer(lo, hi, nil, l.noRoom(b.shape, err))
 	default:
 		l.alone(ctx, b, lo, hi, err)
 	}
 	return hi - lo, nil
 }
 
-// load opens a session or, where the network itself has no room on the device, the
-// one on the CPU, so that there is one to run in.
-func (l *ladder) load(ctx context.Context) error {
-	err := l.reopen(ctx)
-	if !outOfMemory(err) || l.o.Fallback == nil {
-		return err
+// noSession does as part, where there is no room even to load the network.
+func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error) (answered int, _ error) {
+	if l.o.Fallback == nil {
+		b.answer(lo, hi, nil, l.noRoom(b.shape, fmt.Errorf("loading it: %w", err)))
+		return hi - lo, nil
 	}
-	l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
-	err = l.openFallback(ctx)
-	l.noRoomAt = time.Now() // after loading, which may last
-	return err
+	if l.fallback == nil {
+		l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
+	}
+	if err := l.openFallback(ctx); err != nil {
+		b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
+		return hi - lo, nil
+	}
+	out, err := l.onCPU(ctx, b, lo, hi)
+	switch {
+	case err == nil:
+		l.went(b.shape, hi-lo)
+		b.answer(lo, hi, out, nil)
+	case !outOfMemory(err):
+		return 0, err
+	case hi-lo > 1 && !l.o.Fixed:
+		l.ranOut(b.shape, (hi-lo+1)/2)
+		return 0, nil
+	default:
+		b.answer(lo, hi, nil, l.noRoom(b.shape, err))
+	}
+	return hi - lo, nil
 }
 
 // failing answers items whose run has failed for another reason than memory. The
@@ -179,9 +197,7 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 	if hi-lo > 1 && ctx.Err() == nil {
 		errs = make([]error, hi-lo)
 		for i := range errs {
-			for answered := 0; answered == 0 && errs[i] == nil; {
-				answered, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
-			}
+			_, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
 		}
 	}
 	if !slices.Contains(errs, nil) && ctx.Err() == nil && l.renew(len(errs), err) {
@@ -212,10 +228,10 @@ func (l *ladder) renew(items int, err error) bool {
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	var out []*ort.Tensor
 	// Where the item before had no room either, this one has none.
-	if i := l.find(b.shape); i < 0 || time.Since(l.most[i].vain) >= nextTime {
+	if i := l.find(b.shape); i < 0 || !l.most[i].vain.recently(l.o, l.share.room(l.o)) {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.ranOut(b.shape, 0)
-			l.most[l.find(b.shape)].vain = time.Now()
+			l.most[l.find(b.shape)].vain = attempted{time.Now(), l.share.room(l.o), err}
 		}
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
@@ -238,9 +254,9 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 	if oversize := (*memory.OversizeError)(nil); errors.As(err, &oversize) {
 		return nil, err // waiting brings nothing
 	}
+	wait, tries := firstWait, triesAlone
 	for session := 1; ; session++ {
-		wait := firstWait
-		for try := 1; try <= triesAlone; try++ {
+		for try := 1; try <= tries; try++ {
 			if session == 1 && try == 1 {
 				continue // that was the one that got here
 			}
@@ -254,13 +270,17 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 				return out, err
 			}
 		}
-		if session == sessionsAlone {
+		// A new session does not have what others have leased.
+		if session == 2 || errors.As(err, new(*leasedError)) {
 			return nil, err
 		}
 		l.o.Log.Warn("out of memory with one item alone: a new session is opened", "network", l.o.Name, "error", err)
-		if err := l.reopen(ctx); err != nil {
+		if err := l.reopen(ctx); outOfMemory(err) {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
 		}
+		tries = triesAnew
 	}
 }
 
@@ -286,42 +306,43 @@ func (l *ladder) openFallback(ctx context.Context) error {
 
 // noRoom is the error of an item that fits nowhere.
 func (l *ladder) noRoom(shape []int64, err error) error {
-	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Err: err}
+	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Now: l.share.mayGrow(l.o), Err: err}
 	var oom *ort.OutOfMemoryError
 	var oversize *memory.OversizeError
+	var leased *leasedError
 	switch {
+	case errors.As(err, &leased):
+		e.Need, e.Have = leased.need, leased.have
 	case errors.As(err, &oom):
 		e.Need, e.Have = oom.Requested, oom.Available
 	case errors.As(err, &oversize):
-		e.Need, e.Have = oversize.Need, oversize.Have
+		e.Need, e.Have, e.Now = oversize.Need, oversize.Have, oversize.Now
 	}
 	return e
 }
 
 // attempt runs items once.
 func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
-	if l.o.Ledger != nil {
-		items := hi - lo
-		if l.o.Fixed {
-			items = l.o.Batch
-		}
-		lease, err := l.lease(ctx, l.o.Bytes(items, b.shape), hi-lo)
-		if err != nil {
-			return nil, err
-		}
-		defer lease.Release()
-	}
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
 	in := b.input(l.o, lo, hi)
 	bytes := len(in.Data)
+	lease, err := l.share.run(ctx, l.o, l.session, bytes, hi-lo == 1 || l.o.Fixed)
+	if err != nil {
+		l.shrink = true // what is free in the arena may be what lacks
+		return nil, err
+	}
 	o := ort.RunOptions{Shrink: l.o.Shrink, ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}
 	if o.ShrinkFirst {
 		l.grown = 0
 	}
 	l.grown = max(l.grown, bytes)
 	out, err := l.run(ctx, l.session, in, o)
+	if lease != nil {
+		lease.Release()
+	}
+	l.share.ran(l.o, l.session, bytes, err == nil)
 	if err == nil {
 		l.failed, l.renewed = 0, false
 	}
@@ -346,19 +367,6 @@ func (l *ladder) run(ctx context.Context, s Session, in *ort.Tensor, o ort.RunOp
 	return out, nil
 }
 
-// lease takes memory of the device. Several items do not wait for it: fewer of
-// them may fit now.
-func (l *ladder) lease(ctx context.Context, bytes int64, items int) (*memory.Lease, error) {
-	r := memory.Request{Kind: memory.Work, Bytes: bytes, Holder: l.o.Name}
-	if items > 1 && !l.o.Fixed {
-		if lease, ok := l.o.Ledger.TryAcquire(r); ok {
-			return lease, nil
-		}
-		return nil, memory.ErrOutOfMemory
-	}
-	return l.o.Ledger.Acquire(ctx, r)
-}
-
 // went notes that a run went well.
 func (l *ladder) went(shape []int64, items int) {
 	i := l.find(shape)
@@ -369,7 +377,7 @@ func (l *ladder) went(shape []int64, items int) {
 	if m.well++; m.well < growAfter && m.items > 0 {
 		return
 	}
-	m.items, m.well, m.vain = m.items+1, 0, time.Time{}
+	m.items, m.well, m.vain = m.items+1, 0, attempted{}
 	if m.items >= l.o.Batch {
 		l.most = slices.Delete(l.most, i, i+1)
 	}
@@ -389,31 +397,47 @@ func (l *ladder) ranOut(shape []int64, items int) {
 // a moment; a fallback need not wait for it.
 func (l *ladder) reopen(ctx context.Context) error {
 	l.discard()
+	if l.shut.recently(l.o, l.share.room(l.o)) {
+		return l.shut.err
+	}
 	wait := firstWait
 	for try := 1; ; try++ {
-		s, err := l.o.Open(ctx)
+		s, err := l.open(ctx)
 		if err == nil {
-			l.session, l.shrink, l.grown = s, false, 0
+			l.session, l.shrink, l.grown, l.shut = s, false, 0, attempted{}
+			l.share.opened(s)
 			return nil
 		}
-		if !outOfMemory(err) || l.o.Fallback != nil || try == triesAlone || !sleep(ctx, wait) {
+		l.share.close()
+		if !outOfMemory(err) {
+			return err
+		}
+		if l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == triesAlone || !sleep(ctx, wait) {
+			l.shut = attempted{time.Now(), l.share.room(l.o), err}
 			return err
 		}
 		wait = min(2*wait, longestWait)
 	}
 }
 
+func (l *ladder) open(ctx context.Context) (Session, error) {
+	if err := l.share.open(ctx, l.o); err != nil {
+		return nil, err
+	}
+	return l.o.Open(ctx)
+}
+
 // discard closes the session. That one cannot be closed keeps nobody from opening
 // another: the error is for Close.
 func (l *ladder) discard() {
-	if l.session == nil {
-		return
+	if l.session != nil {
+		if err := l.session.Close(); err != nil {
+			l.o.Log.Warn("a session could not be closed", "network", l.o.Name, "error", err)
+			l.unclosed = append(l.unclosed, err)
+		}
+		l.session = nil
 	}
-	if err := l.session.Close(); err != nil {
-		l.o.Log.Warn("a session could not be closed", "network", l.o.Name, "error", err)
-		l.unclosed = append(l.unclosed, err)
-	}
-	l.session = nil
+	l.share.close()
 }
 
 func (l *ladder) close() error {

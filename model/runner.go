@@ -44,12 +44,15 @@ type RunnerOptions struct {
 	// for pictures of such different sizes that what one needed is in the way of all
 	// else.
 	Shrink bool
-	// Ledger is that of the device. Each run leases Bytes of it. Nil: no leases.
+	// Ledger is that of the device. The session's memory is leased of it, and what a
+	// run adds to that before the run. Nil: no leases.
 	Ledger *memory.Ledger
-	// Bytes is what a run of so many items of that shape allocates on the device.
-	// It may be too little: what does not fit after all is split. Needed with
-	// Ledger.
-	Bytes func(items int, shape []int64) int64
+	// Weights are bytes that a session has of the device beside its arena.
+	Weights int64
+	// Cap is how many bytes Open's session may have of the device, where that can
+	// change only with a new session: one is opened when it has changed. Nil: it
+	// does not change.
+	Cap func() int64
 	// Name is that of the network, for messages and leases.
 	Name string
 	// Log gets what happened to memory; nil is silence.
@@ -75,6 +78,7 @@ type NoRoomError struct {
 	Network    string
 	Shape      []int64
 	Need, Have int64 // bytes, 0: not known
+	Now        bool  // there may be room when others have left
 	Err        error // the last attempt's
 }
 

@@ -470,14 +470,15 @@ func TestCloseWhileLoading(t *testing.T) {
 // A run of a fixed batch leases what the whole takes.
 func TestFixedRunsLeaseTheWholeBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var leased []int
-		r := runner(t, &doubler{}, model.RunnerOptions{Batch: 4, Fixed: true, Ledger: memory.NewLedger("sim:0", 100), Bytes: func(items int, _ []int64) int64 {
-			leased = append(leased, items)
-			return 1
-		}})
+		l, leased := memory.NewLedger("sim:0", 100), []int64{}
+		d := &doubler{fail: func(int, int) error {
+			leased = append(leased, l.Usage().Work)
+			return nil
+		}}
+		r := runner(t, d, model.RunnerOptions{Batch: 4, Fixed: true, Ledger: l})
 		check(t, r.Infer(t.Context(), items(5, 3)))
-		if !slices.Equal(leased, []int{4, 4}) {
-			t.Errorf("leased for %v items, want 4 and 4", leased)
+		if !slices.Equal(leased, []int64{48, 48}) {
+			t.Errorf("%v bytes were leased, want 48 and 48", leased)
 		}
 	})
 }
@@ -515,7 +516,7 @@ func TestRunsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.NewLedger("sim:0", 100)
 		d := &doubler{}
-		r := runner(t, d, model.RunnerOptions{Batch: 8, Ledger: l, Bytes: func(items int, shape []int64) int64 { return int64(items) * shape[0] * 4 }})
+		r := runner(t, d, model.RunnerOptions{Batch: 8, Ledger: l})
 		check(t, r.Infer(t.Context(), items(8, 6))) // 192 bytes together
 		if slices.Max(d.runs) != 4 {
 			t.Errorf("runs of %v items in 100 bytes", d.runs)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 )
@@ -15,6 +16,9 @@ type SessionOptions struct {
 	// FORGEPIPE_ORT_LIB names, else the one that came with forgepipe. A process has
 	// one: the first that is asked for.
 	Library string
+	// Device is where it runs: "host" (or empty), "gpu:0", "sim:0". Simulated ones
+	// are arenas on the CPU, which ArenaLimit gives their size.
+	Device string
 	// Threads compute one run; 0 is 1.
 	Threads int
 	// ArenaLimit bounds what weights and runs may allocate, in bytes; 0: no bound.
@@ -41,7 +45,7 @@ func OpenRuntime(library string) (Runtime, error) {
 	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers}, nil
 }
 
-// Load loads the network on the CPU. The session's runs give the one output that
+// Load loads the network on its device. The session's runs give the one output that
 // was chosen.
 func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err := ctx.Err(); err != nil {
@@ -54,9 +58,19 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := lib.Open(ctx, f.Path, ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log})
+	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	if strings.HasPrefix(o.Device, "gpu:") {
+		so.Provider = ort.CUDA
+		if so.DeviceID, err = cudaNumber(o.Device); err != nil {
+			return nil, err
+		}
+	}
+	s, err := lib.Open(ctx, f.Path, so)
 	if err != nil {
 		return nil, err
+	}
+	if slow := s.Fallbacks(); len(slow) > 0 && o.Log != nil {
+		o.Log.Warn("a part of the network runs on the CPU, as the GPU's provider has no operators for it: it will be slow", "network", f.Path, "device", o.Device, "operators", strings.Join(slow, ", "))
 	}
 	if len(s.Inputs()) != 1 {
 		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())

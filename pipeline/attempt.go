@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"image"
 	"runtime/debug"
+	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
 )
 
 // call marks the items of one attempt, so that what a stage returns can be told
 // from what it was not given.
-type call struct{ stage string }
+type call struct {
+	stage string
+	last  bool // no later stage looks at pictures
+}
 
 type outcome struct {
 	out      []*Item
@@ -23,7 +27,7 @@ type outcome struct {
 
 // attempt calls the stage once. Nothing of what it said is taken over yet.
 func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
-	c := &call{stage: w.ID}
+	c := &call{stage: w.ID, last: w.last}
 	for _, it := range batch {
 		it.call.Store(c)
 		it.next = change{}
@@ -93,6 +97,9 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 	if n.err == nil {
 		n.err = it.checkPictures()
 	}
+	if n.later != nil && n.err == nil && n.parent == nil {
+		return w.postpone(ctx, it)
+	}
 	if n.err != nil && n.parent == nil {
 		// A failed item takes what was derived from it along: half a result is
 		// none.
@@ -127,6 +134,61 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 		return w.run.finish(ctx, it, end{node: w.node, kind: endConsumed})
 	}
 	return w.bug("lost %s: it was neither returned nor derived from, rejected or failed", it.id)
+}
+
+// postpone puts an item aside until all others are through. One that comes back, and
+// those of a stage that is never called twice with an item, fail.
+func (w *worker) postpone(ctx context.Context, it *Item) error {
+	n := &it.next
+	if w.second || w.stateful {
+		it.next = change{err: n.later}
+		return w.run.finish(ctx, it, end{node: w.node, kind: endFailed})
+	}
+	w.run.event(EventPostponed, w.ID, it.id, n.later.Error())
+	it.next = change{}
+	w.latersMu.Lock()
+	defer w.latersMu.Unlock()
+	if w.laters == nil {
+		var err error
+		if w.laters, err = w.run.newParking("later-" + w.ID); err != nil {
+			return err
+		}
+		w.laters.stagesStay = true
+	}
+	return w.laters.add(ctx, it)
+}
+
+// laterPause is how long items that are seen again wait after all others.
+const laterPause = 3 * time.Second
+
+// finishLaters gives the stage the items once more that it wanted to see later.
+func (n *node) finishLaters(ctx context.Context) error {
+	if n.laters == nil {
+		return nil
+	}
+	// Those who have the memory get a moment more.
+	select {
+	case <-time.After(laterPause):
+	case <-n.run.drain:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	n.run.working.Add(1)
+	defer n.run.working.Add(-1)
+	w := worker{node: n, second: true}
+	for it, err := range n.laters.items(ctx) {
+		if err != nil {
+			return err
+		}
+		if n.run.draining() {
+			it.release()
+			return nil
+		}
+		if err := w.handle(ctx, append(w.batch[:0], it)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *worker) accountDerived(ctx context.Context, it *Item, derived []*Item) error {

@@ -20,6 +20,7 @@ const (
 	EventLimit     EventKind = "limit"     // what the run may use of the host changed
 	EventPreempted EventKind = "preempted" // a call's memory was taken back, and the call will be repeated
 	EventRefused   EventKind = "refused"   // somebody waited for memory that nobody could give back
+	EventPostponed EventKind = "postponed" // an item that has no room now is tried again when all others are through
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )
 

@@ -59,6 +59,7 @@ type change struct {
 	reason   string
 	values   []Attribute
 	err      error
+	later    error
 	stack    []byte
 	derived  []*Item
 	held     bool
@@ -80,7 +81,7 @@ func newMade(img image.Image) *made {
 	return &made{img: img, size: img.Bounds().Size(), bytes: imageio.Bytes(img)}
 }
 
-func (c *change) terminal() bool { return c.rejected || c.err != nil || c.held }
+func (c *change) terminal() bool { return c.rejected || c.err != nil || c.later != nil || c.held }
 
 // ID is the item's stable name: the source's path relative to the source's
 // root, then one "@key" for each derivation ("a/b.jpg@tile=512,1024,0").
@@ -157,6 +158,18 @@ func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 		return &Frame{Image: it.next.hq.img, ICC: from.pic.buf.profile()}, nil
 	}
 	return it.pic.frame(ctx, it.fam.check())
+}
+
+// Done says that the stage has no use for the item's picture any more, neither in
+// this call nor for what it kept of it: frames of it must not be looked at. Where no
+// later stage looks at pictures either, and it can be decoded from its file again
+// should somebody want it after all, its memory serves the next picture now and not
+// when the item has left the chain: a stage that decodes a whole batch before it
+// computes then holds one picture and not all of them.
+func (it *Item) Done() {
+	if c := it.call.Load(); c != nil && c.last && it.next.hq == nil && it.pic.buf != nil {
+		it.pic.buf.letGo()
+	}
 }
 
 // ScaledFrame is Frame for a stage that is going to make the picture smaller:
@@ -423,6 +436,17 @@ func (it *Item) Fail(err error) {
 		err = errors.New("failed without a cause")
 	}
 	it.next.err = err
+}
+
+// Later says that there is no room for the item now, though there may be when
+// others have given back what they have: it is put aside, and comes again, alone,
+// when all others have been through the stage. Should the stage say so once more,
+// it fails with err. What else the call said of the item is forgotten.
+func (it *Item) Later(err error) {
+	if err == nil {
+		err = errors.New("there was no room for it")
+	}
+	it.next.later = err
 }
 
 // Hold keeps the item back until the barrier's Flush, where it comes again

@@ -36,11 +36,13 @@ type node struct {
 	writer    bool
 	stateful  bool
 	serial    bool
-	turn      sync.Mutex   // of the calls of a serial stage
-	identity  []byte       // stage, version and configuration, when its results may be cached
-	needs     []string     // attributes that its results depend on
-	uses      []string     // likewise, where an item has them
-	held      *parking     // of a barrier
+	turn      sync.Mutex // of the calls of a serial stage
+	identity  []byte     // stage, version and configuration, when its results may be cached
+	needs     []string   // attributes that its results depend on
+	uses      []string   // likewise, where an item has them
+	held      *parking   // of a barrier
+	latersMu  sync.Mutex
+	laters    *parking     // items that it wants to see when all others are through
 	unsure    atomic.Bool  // in a dry run: some items' results are not known here
 	parked    *parking     // where its output waits for the next phase; nil within a phase
 	active    atomic.Int32 // workers that still run
@@ -49,6 +51,7 @@ type node struct {
 	onErrStop bool
 	opened    bool
 	first     bool // of its phase
+	last      bool // that looks at pictures
 }
 
 func newNode(r *run, s *Step, position int) *node {
@@ -72,6 +75,9 @@ func newNode(r *run, s *Step, position int) *node {
 		// One for each core; more help only a stage that waits for something.
 		n.workers = runtime.GOMAXPROCS(0)
 		n.most = 2 * n.workers
+		if s.Info.Waits {
+			n.workers++
+		}
 	}
 	if _, n.serial = s.Stage.(Serial); n.serial {
 		n.workers, n.most = 1, 1
@@ -89,17 +95,13 @@ func newNode(r *run, s *Step, position int) *node {
 	return n
 }
 
-// cost asks the stage what a call with this batch takes; nothing when it does
-// not say.
+// cost asks the stage what a call with this batch takes of the host; nothing when
+// it does not say.
 func (n *node) cost(batch []*Item) Cost {
 	if n.coster == nil {
 		return Cost{}
 	}
-	d := n.Device
-	if d == "" {
-		d = Host
-	}
-	return n.coster.Cost(d, batch)
+	return n.coster.Cost(Host, batch)
 }
 
 // start adds the node's workers to the pool. The last one to run out of input
@@ -113,6 +115,9 @@ func (n *node) start(p *pool.ContextPool) {
 			}
 			if n.active.Add(-1) > 0 {
 				return nil
+			}
+			if err := n.finishLaters(ctx); err != nil {
+				return err
 			}
 			if err := n.flush(ctx); err != nil {
 				return err
@@ -177,6 +182,7 @@ type worker struct {
 	leased int64 // bytes that the call has beside them
 
 	flushing bool // of a barrier, whose decisions depend on all items
+	second   bool // its items have been put aside once
 }
 
 // abandon lets go of items that the run will not finish.

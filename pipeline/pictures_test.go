@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/jpeg"
 	"image/png"
 	"os"
 	"path/filepath"
@@ -561,4 +562,95 @@ func TestATakenSidecarIsKnownByItsFile(t *testing.T) {
 		}
 	}
 	run("BBBB", "c")
+}
+
+// A picture that a stage is done with makes room where nobody behind it looks at
+// pictures; otherwise it stays, and either way it is there again when it is wanted.
+func TestDoneGivesThePictureUpWhereNobodyLooksLater(t *testing.T) {
+	for _, tt := range []struct {
+		name, later string
+		kept        bool
+	}{
+		{"nobody looks", "filter: {keep: 'width > 0'}", false},
+		{"somebody looks", "look: {}", true},
+		{"it is written", "write: {path: DIR/out}", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			const n = 12
+			for i := range n { // large enough for their memory to be used again
+				put(t, filepath.Join(dir, "in", fmt.Sprintf("%02d.jpg", i)), jpegBytes(t, 640, 480, speckle(i)))
+			}
+			at := func(img image.Image) (sum [4]uint32) {
+				for y := range 480 {
+					r, g, b, a := img.At(y, y).RGBA()
+					sum = [4]uint32{sum[0]*31 + r, sum[1]*31 + g, sum[2]*31 + b, sum[3]*31 + a}
+				}
+				return sum
+			}
+			var kept atomic.Int64
+			embed := batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+				sums := make([][4]uint32, len(batch))
+				frames := make([]image.Image, len(batch))
+				for i, it := range batch {
+					f, err := it.Frame(ctx)
+					if err != nil {
+						return nil, err
+					}
+					sums[i], frames[i] = at(f.Image), f.Image
+					it.Done()
+				}
+				for i, it := range batch {
+					f, err := it.Frame(ctx)
+					if err != nil {
+						return nil, err
+					}
+					if at(f.Image) != sums[i] {
+						return nil, fmt.Errorf("%s has other samples after Done", it.ID())
+					}
+					if f.Image == frames[i] {
+						kept.Add(1)
+					}
+				}
+				return batch, nil
+			})
+			look := pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+				_, err := it.Frame(ctx)
+				return err
+			})
+			info := func(name string, s pipeline.Stage) pipeline.Info {
+				return pipeline.Info{Name: name, Short: "Tests.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return s, nil }}
+			}
+			yaml := fmt.Sprintf("source: {images: {path: %s/in}}\nstages:\n  - embed: {}\n    workers: 1\n  - %s\n", dir, strings.ReplaceAll(tt.later, "DIR", dir))
+			p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), pipeline.Options{Registry: standard.Registry().With(info("embed", embed), info("look", look))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := mustRun(t, p, pipeline.RunOptions{NoStore: true}); s.Out != n {
+				t.Fatalf("%d of %d went through: %+v", s.Out, n, s)
+			}
+			want := int64(0)
+			if tt.kept {
+				want = n
+			}
+			if kept.Load() != want {
+				t.Errorf("%d of %d pictures were kept, want %d", kept.Load(), n, want)
+			}
+		})
+	}
+}
+
+func jpegBytes(t *testing.T, w, h int, at func(x, y int) color.Color) []byte {
+	t.Helper()
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.Set(x, y, at(x, y))
+		}
+	}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
 )
 
 // Pipeline is a source and a chain of stages, built and checked, ready to be
@@ -30,6 +31,8 @@ type Pipeline struct {
 	name    string // of the file it was loaded from
 	log     *slog.Logger
 	fs      fsys.FS
+	devices []memory.Device
+	nowhere bool // stages are not placed
 	seat    *seat
 	source  Source
 	origin  Info // the source's declaration
@@ -54,9 +57,9 @@ type Step struct {
 	Stage   Stage
 	Info    Info // its declaration; the zero Info declares nothing
 	Config  Config
-	Workers int // 0: the engine decides
-	Batch   int // 0: the stage decides
-	Device  Device
+	Workers int     // 0: the engine decides
+	Batch   int     // 0: the stage decides
+	Device  Device  // in Add, what is wanted; empty: the stage decides
 	OnError OnError // empty: the pipeline's
 }
 
@@ -64,15 +67,17 @@ type Step struct {
 type Options struct {
 	Registry Registry
 	Vars     Vars
-	Logger   *slog.Logger // nil: discarded
-	FS       fsys.FS      // nil: the operating system's
+	Devices  []memory.Device // beside the host: GPUs, simulated ones
+	Unplaced bool            // for who looks at a pipeline and does not run it: devices are not asked for
+	Logger   *slog.Logger    // nil: discarded
+	FS       fsys.FS         // nil: the operating system's
 }
 
 // New makes an empty pipeline, to be filled with SetSource, Use and Add.
 func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
-		log: o.Logger, fs: o.FS, attrs: Builtins(), trees: map[string]string{},
+		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, attrs: Builtins(), trees: map[string]string{},
 		seat: &seat{share: shares{m: map[string]*shared{}}},
 	}
 	if p.log == nil {
@@ -137,11 +142,8 @@ func (p *Pipeline) Add(s Step) error {
 			return fmt.Errorf("two stages have the id %q", s.ID)
 		}
 	}
-	if s.Device == "" {
-		s.Device = Host
-	}
-	if s.Device != Host {
-		return fmt.Errorf("stage %s: there is no device %q: this version runs on the host only, so leave device out", s.ID, s.Device)
+	if err := p.place(&s); err != nil {
+		return fmt.Errorf("stage %s: %w", s.ID, err)
 	}
 	if err := p.checkOutputs(s); err != nil {
 		return err
@@ -258,6 +260,7 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 	}
 	if err := p.Add(Step{ID: e.ID, Stage: s, Info: in, Config: c, Workers: e.Workers, Batch: e.BatchSize, Device: e.Device, OnError: e.OnError}); err != nil {
 		b.problem(e.at, "%v", err)
+		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 	}
 }
 

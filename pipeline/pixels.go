@@ -300,6 +300,24 @@ func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 	return parkResult{freed: freed}
 }
 
+// letGo gives the memory of a picture back that only the calling call has, if it
+// can be decoded again.
+func (b *buffer) letGo() {
+	if !b.mu.TryLock() {
+		return
+	}
+	defer b.mu.Unlock()
+	if b.lease == nil || b.load == nil || b.parked || b.pins > 1 || b.refs.Load() > 1 {
+		return
+	}
+	if b.img != nil {
+		imageio.Recycle(b.img)
+	}
+	b.raw, b.parked = nil, true
+	b.show(nil)
+	b.resize(0)
+}
+
 // intact reports whether the samples are still those that were decoded.
 func (b *buffer) intact() bool {
 	b.mu.Lock()

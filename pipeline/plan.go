@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -24,9 +25,10 @@ type Plan struct {
 type PlannedStage struct {
 	ID       string
 	Stage    string
+	Device   Device // where it computes
 	Workers  int
 	Batch    int
-	Resident int64 // bytes from Open to Close
+	Resident int64 // bytes of the host from Open to Close
 	Work     int64 // bytes of one call
 	Output   int64 // bytes of new pixels that one call returns
 }
@@ -42,6 +44,9 @@ const (
 
 // Plan works out how the pipeline would run. It refuses what can never fit.
 func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
+	if p.nowhere {
+		return nil, errors.New("BUG: a pipeline that was loaded to be looked at is planned")
+	}
 	mem, err := o.Host.Memory()
 	if err != nil {
 		return nil, fmt.Errorf("reading how much memory there is: %w", err)
@@ -55,17 +60,28 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 	}
 	var phase []PlannedStage
 	var resident int64
+	var cards cardPlan
 	for _, s := range p.steps {
 		n := newNode(&run{pipe: p}, s, 0)
 		c := n.cost(nil)
-		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work, Output: c.Output}
+		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Device: s.Device, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work, Output: c.Output}
 		if c.Resident+c.Work > plan.HostBudget {
 			return nil, &memory.OversizeError{Device: string(Host), Need: c.Resident + c.Work, Have: plan.HostBudget, Holder: "stage " + s.ID}
 		}
 		plan.reserve = max(plan.reserve, c.Work)
-		if len(phase) > 0 && resident+c.Resident+plan.reserve > plan.HostBudget {
+		another, err := p.onCard(&cards, s)
+		if err != nil {
+			return nil, err
+		}
+		if len(phase) > 0 && (another || resident+c.Resident+plan.reserve > plan.HostBudget) {
 			plan.Phases = append(plan.Phases, phase)
 			phase, resident = nil, 0
+			if !another { // it is the first on its device
+				cards = nil
+				if _, err := p.onCard(&cards, s); err != nil {
+					return nil, err
+				}
+			}
 		}
 		phase = append(phase, e)
 		resident += c.Resident

@@ -87,6 +87,7 @@ func newHostGovernor(r *run, nodes []*node) *hostGovernor {
 
 func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	r := g.run
+	r.followDevices(now)
 	s, ok := r.reading()
 	if !ok {
 		return // what is not known changes nothing

@@ -109,6 +109,14 @@ type Info struct {
 	// PureIf, if not nil, restricts Pure to some configurations.
 	PureIf func(Config) bool
 
+	// Blind says that the stage never looks at pictures (Frame, PairFrame,
+	// ScaledFrame), so that one before it may let go of them: see Item.Done.
+	Blind bool
+
+	// Waits says that a call waits, for a device or for what others compute: then
+	// there is one worker more than cores to begin with, or a core would be idle.
+	Waits bool
+
 	// Derives says that the stage returns items with a longer lineage, so that
 	// names made of the source alone are no longer unique.
 	Derives bool
@@ -329,6 +337,20 @@ func (e Env) AttributeType(name string) (Type, error) {
 // for: there, Cost says what a call needs.
 func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
 	return e.seat.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
+}
+
+// Ledger is that of a device beside the host which the stage was placed on: what it
+// allocates there it leases first. Its limit follows what others take. Nil for the
+// host, whose leases the engine takes, and outside of a run.
+func (e Env) Ledger(d Device) *memory.Ledger {
+	if e.seat.run != nil {
+		for _, l := range e.seat.run.devices {
+			if l.name == d {
+				return l.ledger
+			}
+		}
+	}
+	return nil
 }
 
 // HostRoom is how many bytes of host memory the run may still take, when the

@@ -3,12 +3,16 @@ package pipeline_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -336,5 +340,62 @@ func TestSecondRunInLittleRoom(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An item that a stage wants to see later comes again when all others are through,
+// alone, and fails if it is too early even then. What the first call said of it is
+// forgotten.
+func TestLater(t *testing.T) {
+	dir := t.TempDir()
+	const n = 40
+	for i := range n {
+		put(t, filepath.Join(dir, "in", fmt.Sprintf("%02d.png", i)), pngBytes(t, 8, 8, speckle(i)))
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var order []string
+	embed := batchStage(func(_ context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, it := range batch {
+			seen[it.ID()]++
+			order = append(order, it.ID())
+			it.SetAttr("calls", pipeline.Int(int64(seen[it.ID()])))
+			switch name := it.ID(); {
+			case strings.HasPrefix(name, "03"), strings.HasPrefix(name, "1") && seen[name] == 1:
+				it.Later(errors.New("no room"))
+			default:
+				out = append(out, it)
+			}
+		}
+		return out, nil
+	})
+	var again []int64
+	look := pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if v, ok := it.Attr("calls"); ok && strings.HasPrefix(it.ID(), "1") {
+			again = append(again, v.Int())
+		}
+		return nil
+	})
+	info := func(name string, s pipeline.Stage) pipeline.Info {
+		return pipeline.Info{Name: name, Short: "Tests.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return s, nil }}
+	}
+	yaml := fmt.Sprintf("source: {images: {path: %s/in}}\nstages:\n  - embed: {}\n  - look: {}\n  - write: {path: %[1]s/out}\n", dir)
+	p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), pipeline.Options{Registry: standard.Registry().With(info("embed", embed), info("look", look))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustRun(t, p, pipeline.RunOptions{})
+	if s.Out != n-1 || s.Quarantined != 1 || s.Failed[0].ID != "03.png" || !strings.Contains(s.Failed[0].Cause, "no room") {
+		t.Errorf("%d out, failed %+v", s.Out, s.Failed)
+	}
+	if len(again) != 10 || slices.Min(again) != 2 || slices.Max(again) != 2 {
+		t.Errorf("the ten that were put aside arrived after so many calls each: %v", again)
+	}
+	if first := order[n:]; len(first) != 11 || !slices.IsSorted(first) {
+		t.Errorf("after all others came %v", first)
 	}
 }

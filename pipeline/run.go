@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,6 +67,7 @@ type run struct {
 	ctx  context.Context // for telling an item's failure from the run's end
 
 	host       *memory.Ledger
+	devices    []*deviceLedger // of those beside the host that stages use
 	idle       idlePictures
 	large      largeCalls
 	memory     *memory.Manager
@@ -150,9 +152,12 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 	}
 	r.host.SetReserve(plan.reserve)
 	if r.memory = o.Memory; r.memory == nil {
-		r.memory = memory.NewManager(memory.Options{Host: o.Host, Log: p.log})
+		r.memory = memory.NewManager(memory.Options{Host: o.Host, Devices: p.devices, Log: p.log})
 	}
 	r.detach = r.memory.Attach(r.host)
+	if err := r.openDevices(ctx); err != nil {
+		return nil, errors.Join(err, r.closeMemory())
+	}
 	if err := p.start(r); err != nil {
 		return nil, errors.Join(err, r.closeMemory())
 	}
@@ -170,6 +175,9 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 // closeMemory takes the run off the manager of memory.
 func (r *run) closeMemory() error {
 	r.detach()
+	for _, d := range r.devices {
+		d.detach()
+	}
 	r.memory.SetHostLimit(0)
 	if r.opts.Memory != nil {
 		return nil
@@ -201,6 +209,7 @@ func (p *Pipeline) start(r *run) error {
 	}
 	for i, s := range p.steps {
 		n := newNode(r, s, i+1)
+		n.last = !slices.ContainsFunc(p.steps[i+1:], func(s *Step) bool { return !s.Info.Blind })
 		n.in = newQueue(queueItems, max(plan.HostBudget/4, 1))
 		if i > 0 {
 			r.nodes[i-1].next = n
@@ -406,6 +415,9 @@ func (r *run) phase(ctx context.Context, nodes []*node, feed func(*pool.ContextP
 			if n.held != nil {
 				n.held.close()
 			}
+			if n.laters != nil {
+				n.laters.close()
+			}
 			for _, it := range n.in.drain() {
 				it.release()
 			}
@@ -540,6 +552,10 @@ func (r *run) summary(state string) *Summary {
 	r.mu.Unlock()
 	u := r.host.Usage()
 	s.Devices = []DeviceUsage{{Device: string(Host), Limit: u.Limit, Peak: u.Peak}}
+	for _, d := range r.devices {
+		u := d.ledger.Usage()
+		s.Devices = append(s.Devices, DeviceUsage{Device: string(d.name), Limit: u.Ceiling, Peak: u.Peak})
+	}
 	if state != runstore.Done {
 		s.Unfinished = s.In + s.Derived - s.Out - s.Consumed - s.RejectedTotal() - s.Quarantined
 	}

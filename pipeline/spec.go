@@ -324,10 +324,15 @@ func parsePositiveAmount(s string) (Amount, error) {
 }
 
 func parseDevice(s string) (Device, error) {
-	if Device(s) == Host || strings.HasPrefix(s, "gpu:") || strings.HasPrefix(s, "sim:") {
+	switch d := Device(s); d {
+	case Host, Auto, GPU:
+		return d, nil
+	}
+	kind, n, ok := strings.Cut(s, ":")
+	if i, err := strconv.Atoi(n); ok && (kind == "gpu" || kind == "sim") && err == nil && i >= 0 && n == strconv.Itoa(i) {
 		return Device(s), nil
 	}
-	return "", fmt.Errorf("%q is no device: host, gpu:0, sim:0", s)
+	return "", fmt.Errorf("%q is no device: take host, auto, gpu, or one of several such as gpu:0 or sim:0", s)
 }
 
 func (p *parser) spec(root *yamlNode) *Spec {

@@ -64,6 +64,23 @@ type Device string
 // Host is the device of stages that work in main memory.
 const Host Device = "host"
 
+// Auto and GPU are wishes: see Placer.
+const (
+	Auto Device = "auto" // a GPU where there is one that the stage can use, otherwise the host
+	GPU  Device = "gpu"  // any GPU
+)
+
+// Placer is a stage that can compute elsewhere than on the host.
+type Placer interface {
+	// Place decides where. It is called once, after the constructor and before
+	// anything else. want is what the step says: nothing, Host, Auto, GPU or a
+	// certain device. have is what there is beside the host, such as "gpu:0". The
+	// answer is Host or one of have; an error says what is missing and how it can
+	// be had, and wraps ErrLacking where the machine and not the pipeline is at
+	// fault.
+	Place(want Device, have []Device) (Device, error)
+}
+
 // Opener is a stage that allocates before its first batch: a model, a buffer.
 // Open is called once per phase. Close always follows, also after an Open that
 // failed.
@@ -114,7 +131,8 @@ type BatchSpec struct {
 	Linger time.Duration // 0 takes what is there
 }
 
-// Cost is what a call needs beside the items' own pixels.
+// Cost is what a call needs of a device beside the items' own pixels. Of the host
+// the engine leases it; of others the stage does, from Env.Ledger.
 type Cost struct {
 	Resident int64 // bytes that Open allocates and Close frees
 	Work     int64 // bytes that a call with this batch allocates at its peak and frees

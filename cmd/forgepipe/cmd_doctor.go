@@ -42,13 +42,15 @@ Nothing that is missing here keeps forgepipe from running, so the exit code is 0
 }
 
 func runDoctor(a *app) error {
+	nvidia, gpus := nvidiaCheck()
 	checks := []checkJSON{
 		{Name: "cpu", OK: true, Uses: fmt.Sprintf("%d of %d cores", runtime.GOMAXPROCS(0), runtime.NumCPU())},
 		memoryCheck(),
+		cgroupCheck(),
 		jpegCheck(),
 		webpCheck(),
-		onnxCheck(),
-		nvidiaCheck(),
+		onnxCheck(gpus),
+		nvidia,
 	}
 	if a.result.json {
 		a.result.set(func(e *envelope) { e.Checks = checks })
@@ -85,6 +87,26 @@ func memoryCheck() checkJSON {
 	}
 }
 
+// cgroupCheck tells what the control groups of this process allow, and whether the
+// kernel says when memory is short.
+func cgroupCheck() checkJSON {
+	c := checkJSON{Name: "cgroup"}
+	m, err := memory.Host{}.Memory()
+	switch {
+	case err != nil:
+		c.Uses, c.Problem = "not known", err.Error()
+		return c
+	case m.Total < m.Physical:
+		c.Uses, c.Path = fmt.Sprintf("a limit of %s, of the machine's %s", memory.FormatBytes(m.Total), memory.FormatBytes(m.Physical)), m.Source
+	default:
+		c.Uses = "no limit below the machine's " + memory.FormatBytes(m.Physical)
+	}
+	if c.OK = m.Stalled != memory.Unknown; !c.OK {
+		c.Problem = "the kernel does not tell when programs wait for memory (PSI), so that runs notice pressure later: boot it with psi=1"
+	}
+	return c
+}
+
 func jpegCheck() checkJSON {
 	name, path, err := imageio.JPEGLibrary()
 	c := checkJSON{Name: "jpeg", OK: err == nil, Uses: name, Path: path}
@@ -105,26 +127,28 @@ func webpCheck() checkJSON {
 }
 
 // onnxCheck tells which ONNX Runtime runs networks, and on what.
-func onnxCheck() checkJSON {
+func onnxCheck(gpus int) checkJSON {
 	c := checkJSON{Name: "onnx", Uses: "no networks"}
 	r, err := model.OpenRuntime("")
 	if err != nil {
 		c.Problem = fmt.Sprintf("stages with a model cannot run: %v", err)
 		return c
 	}
-	var on []string
-	for _, p := range r.Providers {
-		on = append(on, strings.TrimSuffix(p, "ExecutionProvider"))
-	}
 	c.OK, c.Path = true, r.Path
-	c.Uses = fmt.Sprintf("ONNX Runtime %s on %s", r.Version, strings.Join(on, ", "))
+	c.Uses = fmt.Sprintf("ONNX Runtime %s on the CPU with %d threads", r.Version, runtime.GOMAXPROCS(0))
+	switch err := r.CUDA(); {
+	case err == nil:
+		c.Uses += ", and on NVIDIA GPUs"
+	case gpus > 0:
+		c.OK, c.Problem = false, fmt.Sprintf("the GPU is not used: %v", err)
+	}
 	return c
 }
 
 // nvidiaCheck lists the GPUs. Having none, or no driver, is nothing that lacks:
 // all work can be done without.
-func nvidiaCheck() checkJSON {
-	c := checkJSON{Name: "nvidia"}
+func nvidiaCheck() (c checkJSON, count int) {
+	c.Name = "nvidia"
 	driver, err := nvml.Open(nvml.Options{})
 	if err != nil {
 		c.Uses, c.OK = "not known", errors.Is(err, nvml.ErrNoDriver)
@@ -133,7 +157,7 @@ func nvidiaCheck() checkJSON {
 		} else {
 			c.Problem = err.Error()
 		}
-		return c
+		return c, 0
 	}
 	defer func() { _ = driver.Close() }() // the process ends
 	var gpus, problems []string
@@ -146,7 +170,7 @@ func nvidiaCheck() checkJSON {
 		}
 		gpus = append(gpus, fmt.Sprintf("%s %s (%s)", g.Name(), g.Description(), size))
 	}
-	if len(gpus) == 0 {
+	if count = len(gpus); count == 0 {
 		gpus = []string{"no GPU"}
 	}
 	c.Uses = strings.Join(gpus, ", ")
@@ -154,5 +178,5 @@ func nvidiaCheck() checkJSON {
 		c.Uses += ", driver " + driver.Version
 	}
 	c.OK, c.Problem = len(problems) == 0, strings.Join(problems, "; ")
-	return c
+	return c, count
 }

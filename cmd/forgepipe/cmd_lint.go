@@ -11,7 +11,7 @@ import (
 )
 
 func newLintCommand(a *app) *cobra.Command {
-	var set []string
+	var set, cards []string
 	cmd := &cobra.Command{
 		Use:   "lint PIPELINE.yaml...",
 		Short: "Check pipeline files",
@@ -28,18 +28,25 @@ line, file:line:col: message, on standard error; the exit code is then 2.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.begun = true
-			return runLint(cmd.Context(), a, args, set)
+			return runLint(cmd.Context(), a, args, set, cards)
 		},
 	}
 	cmd.Flags().StringArrayVar(&set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
+	simulateFlag(cmd.Flags(), &cards)
 	return cmd
 }
 
-func runLint(ctx context.Context, a *app, files, set []string) error {
+func runLint(ctx context.Context, a *app, files, set, cards []string) error {
+	gpus := findGPUs()
+	defer gpus.close()
+	devices, err := gpus.or(cards)
+	if err != nil {
+		return err
+	}
 	all := []pipeline.Problem{}
 	log := a.screen.Logger(warnings(false))
 	for _, file := range files {
-		_, err := a.load(ctx, file, set, log)
+		_, err := a.load(ctx, file, set, devices, log)
 		var spec *pipeline.SpecError
 		switch {
 		case errors.As(err, &spec):

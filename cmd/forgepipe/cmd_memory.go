@@ -229,7 +229,7 @@ func (a *app) stateDir(ctx context.Context, place string, set []string) (string,
 	case errors.Is(err, fs.ErrNotExist):
 		return "", usagef("", "there is no pipeline file or output folder %s", place)
 	}
-	p, err := a.load(ctx, place, set, a.screen.Logger(warnings(false)))
+	p, err := a.look(ctx, place, set, a.screen.Logger(warnings(false)))
 	if err != nil {
 		return "", err
 	}

@@ -50,8 +50,13 @@ advised that no figure says.`,
 func runAdvise(ctx context.Context, a *app, args, set []string) error {
 	p := pipeline.New("", pipeline.Options{}) // it has the limit that any pipeline has
 	if len(args) == 1 {
-		var err error
-		if p, err = a.load(ctx, args[0], set, a.screen.Logger(warnings(false))); err != nil {
+		gpus := findGPUs()
+		defer gpus.close()
+		devices, err := gpus.or(nil)
+		if err != nil {
+			return err
+		}
+		if p, err = a.load(ctx, args[0], set, devices, a.screen.Logger(warnings(false))); err != nil {
 			return err
 		}
 	}

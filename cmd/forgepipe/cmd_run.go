@@ -17,6 +17,7 @@ import (
 
 type runFlags struct {
 	set        []string
+	simulate   []string
 	dryRun     bool
 	sample     int
 	fresh      bool
@@ -42,6 +43,7 @@ with quarantined items; 130 interrupted.`,
 		Example: `  forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --sample 200
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
+  forgepipe run pipeline.yaml --simulate gpu:8GiB
   forgepipe run pipeline.yaml --json --quiet > result.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -71,6 +73,7 @@ with quarantined items; 130 interrupted.`,
 	fl.StringVar(&f.cacheLimit, "cache-limit", "2GiB", "`SIZE` that the shared results may take")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "print problems only: no progress, no summary")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every event: what was rejected, ignored, retracted")
+	simulateFlag(fl, &f.simulate)
 	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
 	return cmd
 }
@@ -141,9 +144,13 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	defer sig.close()
 
 	log := a.screen.Logger(warnings(f.verbose))
-	gpus := findGPUs() // drivers may take their time, so it begins now
+	gpus := findGPUs()
 	defer gpus.close()
-	p, err := a.load(ctx, file, f.set, log)
+	devices, err := gpus.or(f.simulate)
+	if err != nil {
+		return err
+	}
+	p, err := a.load(ctx, file, f.set, devices, log)
 	if err != nil {
 		return err
 	}
@@ -156,7 +163,7 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	if f.sample > 0 && plan.StateDir == "" {
 		return usagef("", "a sample is written into the state directory, and this pipeline has none: give --state FOLDER")
 	}
-	m := memory.NewManager(memory.Options{Devices: gpus.wait(gpuPatience), ProcessWide: true, Log: log})
+	m := memory.NewManager(memory.Options{Devices: devices, ProcessWide: true, Log: log})
 	defer func() {
 		if err := m.Close(); err != nil {
 			log.Warn("releasing memory", "cause", err)

@@ -94,7 +94,7 @@ func (a *app) findStore(ctx context.Context, place string, f verifyFlags) (strin
 	if errors.Is(err, fs.ErrNotExist) && place != "-" {
 		return "", usagef("", "there is no pipeline file or output folder %s", place)
 	}
-	p, err := a.load(ctx, place, f.set, a.screen.Logger(warnings(false)))
+	p, err := a.look(ctx, place, f.set, a.screen.Logger(warnings(false)))
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,10 @@ import (
 
 	"log/slog"
 
+	"github.com/spf13/pflag"
+
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -18,8 +22,19 @@ import (
 // lower and has a better message.
 const readLimit = 8 << 20
 
-// load reads and builds a pipeline; "-" is standard input.
-func (a *app) load(ctx context.Context, file string, set []string, log *slog.Logger) (*pipeline.Pipeline, error) {
+// load reads and builds a pipeline; "-" is standard input. Its stages are placed on
+// the host and those devices.
+func (a *app) load(ctx context.Context, file string, set []string, devices []memory.Device, log *slog.Logger) (*pipeline.Pipeline, error) {
+	return a.build(ctx, file, set, pipeline.Options{Devices: devices, Logger: log})
+}
+
+// look is load for who wants to know something of a pipeline and does not run it,
+// which may need devices that are not here.
+func (a *app) look(ctx context.Context, file string, set []string, log *slog.Logger) (*pipeline.Pipeline, error) {
+	return a.build(ctx, file, set, pipeline.Options{Unplaced: true, Logger: log})
+}
+
+func (a *app) build(ctx context.Context, file string, set []string, o pipeline.Options) (*pipeline.Pipeline, error) {
 	vars, err := parseSet(set)
 	if err != nil {
 		return nil, err
@@ -28,11 +43,8 @@ func (a *app) load(ctx context.Context, file string, set []string, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	return pipeline.Load(ctx, name, data, pipeline.Options{
-		Registry: a.registry,
-		Vars:     pipeline.Vars{Set: vars, Env: os.LookupEnv},
-		Logger:   log,
-	})
+	o.Registry, o.Vars = a.registry, pipeline.Vars{Set: vars, Env: os.LookupEnv}
+	return pipeline.Load(ctx, name, data, o)
 }
 
 func (a *app) read(file string) (name string, data []byte, err error) {
@@ -72,4 +84,26 @@ func parseSet(set []string) (map[string]string, error) {
 		vars[name] = value
 	}
 	return vars, nil
+}
+
+// simulateFlag adds --simulate.
+func simulateFlag(fl *pflag.FlagSet, cards *[]string) {
+	fl.StringArrayVar(cards, "simulate", nil, "plan and run as if there were a GPU with so much memory, `gpu:SIZE`, and no other: networks run on the CPU inside it; may be repeated")
+}
+
+// simulated are the cards of --simulate.
+func simulated(cards []string) (devices []memory.Device, err error) {
+	for i, c := range cards {
+		size, ok := strings.CutPrefix(c, "gpu:")
+		bytes, perr := memory.ParseBytes(size)
+		if !ok || perr != nil || bytes <= 0 {
+			return nil, usagef("for example --simulate gpu:8GiB", "--simulate %q is no card", c)
+		}
+		d, err := sim.New(sim.Config{Name: fmt.Sprintf("sim:%d", i), Total: bytes})
+		if err != nil {
+			return nil, err
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
 }

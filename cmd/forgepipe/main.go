@@ -4,6 +4,7 @@ package main
 import (
 	"os"
 
+	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
@@ -11,5 +12,8 @@ import (
 var version string
 
 func main() {
+	if os.Getenv(model.OrderVariable) == "" {
+		_ = os.Setenv(model.OrderVariable, model.OrderByBus) // it fails for impossible names only
+	}
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, standard.Registry(), version))
 }

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -52,10 +54,19 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "picture": pictures, "json": jsonHas,
+			"exits": exits, "picture": pictures, "network": network, "json": jsonHas,
 			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree,
 		},
 	})
+}
+
+// network writes one that embeds pictures: network FILE SIDE.
+func network(ts *testscript.TestScript, _ bool, args []string) {
+	side, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: side}).Bytes()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
 }
 
 // exits runs a command and wants its exit code: exits CODE COMMAND ARG...

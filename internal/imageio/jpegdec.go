@@ -49,7 +49,7 @@ func (t *turbo) decode(data []byte, j *jpegInfo, n int) (image.Image, error) {
 		format = turboCMYK
 		fallthrough
 	default:
-		m := image.NewRGBA(rect)
+		m := &image.RGBA{Pix: samples(4 * size.X * size.Y), Stride: 4 * size.X, Rect: rect}
 		img, pix = m, m.Pix
 	}
 	err := t.decompress(pix, data, j.size, size, format, turboStrict)

@@ -29,6 +29,8 @@ func Info() pipeline.Info {
 
 Size, channels, layout and element type are read from the network's file. What it cannot tell is how pictures are prepared: preset has that of known networks, and the other fields replace parts of it. A network of which nothing is known gets red, green and blue in 0..1, squashed to the size that it wants. The prepared pictures are those of Pillow and torchvision.
 
+With device: gpu it runs on an NVIDIA GPU, if the ONNX Runtime in use can; with device: auto, and without a device, it takes a GPU where there is one that can be used and the CPU otherwise, also for pictures that have no room on the GPU.
+
 The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
 		Fields: []pipeline.Field{
 			{Name: "model", Type: pipeline.FieldPath, Required: true, Doc: "The network, an ONNX file. Results belong to its content, not to its name.", Examples: words("./clip-vit-b32.onnx")},
@@ -57,6 +59,7 @@ The run is repeatable to within what the network's kernels differ by for batches
 			return []pipeline.Made{{Name: name(c), Vector: true, Doc: "what the network makes of the image, of length 1"}}
 		},
 		Pure:    true,
+		Waits:   true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)
@@ -83,6 +86,8 @@ type Stage struct {
 	sized   bool // all pictures come to the network in one size
 	batch   int
 	session model.SessionOptions
+	runtime model.Runtime
+	place   model.Placement
 
 	runner  *model.Runner // while open
 	release func() error
@@ -95,6 +100,8 @@ var (
 	_ pipeline.Coster     = (*Stage)(nil)
 	_ pipeline.Batcher    = (*Stage)(nil)
 	_ pipeline.Identifier = (*Stage)(nil)
+	_ pipeline.Noter      = (*Stage)(nil)
+	_ pipeline.Placer     = (*Stage)(nil)
 )
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
@@ -106,10 +113,12 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}
-	if _, err := model.OpenRuntime(c.String("library")); err != nil {
+	r, err := model.OpenRuntime(c.String("library"))
+	if err != nil {
 		return nil, c.Errorf("library", 0, "%w: %w", pipeline.ErrLacking, err)
 	}
 	s := &Stage{
+		runtime: r, place: model.Placement{Device: string(pipeline.Host)},
 		env: e, file: f, name: name(c),
 		half: c.String("dtype") == "float16", fast: c.String("decode") == "fast", batch: int(c.Int("infer_batch")),
 		session: model.SessionOptions{Library: c.String("library"), Threads: int(c.Int("threads")), Log: e.Log},
@@ -176,21 +185,62 @@ func (s *Stage) Identity() string { return s.file.Hash }
 // Batch is that of the network, so that one call fills it.
 func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: s.batch} }
 
+// Place takes a GPU that the runtime can use, or the CPU.
+func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) (pipeline.Device, error) {
+	names := make([]string, len(have))
+	for i, d := range have {
+		names[i] = string(d)
+	}
+	p, err := s.runtime.Place(string(want), names)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
+	}
+	if p.Why != "" && (want == pipeline.Auto || len(have) > 0) {
+		s.env.Log.Warn("the network runs on the CPU", "model", s.file.Path, "cause", p.Why)
+	}
+	s.place, s.session.Device = p, p.Device
+	return pipeline.Device(p.Device), nil
+}
+
+// Note says where it ran, when that was to be found out.
+func (s *Stage) Note() string {
+	if s.place.Why == "" {
+		return ""
+	}
+	return "ran on the CPU: " + s.place.Why
+}
+
 // Open takes a seat at the network's session, which stages of the same network and
 // options share. It is loaded with the first batch.
-func (s *Stage) Open(_ context.Context, _ pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, s.batch, s.sized, s.session.Threads, s.session.Library)
-	o := s.session
+func (s *Stage) Open(_ context.Context, d pipeline.Device) error {
+	key := fmt.Sprintf("model %s %s on %s batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, d, s.batch, s.sized, s.session.Threads, s.session.Library)
+	o := model.RunnerOptions{
+		Type:  s.file.ElementType(),
+		Batch: s.batch, Fixed: s.file.Batch > 0, Shrink: !s.sized,
+		Name: filepath.Base(s.file.Path), Log: s.env.Log,
+	}
 	// Without a bound the system would end the process where the runtime can say that
 	// there is no more.
-	o.ArenaLimit = s.Cost(pipeline.Host, nil).Resident + max(s.env.HostRoom(), leastArena)
+	host := s.session
+	host.Device, host.ArenaLimit = string(pipeline.Host), s.onHost(nil).Resident+max(s.env.HostRoom(), leastArena)
+	o.Open = func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, host) }
+	if ledger := s.env.Ledger(d); ledger != nil {
+		if s.place.CPUToo {
+			o.Fallback = o.Open
+		}
+		o.Ledger, o.Weights = ledger, s.file.Header.WeightBytes
+		o.Open = func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, s.session) }
+		if strings.HasPrefix(string(d), "sim:") {
+			o.Cap = func() int64 { return ledger.Usage().Limit }
+			o.Open = func(ctx context.Context) (model.Session, error) {
+				capped := s.session
+				capped.ArenaLimit = max(o.Cap(), 1) // 0 would be none
+				return s.file.Load(ctx, capped)
+			}
+		}
+	}
 	v, release, err := s.env.Share(key, func() (any, func() error, error) {
-		r := model.NewRunner(model.RunnerOptions{
-			Open:  func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, o) },
-			Type:  s.file.ElementType(),
-			Batch: s.batch, Fixed: s.file.Batch > 0, Shrink: !s.sized,
-			Name: filepath.Base(s.file.Path), Log: s.env.Log,
-		})
+		r := model.NewRunner(o)
 		return r, r.Close, nil
 	})
 	if err != nil {
@@ -221,6 +271,7 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 	for i, r := range s.runner.Infer(ctx, inputs) {
 		it := batch[i]
 		var v pipeline.Vector
+		var noRoom *model.NoRoomError
 		err := r.Err
 		if err == nil {
 			v, err = s.vector(r.Outputs[0])
@@ -230,6 +281,8 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 			return nil, context.Cause(ctx)
 		case errors.Is(err, model.ErrLoading):
 			return nil, err // it is the same for all
+		case errors.As(err, &noRoom) && noRoom.Now:
+			it.Later(fmt.Errorf("embedding: %w", err))
 		case err != nil:
 			it.Fail(fmt.Errorf("embedding: %w", err))
 		default:
@@ -248,6 +301,7 @@ func (s *Stage) fill(ctx context.Context, dst []byte, it *pipeline.Item) error {
 		if err != nil {
 			return err
 		}
+		defer it.Done()
 		return s.file.Spec.Fill(ctx, dst, f.Image)
 	}
 	f, place, err := it.ScaledFrame(ctx, least)
@@ -297,9 +351,32 @@ const (
 	leastArena = 64 << 20
 )
 
-// Cost is that of the network's weights and of a run, which stay from the first
-// batch on; a call adds its tensors.
-func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+// Cost is, where the network runs, that of its weights and of a run, which stay from
+// the first batch on; a call adds its tensors, which are on the host.
+func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	switch {
+	case d != pipeline.Host:
+		return pipeline.Cost{Resident: s.file.Header.WeightBytes, Work: s.runBytes()}
+	case strings.HasPrefix(s.place.Device, "gpu:") && !s.place.CPUToo:
+		c := s.onHost(batch)
+		c.Resident = 0
+		return c
+	default: // simulated devices are the host's memory too
+		return s.onHost(batch)
+	}
+}
+
+// runBytes is what a run takes beside the weights, as far as that can be told
+// beforehand.
+func (s *Stage) runBytes() int64 {
+	ordinary := image.Pt(4000, 3000)
+	if s.sized {
+		return int64(s.batch) * s.file.Spec.TensorBytes(ordinary) * activations
+	}
+	return ownSize * s.file.Spec.TensorBytes(ordinary)
+}
+
+func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
 	spec, ordinary := s.file.Spec, image.Pt(4000, 3000)
 	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
 	each := func(src image.Point) int64 {
@@ -309,7 +386,7 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		return (1 + ownSize) * spec.TensorBytes(src)
 	}
 	if s.sized {
-		c.Resident += int64(s.batch) * spec.TensorBytes(ordinary) * activations
+		c.Resident += s.runBytes()
 	}
 	if len(batch) == 0 {
 		c.Work = each(ordinary) + spec.Bytes(ordinary)

@@ -39,6 +39,7 @@ Attributes are those that the stages before have set, and width, height, pixels,
 			}
 			return names
 		},
+		Blind:   true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)

@@ -45,6 +45,7 @@ In id, source and path, '@' and '%' in file names, control characters and bytes 
 				Doc: "Whether a file may be replaced that no run of this pipeline wrote.",
 			},
 		},
+		Blind:   true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)

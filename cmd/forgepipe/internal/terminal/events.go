@@ -87,6 +87,8 @@ func describe(ev pipeline.Event) (line string, limit int) {
 		return "failed: " + ev.Item + " in " + ev.Stage + ": " + firstLine(ev.Message), shownFailures
 	case pipeline.EventReplaced:
 		return "replaced: " + ev.Message, shownOthers
+	case pipeline.EventPostponed:
+		return "later: " + ev.Item + " in " + ev.Stage + ": " + firstLine(ev.Message), shownOthers
 	case pipeline.EventRepeated:
 		return ev.Stage + ": " + ev.Message, shownOthers
 	case pipeline.EventPhase:

@@ -19,7 +19,7 @@ func Plan(p *pipeline.Plan) string {
 		b.WriteString("run store: none, so nothing can be resumed\n")
 	}
 	b.WriteString("\n")
-	rows := [][]string{{"phase", "stage", "", "workers", "batch", "resident", "per call"}}
+	rows := [][]string{{"phase", "stage", "", "device", "workers", "batch", "resident", "per call"}}
 	for i, phase := range p.Phases {
 		for k, st := range phase {
 			number, kind := "", ""
@@ -30,11 +30,11 @@ func Plan(p *pipeline.Plan) string {
 				kind = st.Stage
 			}
 			rows = append(rows, []string{
-				number, st.ID, kind, fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
+				number, st.ID, kind, string(st.Device), fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
 			})
 		}
 	}
-	for _, l := range table(rows, true, false, false, true, true, true, true) {
+	for _, l := range table(rows, true, false, false, false, true, true, true, true) {
 		b.WriteString("  " + l + "\n")
 	}
 	return b.String()

@@ -1,0 +1,126 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+)
+
+// Placement is where a network runs.
+type Placement struct {
+	Device string // "host", "gpu:0", "sim:0"
+	// CPUToo allows the CPU for items that have no room on the device.
+	CPUToo bool
+	// Why says why it is the host where a GPU was welcome; empty otherwise.
+	Why string
+}
+
+// ErrNoDevice is wrapped by errors that say that the machine has no such device, or
+// that the runtime cannot use it.
+var ErrNoDevice = errors.New("no such device")
+
+// Place decides where a network runs. want is "host", "auto" (or empty: a GPU where
+// there is one that the runtime can use, otherwise the host, and for what has no
+// room on the GPU the host too), "gpu" (the first one), or a certain device; have is
+// what there is beside the host. Simulated devices, "sim:0" and so on, stand for GPUs
+// where there are any: what they run runs on the CPU.
+func (r Runtime) Place(want string, have []string) (Placement, error) {
+	cards := slices.DeleteFunc(slices.Clone(have), func(d string) bool { return !strings.HasPrefix(d, "sim:") })
+	simulated := len(cards) > 0
+	if !simulated {
+		cards = slices.DeleteFunc(slices.Clone(have), func(d string) bool {
+			_, err := cudaNumber(d)
+			return err != nil
+		})
+	}
+	var lacking error
+	if !simulated {
+		lacking = r.CUDA()
+	}
+	switch want {
+	case "host":
+		return Placement{Device: want}, nil
+	case "", "auto":
+		switch {
+		case len(cards) == 0:
+			return Placement{Device: "host", Why: "there is no GPU"}, nil
+		case lacking != nil:
+			return Placement{Device: "host", Why: lacking.Error()}, nil
+		}
+		return Placement{Device: cards[0], CPUToo: true}, nil
+	}
+	kind, n, certain := strings.Cut(want, ":")
+	if kind == "gpu" && lacking != nil {
+		return Placement{}, fmt.Errorf("%w: %s: %w", ErrNoDevice, want, lacking)
+	}
+	if simulated {
+		kind = "sim" // a pipeline for GPUs can be tried without
+	}
+	for _, d := range cards {
+		if !certain || d == kind+":"+n {
+			return Placement{Device: d}, nil
+		}
+	}
+	there := "there is none"
+	switch _, err := cudaNumber(want); {
+	case slices.Contains(have, want) && err != nil:
+		there = err.Error()
+	case len(have) > 0:
+		there = "there are " + strings.Join(have, ", ")
+	case kind == "sim":
+		there = "run with --simulate to have one"
+	}
+	return Placement{}, fmt.Errorf("%w as %s: %s", ErrNoDevice, want, there)
+}
+
+// CUDA tells whether networks can run on NVIDIA GPUs; the error says what is missing
+// and how it can be had.
+func (r Runtime) CUDA() error {
+	if slices.Contains(r.Providers, ort.CUDA.String()) {
+		return nil
+	}
+	return fmt.Errorf("ONNX Runtime %s (%s) has no %s. A build for NVIDIA GPUs with CUDA 12 and cuDNN 9 is onnxruntime-linux-x64-gpu-1.24.4.tgz of https://github.com/microsoft/onnxruntime/releases/tag/v1.24.4: unpack it and set %s to its lib/libonnxruntime.so",
+		r.Version, r.Path, ort.CUDA, ort.LibraryVariable)
+}
+
+const (
+	// visibleVariable lists the GPUs that CUDA shows to a program, in the order of
+	// its numbers.
+	visibleVariable = "CUDA_VISIBLE_DEVICES"
+	// OrderVariable makes CUDA count GPUs as the driver does, if it is OrderByBus
+	// when the first network is loaded: otherwise the fastest is number 0. The names
+	// of devices follow the driver, so that a program with several GPUs sets it.
+	OrderVariable = "CUDA_DEVICE_ORDER"
+	OrderByBus    = "PCI_BUS_ID"
+)
+
+// cudaNumber is the number that CUDA has for a device such as "gpu:1".
+func cudaNumber(device string) (int, error) {
+	n, ok := strings.CutPrefix(device, "gpu:")
+	number, err := strconv.Atoi(n)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%q is no GPU", device)
+	}
+	visible, set := os.LookupEnv(visibleVariable)
+	if !set {
+		return number, nil
+	}
+	for i, v := range strings.Split(visible, ",") {
+		v = strings.TrimSpace(v)
+		shown, err := strconv.Atoi(v)
+		switch {
+		case err != nil && v != "":
+			return 0, fmt.Errorf("%s has %q: give GPUs by their numbers there", visibleVariable, v)
+		case err != nil || shown < 0: // what follows is not shown
+			return 0, fmt.Errorf("%s=%s does not show it", visibleVariable, visible)
+		case shown == number:
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%s=%s does not show it", visibleVariable, visible)
+}
