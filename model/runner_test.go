@@ -383,14 +383,14 @@ func TestLoadingRunsOutOfMemory(t *testing.T) {
 	check(t, r.Infer(t.Context(), items(9, 1)))
 }
 
-// A shortage of some seconds while the network is loaded fails nobody either.
+// A short shortage while the network is loaded fails nobody either.
 func TestShortShortageWhileLoading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun, d := time.Now(), &doubler{}
 		r := model.NewRunner(model.RunnerOptions{
 			Name: "x.onnx", Type: ort.Float32,
 			Open: func(ctx context.Context) (model.Session, error) {
-				if time.Since(begun) < time.Second {
+				if time.Since(begun) < time.Second/2 {
 					return nil, &ort.OutOfMemoryError{Text: "no room"}
 				}
 				return d.open(ctx)
