@@ -92,11 +92,13 @@ const (
 	// visibleVariable lists the GPUs that CUDA shows to a program, in the order of
 	// its numbers.
 	visibleVariable = "CUDA_VISIBLE_DEVICES"
-	// OrderVariable makes CUDA count GPUs as the driver does, if it is OrderByBus
-	// when the first network is loaded: otherwise the fastest is number 0. The names
-	// of devices follow the driver, so that a program with several GPUs sets it.
+	// OrderVariable is the environment variable that makes CUDA count GPUs as the
+	// driver does, if it has the value OrderByBus when the first network is loaded:
+	// otherwise the fastest is number 0. The names of devices follow the driver, so
+	// that a program with several GPUs sets it.
 	OrderVariable = "CUDA_DEVICE_ORDER"
-	OrderByBus    = "PCI_BUS_ID"
+	// OrderByBus is that value.
+	OrderByBus = "PCI_BUS_ID"
 )
 
 // cudaNumber is the number that CUDA has for a device such as "gpu:1".

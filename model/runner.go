@@ -101,8 +101,9 @@ func (e *NoRoomError) Unwrap() error { return e.Err }
 // into one batch, whoever they came from, and runs that when it is full or when
 // nobody is left who could add to it. When memory runs out it runs smaller
 // batches, tries again, opens a new session and goes to the CPU, in that order,
-// before an item fails; when a session works no more it opens another. None is lost, and each has one result; one whose caller
-// has left, by its context or by a panic in Fill, may be computed for nobody.
+// before an item fails; when a session works no more it opens another. None is
+// lost, and each has one result; one whose caller has left, by its context or by a
+// panic in Fill, may be computed for nobody.
 //
 // Its methods may be called by several goroutines.
 type Runner struct {
@@ -113,6 +114,7 @@ type Runner struct {
 	active  int        // callers between Enter and leave
 	waiting int        // of them, how many wait for results
 	open    []*batch   // that still take items, oldest first
+	filling []*batch   // that take no more, and are not filled yet
 	ready   []*batch   // to be run
 	closed  bool
 
@@ -127,13 +129,23 @@ type batch struct {
 	tensor *ort.Tensor
 	bytes  int // of one item
 	slots  []slot
+	filled int // of them, how many are answered for
 }
 
 // slot is one item's place.
 type slot struct {
 	ctx  context.Context
 	done chan Result
+	is   state
 }
+
+type state int
+
+const (
+	empty  state = iota // its tensor is being filled
+	filled              // somebody waits for its result
+	gone                // nobody waits for it here
+)
 
 // NewRunner starts a Runner. Close ends it.
 func NewRunner(o RunnerOptions) *Runner {
@@ -179,24 +191,22 @@ var errClosed = errors.New("the network has been closed")
 func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	results := make([]Result, len(inputs))
 	done := make([]chan Result, len(inputs))
-	var t *ort.Tensor // of the last item
 	for i, in := range inputs {
-		if t, results[i].Err = r.fill(ctx, in, t); results[i].Err != nil {
-			continue
-		}
-		if done[i], results[i].Err = r.add(ctx, in.Shape, t); r.o.Batch == 1 {
-			t = nil // it is the batch's now
-		}
+		done[i], results[i].Err = r.add(ctx, in)
 	}
 	r.mu.Lock()
 	r.waiting++
 	r.flushIdle()
 	r.mu.Unlock()
-	// Who could add may itself wait: for memory that this caller's items hold.
+	// Who could add, or fills a place beside this caller's, may itself wait: for memory
+	// that this caller's items hold.
 	linger := time.AfterFunc(mostLinger, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.flush()
+		for _, b := range r.filling {
+			r.runFilled(b)
+		}
 	})
 	defer linger.Stop()
 	for i, c := range done {
@@ -221,55 +231,66 @@ func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	return results
 }
 
-// fill makes an item's tensor, in t where that has the size. It is not made in its
-// place in the batch: filling may last, or wait for memory that the other items of
-// the batch hold, and they must not wait for it.
-func (r *Runner) fill(ctx context.Context, in Input, t *ort.Tensor) (*ort.Tensor, error) {
-	size := r.o.Type.Size()
-	for _, n := range in.Shape {
-		if n <= 0 || size > maxTensor/int(n) {
-			return nil, fmt.Errorf("a tensor of shape %v is too large for %s", in.Shape, r.o.Name)
+// add fills a place in a batch of the item's shape.
+func (r *Runner) add(ctx context.Context, in Input) (chan Result, error) {
+	b, i, done, err := r.take(ctx, in.Shape)
+	if err != nil {
+		return nil, err
+	}
+	is := gone // also when Fill panics: others wait for this place
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		b.slots[i].is = is
+		if b.filled++; b.filled == len(b.slots) {
+			r.enqueueFilled(b)
 		}
-		size *= int(n)
+	}()
+	if err := in.Fill(ctx, b.tensor.Data[i*b.bytes:(i+1)*b.bytes]); err != nil {
+		return nil, err
 	}
-	if t != nil && len(t.Data) == size {
-		clear(t.Data)
-	} else {
-		t = ort.NewTensor(r.o.Type, in.Shape...)
-	}
-	return t, in.Fill(ctx, t.Data)
+	is = filled
+	return done, nil
 }
 
-// add puts an item's tensor into a batch of its shape.
-func (r *Runner) add(ctx context.Context, shape []int64, t *ort.Tensor) (chan Result, error) {
+// take finds a place for an item of that shape.
+func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done chan Result, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, errClosed
+		return nil, 0, nil, errClosed
 	}
 	at := slices.IndexFunc(r.open, func(b *batch) bool { return slices.Equal(b.shape, shape) })
 	if at < 0 {
-		b := &batch{shape: slices.Clone(shape), bytes: len(t.Data), tensor: t}
-		if r.o.Batch > 1 {
-			b.tensor = ort.NewTensor(r.o.Type, append([]int64{int64(r.o.Batch)}, shape...)...)
+		size := r.o.Type.Size()
+		for _, n := range shape {
+			if n <= 0 || size > maxTensor/int(n) {
+				return nil, 0, nil, fmt.Errorf("a tensor of shape %v is too large for %s", shape, r.o.Name)
+			}
+			size *= int(n)
 		}
 		// Each shape that is waited for holds a whole batch in memory.
 		if len(r.open) >= maxOpen {
 			r.shut(r.open[0])
 		}
-		r.open = append(r.open, b)
-		at = len(r.open) - 1
+		at = len(r.open)
+		r.open = append(r.open, newBatch(r.o.Type, shape, size, r.o.Batch))
 	}
-	b := r.open[at]
-	if r.o.Batch > 1 {
-		copy(b.tensor.Data[len(b.slots)*b.bytes:], t.Data)
-	}
-	done := make(chan Result, 1)
-	b.slots = append(b.slots, slot{ctx, done})
+	b, done = r.open[at], make(chan Result, 1)
+	b.slots = append(b.slots, slot{ctx: ctx, done: done})
+	i = len(b.slots) - 1
 	if len(b.slots) == r.o.Batch {
 		r.shut(b)
 	}
-	return done, nil
+	return b, i, done, nil
+}
+
+// newBatch has room for n items.
+func newBatch(t ort.ElementType, shape []int64, bytes, n int) *batch {
+	return &batch{
+		shape: slices.Clone(shape), bytes: bytes,
+		tensor: ort.NewTensor(t, append([]int64{int64(n)}, shape...)...),
+	}
 }
 
 const (
@@ -281,11 +302,42 @@ const (
 	maxTensor = 1 << 36
 )
 
-// shut lets a batch take no more items, and has it run.
+// shut lets a batch take no more items, and runs it once all are filled.
 func (r *Runner) shut(b *batch) {
 	r.open = slices.DeleteFunc(r.open, func(o *batch) bool { return o == b })
+	r.filling = append(r.filling, b)
+	r.enqueueFilled(b)
+}
+
+// enqueueFilled has a batch run that takes no more items and is filled.
+func (r *Runner) enqueueFilled(b *batch) {
+	i := slices.Index(r.filling, b)
+	if i < 0 || b.filled < len(b.slots) {
+		return
+	}
+	r.filling = slices.Delete(r.filling, i, i+1)
+	r.enqueue(b)
+}
+
+func (r *Runner) enqueue(b *batch) {
 	r.ready = append(r.ready, b)
 	r.idle.Signal()
+}
+
+// runFilled runs the items of a batch that are filled, in a batch of their own.
+func (r *Runner) runFilled(b *batch) {
+	part := newBatch(r.o.Type, b.shape, b.bytes, r.o.Batch)
+	for i, s := range b.slots {
+		if s.is != filled {
+			continue
+		}
+		copy(part.tensor.Data[len(part.slots)*b.bytes:], b.tensor.Data[i*b.bytes:(i+1)*b.bytes])
+		part.slots = append(part.slots, s)
+		b.slots[i].is = gone
+	}
+	if part.filled = len(part.slots); part.filled > 0 {
+		r.enqueue(part)
+	}
 }
 
 // flushIdle runs what there is when nobody is left who could add to it.
@@ -335,6 +387,9 @@ func (r *Runner) run(ctx context.Context) {
 // them.
 func (b *batch) pack() (n int) {
 	for i, s := range b.slots {
+		if s.is == gone {
+			continue
+		}
 		if s.ctx.Err() != nil {
 			s.done <- Result{Err: context.Cause(s.ctx)}
 			continue
