@@ -106,7 +106,7 @@ func (p *Pipeline) UseSource(ctx context.Context, in Info, c Config) error {
 func (p *Pipeline) env(id string) Env {
 	return Env{
 		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits,
-		Attributes: maps.Clone(p.attrs), Open: p.open, Lineage: p.lin, seat: p.seat,
+		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Open: p.open, Lineage: p.lin, seat: p.seat,
 	}
 }
 

@@ -194,6 +194,7 @@ type Env struct {
 	FS         fsys.FS         // every file is written through it
 	Limits     imageio.Limits  // of input images
 	Attributes map[string]Type // known to exist on arriving items
+	Vectors    []string        // likewise, sorted
 	Open       bool            // there may be others: a stage before declares nothing
 	Lineage    bool            // arriving items may be derived ones
 

@@ -18,6 +18,7 @@ import (
 	"github.com/forgepipe/forgepipe/stages/score"
 	"github.com/forgepipe/forgepipe/stages/tile"
 	"github.com/forgepipe/forgepipe/stages/upscale"
+	"github.com/forgepipe/forgepipe/stages/vectors"
 	"github.com/forgepipe/forgepipe/stages/write"
 )
 
@@ -36,6 +37,7 @@ func Registry() pipeline.Registry {
 		filter.Info(),
 		dedup.Info(),
 		write.Info(),
+		vectors.Info(),
 		manifest.Info(),
 	)
 }

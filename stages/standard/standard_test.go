@@ -1,6 +1,7 @@
 package standard_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ func TestWhatThereIs(t *testing.T) {
 	for _, in := range standard.Registry().Stages() {
 		names = append(names, in.Name)
 	}
-	if want := []string{"dedup", "embed", "filter", "hash", "manifest", "pair", "resize", "score", "tile", "upscale", "write"}; !slices.Equal(names, want) {
+	if want := []string{"dedup", "embed", "filter", "hash", "manifest", "pair", "resize", "score", "tile", "upscale", "vectors", "write"}; !slices.Equal(names, want) {
 		t.Errorf("stages %q, want %q", names, want)
 	}
 	if s := standard.Registry().Sources(); len(s) != 2 || s[0].Name != "images" || s[1].Name != "pairs" {
@@ -72,27 +73,28 @@ func TestExamples(t *testing.T) {
 		vars     map[string]string
 		summary  string   // in, derived, consumed, out, quarantined, rejected
 		files    []string // that are there, among others
-		suffixes []string // of all outputs in the manifest
+		suffixes []string // of all outputs in the list
+		list     string   // a line per item; manifest.jsonl when empty
 	}{
 		"quickstart.yaml": {
 			map[string]string{"INPUT": "../../testdata/photos"}, "18 in, 43 derived, 18 consumed, 22 out, 0 quarantined, 21 rejected",
-			[]string{"mountains_x*_y*.png", "mountains_x*_y*.txt"}, []string{".png"},
+			[]string{"mountains_x*_y*.png", "mountains_x*_y*.txt"}, []string{".png"}, "",
 		},
 		"tiles.yaml": {
 			map[string]string{"INPUT": "../../testdata/photos"}, "18 in, 67 derived, 18 consumed, 67 out, 0 quarantined, 0 rejected",
-			[]string{"mountains_x0_y0.png", "mountains_x0_y0.txt"}, []string{".png"},
+			[]string{"mountains_x0_y0.png", "mountains_x0_y0.txt"}, []string{".png"}, "",
 		},
 		"pairs.yaml": {
 			map[string]string{"HQ": "../../testdata/pairs/hq", "LQ": "../../testdata/pairs/lq"}, "4 in, 4 derived, 3 consumed, 4 out, 0 quarantined, 1 rejected",
-			[]string{"hq/*_x*_y*.png", "lq/*_x*_y*.png"}, []string{".png"},
+			[]string{"hq/*_x*_y*.png", "lq/*_x*_y*.png"}, []string{".png"}, "",
 		},
 		"hash-dedup.yaml": {
 			map[string]string{"INPUT": "../../testdata/duplicates"}, "43 in, 0 derived, 0 consumed, 20 out, 0 quarantined, 23 rejected",
-			nil, []string{".jpg", ".png", ".webp"},
+			nil, []string{".jpg", ".png", ".webp"}, "",
 		},
 		"embed.yaml": {
 			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t)}, "18 in, 0 derived, 0 consumed, 18 out, 0 quarantined, 0 rejected",
-			nil, nil,
+			[]string{"manifest.parquet", "embedding.npy"}, nil, "embedding.jsonl",
 		},
 	}
 	files, err := filepath.Glob("../../pipelines/*.yaml")
@@ -129,7 +131,7 @@ func TestExamples(t *testing.T) {
 					t.Errorf("there is no %s: %v", pattern, err)
 				}
 			}
-			lines, err := os.ReadFile(filepath.Join(out, "manifest.jsonl"))
+			lines, err := os.ReadFile(filepath.Join(out, cmp.Or(tt.list, "manifest.jsonl")))
 			if err != nil {
 				t.Fatal(err)
 			}

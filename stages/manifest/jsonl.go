@@ -4,27 +4,27 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/listing"
 )
 
-// line describes an item as one line of JSON, newline included. It is written
+// jsonLines writes an object per line. What is sorted are the lines.
+type jsonLines struct{ vectors bool }
+
+func (jsonLines) memory() int64 { return 0 }
+
+// record describes an item as one line of JSON, newline included. It is written
 // by hand so that the order of the keys is ours.
-func (s *Stage) line(it *pipeline.Item) ([]byte, error) {
+func (f jsonLines) record(p listing.Place, it *pipeline.Item) ([]byte, error) {
 	var w line
-	w.buf.WriteString(`{"id":`)
-	w.value(it.ID())
-	w.buf.WriteString(`,"source":`)
-	w.value(pipeline.EscapeID(it.Source().Name))
-	w.buf.WriteString(`,"path":`)
-	if err := w.path(s.dir, it.Outputs()); err != nil {
-		return nil, err
-	}
+	w.value(p)
+	w.buf.Truncate(w.buf.Len() - 1) // the brace: there is more
 	size := it.Size()
 	fmt.Fprintf(&w.buf, `,"width":%d,"height":%d,"attributes":{`, size.X, size.Y)
 	attrs := slices.SortedFunc(slices.Values(it.Attributes()), func(a, b pipeline.Attribute) int { return strings.Compare(a.Name, b.Name) })
@@ -33,7 +33,7 @@ func (s *Stage) line(it *pipeline.Item) ([]byte, error) {
 		w.attribute(a.Value)
 	}
 	w.buf.WriteByte('}')
-	if s.vectors {
+	if f.vectors {
 		w.buf.WriteString(`,"vectors":{`)
 		vectors := slices.SortedFunc(slices.Values(it.Vectors()), func(a, b pipeline.Vector) int { return strings.Compare(a.Name, b.Name) })
 		for i, v := range vectors {
@@ -44,6 +44,18 @@ func (s *Stage) line(it *pipeline.Item) ([]byte, error) {
 	}
 	w.buf.WriteString("}\n")
 	return w.buf.Bytes(), w.err
+}
+
+func (jsonLines) write(w io.Writer, records listing.Records) error {
+	for rec, err := range records {
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(rec.Value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // line is one being written. The first error sticks.
@@ -97,18 +109,3 @@ func (w *line) vector(data []float32) {
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
-
-// path writes where the file lies that was last written from the item, as seen
-// from the folder dir.
-func (w *line) path(dir string, outputs []string) error {
-	if len(outputs) == 0 {
-		w.buf.WriteString("null")
-		return nil
-	}
-	rel, err := filepath.Rel(dir, outputs[len(outputs)-1])
-	if err != nil {
-		return fmt.Errorf("finding the way from the manifest to the image: %w", err)
-	}
-	w.value(pipeline.EscapeID(filepath.ToSlash(rel)))
-	return nil
-}
