@@ -32,7 +32,7 @@ func main() {
 	file := flag.String("record", "", "Markdown file to write the results into")
 	dir := flag.String("dir", "bin/bench", "folder for photographs, networks, installed peers and outputs")
 	rounds := flag.Int("rounds", 3, "interleaved rounds; the median is reported")
-	large := flag.Int("large", 192, "images of 12 MP")
+	large := flag.Int("large", 128, "images of 12 MP")
 	tasks := flag.String("only", "", "measure the tasks whose names contain this, such as \"ResNet-18, 12 MP, exact\"; not with -record")
 	small := flag.Int("small", 256, "images of 256 pixels")
 	job := flag.String("job", "", "nets, set or bare: the benchmark calls itself so")
