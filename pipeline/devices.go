@@ -91,6 +91,7 @@ type deviceLedger struct {
 	name   Device
 	ledger *memory.Ledger
 	detach func() // takes the ledger off the manager of memory
+	beside int64  // bytes that the process has of the device beside what is leased: a GPU's context, libraries
 }
 
 // openDevices makes the ledgers of the devices that stages were placed on.
@@ -106,7 +107,9 @@ func (r *run) openDevices(ctx context.Context) error {
 		// What others have now they may give back: only what the device never has room
 		// for is refused.
 		d := &deviceLedger{name: s.Device, ledger: memory.NewLedger(string(s.Device), r.pipe.mostOn(reading))}
-		d.ledger.SetLimit(r.deviceLimit(reading, reading.Free, 0))
+		if reading.Free != memory.Unknown {
+			d.ledger.SetLimit(reading.Free - r.pipe.gpuHeadroom(reading.Total))
+		}
 		d.detach = r.memory.Attach(d.ledger)
 		r.devices = append(r.devices, d)
 	}
@@ -125,25 +128,21 @@ func (r *run) followDevices(now time.Time) {
 			continue
 		}
 		u := d.ledger.Usage()
-		limit := r.deviceLimit(s.Reading, free, u.Residency+u.Work)
+		leased := u.Residency + u.Work
+		own := s.Own
+		switch {
+		case own == memory.Unknown:
+			own = leased
+		case u.Work == 0: // residency is the truth, and nothing more is on the way
+			d.beside = max(own-u.Residency, 0)
+		}
+		// What it has already and what is free, less what is left to others' next step.
+		limit := max(own-d.beside+free-r.pipe.gpuHeadroom(s.Total), 0)
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
 			r.event(EventLimit, "", "", fmt.Sprintf("of %s the run may now use %s, and before %s", d.name, memory.FormatBytes(limit), memory.FormatBytes(u.Limit)))
 		}
 		d.ledger.SetLimit(limit)
 	}
-}
-
-// deviceLimit is what the run may have of a device, of which so much is free now:
-// what it has already and what is free, less what is left to others' next step.
-func (r *run) deviceLimit(s memory.Reading, free, leased int64) int64 {
-	own := s.Own
-	if own == memory.Unknown {
-		own = leased
-	}
-	if free == memory.Unknown {
-		free = s.Total - own
-	}
-	return max(own+free-r.pipe.gpuHeadroom(s.Total), 0)
 }
 
 // mostOn is what the run may have of a device that it has to itself.
