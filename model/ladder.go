@@ -19,6 +19,7 @@ const (
 	// 2.5 to 5 seconds.
 	triesAlone  = 6
 	triesAnew   = 3
+	triesToLoad = 20 // half a minute
 	firstWait   = 50 * time.Millisecond
 	longestWait = 2 * time.Second
 	// nextTime is after how long it is tried again in full after that was in vain.
@@ -63,6 +64,8 @@ type ladder struct {
 	unclosed []error // of sessions
 	share    share
 	shut     attempted // to open a session
+	// toldCPU says that it has been said that items are computed on the CPU.
+	toldCPU bool
 }
 
 // limit is for one shape.
@@ -72,6 +75,9 @@ type limit struct {
 	well  int       // runs since the last change
 	vain  attempted // to run one item alone
 }
+
+// mostLimits bounds how many shapes' limits are remembered.
+const mostLimits = 256
 
 // growAfter is how many runs of a smaller batch go well before one more item is
 // tried.
@@ -130,7 +136,7 @@ func (l *ladder) find(shape []int64) int {
 func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, _ error) {
 	if l.session == nil || l.share.changed(l.o) {
 		err := l.reopen(ctx)
-		if outOfMemory(err) {
+		if outOfMemory(err) || errors.Is(err, ort.ErrNoProvider) && l.o.Fallback != nil {
 			return l.noSession(ctx, b, lo, hi, err)
 		}
 		if err != nil {
@@ -139,8 +145,8 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		}
 		return 0, nil
 	}
-	if i := l.find(b.shape); l.o.Ledger != nil && i >= 0 && l.most[i].items == 0 && l.most[i].vain.recently(l.o, l.share.room(l.o)) {
-		l.alone(ctx, b, lo, hi, l.most[i].vain.err)
+	if m := l.hopeless(b.shape); m != nil && l.o.Ledger != nil {
+		l.alone(ctx, b, lo, hi, m.vain.err)
 		return hi - lo, nil
 	}
 	out, err := l.attempt(ctx, b, lo, hi)
@@ -168,9 +174,12 @@ func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error)
 		return hi - lo, nil
 	}
 	if l.fallback == nil {
-		l.o.Log.Warn("the network has no room on the device: it runs on the CPU", "network", l.o.Name, "error", err)
+		l.o.Log.Warn("the network cannot be loaded on the device: it runs on the CPU", "network", l.o.Name, "error", err)
 	}
-	if err := l.openFallback(ctx); err != nil {
+	if err := l.openFallback(ctx); outOfMemory(err) {
+		b.answer(lo, hi, nil, l.noRoom(b.shape, err))
+		return hi - lo, nil
+	} else if err != nil {
 		b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 		return hi - lo, nil
 	}
@@ -197,7 +206,9 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 	if hi-lo > 1 && ctx.Err() == nil {
 		errs = make([]error, hi-lo)
 		for i := range errs {
-			_, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
+			for answered := 0; answered == 0 && errs[i] == nil; {
+				answered, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
+			}
 		}
 	}
 	if !slices.Contains(errs, nil) && ctx.Err() == nil && l.renew(len(errs), err) {
@@ -228,14 +239,17 @@ func (l *ladder) renew(items int, err error) bool {
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	var out []*ort.Tensor
 	// Where the item before had no room either, this one has none.
-	if i := l.find(b.shape); i < 0 || !l.most[i].vain.recently(l.o, l.share.room(l.o)) {
+	if l.hopeless(b.shape) == nil {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.ranOut(b.shape, 0)
 			l.most[l.find(b.shape)].vain = attempted{time.Now(), l.share.room(l.o), err}
 		}
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
-		l.o.Log.Warn("out of memory: the item is computed on the CPU", "network", l.o.Name, "error", err)
+		if !l.toldCPU {
+			l.toldCPU = true
+			l.o.Log.Warn("out of memory: what has no room is computed on the CPU", "network", l.o.Name, "error", err)
+		}
 		out, err = l.onCPU(ctx, b, lo, hi)
 	}
 	switch {
@@ -383,10 +397,32 @@ func (l *ladder) went(shape []int64, items int) {
 	}
 }
 
+// hopeless is the limit that says that one item of that shape alone has no room: of a
+// shape that is no larger, and was tried not long ago.
+func (l *ladder) hopeless(shape []int64) *limit {
+	for i := range l.most {
+		if m := &l.most[i]; m.items == 0 && elements(m.shape) <= elements(shape) && m.vain.recently(l.o, l.share.room(l.o)) {
+			return m
+		}
+	}
+	return nil
+}
+
+func elements(shape []int64) int64 {
+	n := int64(1)
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
 // ranOut notes that only so many items fit.
 func (l *ladder) ranOut(shape []int64, items int) {
 	i := l.find(shape)
 	if i < 0 {
+		if len(l.most) == mostLimits { // it is learned again if it is met again
+			l.most = slices.Delete(l.most, 0, 1)
+		}
 		l.most = append(l.most, limit{shape: slices.Clone(shape)})
 		i = len(l.most) - 1
 	}
@@ -412,7 +448,12 @@ func (l *ladder) reopen(ctx context.Context) error {
 		if !outOfMemory(err) {
 			return err
 		}
-		if l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == triesAlone || !sleep(ctx, wait) {
+		// While others have the device, nobody gets on: those who wait are the brake.
+		tries := triesAlone
+		if errors.As(err, new(*leasedError)) {
+			tries = triesToLoad
+		}
+		if l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == tries || !sleep(ctx, wait) {
 			l.shut = attempted{time.Now(), l.share.room(l.o), err}
 			return err
 		}

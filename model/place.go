@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,8 +39,13 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 			return err != nil
 		})
 	}
+	hidden := "" // why GPUs that are there are not used
+	if i := slices.IndexFunc(have, func(d string) bool { return strings.HasPrefix(d, "gpu:") }); i >= 0 && len(cards) == 0 {
+		_, err := cudaNumber(have[i])
+		hidden = fmt.Sprintf("%s: %v", have[i], err)
+	}
 	var lacking error
-	if !simulated {
+	if wanted := strings.HasPrefix(want, "gpu"); !simulated && (wanted || len(cards) > 0 && want != "host") {
 		lacking = r.CUDA()
 	}
 	switch want {
@@ -48,7 +54,7 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	case "", "auto":
 		switch {
 		case len(cards) == 0:
-			return Placement{Device: "host", Why: "there is no GPU"}, nil
+			return Placement{Device: "host", Why: cmp.Or(hidden, "there is no GPU")}, nil
 		case lacking != nil:
 			return Placement{Device: "host", Why: lacking.Error()}, nil
 		}
@@ -70,6 +76,8 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	switch _, err := cudaNumber(want); {
 	case slices.Contains(have, want) && err != nil:
 		there = err.Error()
+	case hidden != "":
+		there = hidden
 	case len(have) > 0:
 		there = "there are " + strings.Join(have, ", ")
 	case kind == "sim":
@@ -82,6 +90,9 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 // and how it can be had.
 func (r Runtime) CUDA() error {
 	if slices.Contains(r.Providers, ort.CUDA.String()) {
+		if r.library != nil {
+			return r.library.Probe(ort.CUDA)
+		}
 		return nil
 	}
 	return fmt.Errorf("ONNX Runtime %s (%s) has no %s. A build for NVIDIA GPUs with CUDA 12 and cuDNN 9 is onnxruntime-linux-x64-gpu-1.24.4.tgz of https://github.com/microsoft/onnxruntime/releases/tag/v1.24.4: unpack it and set %s to its lib/libonnxruntime.so",

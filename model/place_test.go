@@ -40,7 +40,9 @@ func TestPlace(t *testing.T) {
 		{"none simulated", cuda, hidden, "sim:0", nil, "", false, "--simulate"},
 		{"one GPU hidden", cuda, "1", "gpu", gpus, "gpu:1", false, ""},
 		{"the hidden one", cuda, "1", "gpu:0", gpus, "", false, "CUDA_VISIBLE_DEVICES=1 does not show it"},
-		{"all hidden", cuda, "", "auto", gpus, "host", false, "there is no GPU"},
+		{"all hidden", cuda, "", "auto", gpus, "host", false, "does not show it"},
+		{"UUIDs with auto", cuda, "GPU-1f2e", "auto", gpus, "host", false, "by their numbers"},
+		{"UUIDs with any", cuda, "GPU-1f2e", "gpu", gpus, "", false, "by their numbers"},
 		{"hidden by -1", cuda, "-1,0", "gpu:0", gpus, "", false, "does not show it"},
 		{"UUIDs", cuda, "GPU-1f2e", "gpu:0", gpus, "", false, "by their numbers"},
 	} {

@@ -438,12 +438,33 @@ func TestNothingCanBeLoaded(t *testing.T) {
 		}})
 		defer r.Close()
 		for i, res := range r.Infer(t.Context(), items(8, 3)) {
-			if !errors.Is(res.Err, model.ErrLoading) {
+			if !errors.As(res.Err, new(*model.NoRoomError)) {
 				t.Errorf("item %d: %v", i+1, res.Err)
 			}
 		}
 		if asked != 1 {
 			t.Errorf("the CPU was asked %d times, want 1", asked)
+		}
+	})
+}
+
+// The card becomes another one while a batch fails for another reason: its items are
+// tried one by one in a new session, and all are answered.
+func TestTheCardChangesWhileABatchFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		size := int64(100)
+		d := &doubler{}
+		d.fail = func(run, _ int) error {
+			if run == 1 {
+				size = 50
+				return errors.New("odd")
+			}
+			return nil
+		}
+		r := runner(t, d, model.RunnerOptions{Batch: 4, Cap: func() int64 { return size }})
+		check(t, r.Infer(t.Context(), items(4, 3)))
+		if d.opened != 2 {
+			t.Errorf("%d sessions were opened, want 2", d.opened)
 		}
 	})
 }

@@ -33,6 +33,8 @@ type Runtime struct {
 	Path      string
 	Embedded  bool     // it came with forgepipe
 	Providers []string // what can compute, as the runtime names them
+
+	library *ort.Library // nil: a description of one
 }
 
 // OpenRuntime loads the ONNX Runtime that SessionOptions.Library would, for good.
@@ -42,7 +44,7 @@ func OpenRuntime(library string) (Runtime, error) {
 	if err != nil {
 		return Runtime{}, err
 	}
-	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers}, nil
+	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers, library: l}, nil
 }
 
 // Load loads the network on its device. The session's runs give the one output that

@@ -14,6 +14,7 @@ import (
 type share struct {
 	held *memory.Lease // weights and arena; nil without a ledger or a session
 	cap  int64         // that the session was opened with
+	used bool          // a run has been tried in it
 	base int64         // bytes of the arena without any run
 	// ratio is how many bytes of the arena a run took for one of its input, the
 	// largest of rated bytes.
@@ -24,7 +25,7 @@ type share struct {
 // changed tells whether the device has become another than the session was opened
 // for.
 func (s *share) changed(o RunnerOptions) bool {
-	if o.Cap == nil {
+	if o.Cap == nil || !s.used { // or it would only be opened again and again
 		return false
 	}
 	d := o.Cap() - s.cap
@@ -34,6 +35,7 @@ func (s *share) changed(o RunnerOptions) bool {
 // open leases what the weights take, before a session is opened.
 func (s *share) open(ctx context.Context, o RunnerOptions) (err error) {
 	s.close()
+	s.used = false
 	if o.Cap != nil {
 		s.cap = o.Cap()
 	}
@@ -61,6 +63,7 @@ func (s *share) close() {
 // run leases what a run on so many bytes of input adds to what the session has.
 // Nothing is known before the first run: that is taken for its input alone.
 func (s *share) run(ctx context.Context, o RunnerOptions, session Session, bytes int, wait bool) (*memory.Lease, error) {
+	s.used = true
 	if o.Ledger == nil {
 		return nil, nil
 	}

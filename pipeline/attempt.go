@@ -97,8 +97,11 @@ func (w *worker) account(ctx context.Context, it *Item) error {
 	if n.err == nil {
 		n.err = it.checkPictures()
 	}
-	if n.later != nil && n.err == nil && n.parent == nil {
-		return w.postpone(ctx, it)
+	if n.later != nil && n.err == nil {
+		if n.parent == nil {
+			return w.postpone(ctx, it)
+		}
+		n.err = n.later // only what came in can come in again
 	}
 	if n.err != nil && n.parent == nil {
 		// A failed item takes what was derived from it along: half a result is

@@ -57,7 +57,7 @@ func (p *Pipeline) onCard(cards *cardPlan, s *Step) (another bool, err error) {
 		return false, &memory.OversizeError{Device: string(s.Device), Need: c.Resident, Have: have, Holder: "stage " + s.ID}
 	}
 	now := (*cards)[s.Device]
-	sum := Cost{Resident: now.Resident + c.Resident, Work: max(now.Work, c.Work)}
+	sum := Cost{Resident: now.Resident + c.Resident, Work: now.Work + c.Work} // arenas stay while sessions do
 	if another = now.Resident > 0 && sum.Resident+sum.Work > have; another {
 		*cards, sum = nil, c
 	}
@@ -91,6 +91,7 @@ type deviceLedger struct {
 	name   Device
 	ledger *memory.Ledger
 	detach func() // takes the ledger off the manager of memory
+	before int64  // bytes of residency a tick ago
 	beside int64  // bytes that the process has of the device beside what is leased: a GPU's context, libraries
 }
 
@@ -133,9 +134,10 @@ func (r *run) followDevices(now time.Time) {
 		switch {
 		case own == memory.Unknown:
 			own = leased
-		case u.Work == 0: // residency is the truth, and nothing more is on the way
+		case u.Work == 0 && u.Residency == d.before: // nothing is on the way, nor was when that was read
 			d.beside = max(own-u.Residency, 0)
 		}
+		d.before = u.Residency
 		// What it has already and what is free, less what is left to others' next step.
 		limit := max(own-d.beside+free-r.pipe.gpuHeadroom(s.Total), 0)
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
@@ -150,8 +152,8 @@ func (p *Pipeline) mostOn(s memory.Reading) int64 {
 	return max(s.Total-max(s.Reserved, 0)-p.gpuHeadroom(s.Total), 0)
 }
 
-// gpuHeadroom is what stays free of a device: 3 % of it, and of those of 8 GiB and
-// more at least 512 MiB, unless the pipeline says something else.
+// gpuHeadroom is what stays free of a device: a sixteenth of it up to 8 GiB, then
+// 512 MiB, and a thirty-second from 16 GiB on, unless the pipeline says something else.
 func (p *Pipeline) gpuHeadroom(total int64) int64 {
 	if p.GPUHeadroom > 0 {
 		return p.GPUHeadroom

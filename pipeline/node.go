@@ -425,7 +425,9 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 	cost := w.cost(batch)
 	had := int64(0) // bytes of the lease for parked pictures
 	for {
-		w.claim.items(batch)
+		if !w.Info.Blind { // it looks at none, and they need no room
+			w.claim.items(batch)
+		}
 		if w.run.dry != nil { // nobody looks
 			w.claim.lacks, w.claim.work = 0, 0
 		}

@@ -310,8 +310,8 @@ func (b *buffer) letGo() {
 	if b.lease == nil || b.load == nil || b.parked || b.pins > 1 || b.refs.Load() > 1 {
 		return
 	}
-	if b.img != nil {
-		imageio.Recycle(b.img)
+	if b.img != nil && !imageio.Recycle(b.img) {
+		abandoned.add(b.held)
 	}
 	b.raw, b.parked = nil, true
 	b.show(nil)

@@ -39,12 +39,12 @@ line, file:line:col: message, on standard error; the exit code is then 2.`,
 func runLint(ctx context.Context, a *app, files, set, cards []string) error {
 	gpus := findGPUs()
 	defer gpus.close()
-	devices, err := gpus.or(cards)
+	log := a.screen.Logger(warnings(false))
+	devices, err := gpus.or(cards, log)
 	if err != nil {
 		return err
 	}
 	all := []pipeline.Problem{}
-	log := a.screen.Logger(warnings(false))
 	for _, file := range files {
 		_, err := a.load(ctx, file, set, devices, log)
 		var spec *pipeline.SpecError

@@ -52,7 +52,7 @@ func runAdvise(ctx context.Context, a *app, args, set []string) error {
 	if len(args) == 1 {
 		gpus := findGPUs()
 		defer gpus.close()
-		devices, err := gpus.or(nil)
+		devices, err := gpus.or(nil, a.screen.Logger(warnings(false)))
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"time"
 
@@ -14,6 +15,10 @@ import (
 // gpuPatience is how long a run waits for the NVIDIA driver before it begins. It
 // runs without GPUs, so that a driver that sleeps or hangs is no reason to wait.
 const gpuPatience = 500 * time.Millisecond
+
+// driverPatience is how long it is waited for where it may be needed: it takes
+// seconds to wake GPUs that nobody keeps awake.
+const driverPatience = 15 * time.Second
 
 // errDriverLate is for a driver that had no answer in time.
 var errDriverLate = errors.New("the NVIDIA driver has not answered yet, so its GPUs are left out: nvidia-smi -pm 1 keeps it awake")
@@ -56,13 +61,21 @@ func (g *gpus) wait(patience time.Duration) (devices []memory.Device) {
 }
 
 // or gives the cards of --simulate in place of the GPUs, where there are any. It is
-// called once, as wait is.
-func (g *gpus) or(cards []string) ([]memory.Device, error) {
-	found := g.wait(gpuPatience)
-	if len(cards) == 0 {
-		return found, nil
+// called once, as wait is. A driver that is there is waited for, as stages may want
+// its GPUs; why there are none then is logged.
+func (g *gpus) or(cards []string, log *slog.Logger) ([]memory.Device, error) {
+	patience := gpuPatience
+	if len(cards) == 0 && hasKernelDriver() {
+		patience = driverPatience
 	}
-	return simulated(cards)
+	found := g.wait(patience)
+	if len(cards) > 0 {
+		return simulated(cards)
+	}
+	if why := g.state().Problem; why != "" && hasKernelDriver() {
+		log.Warn("the GPUs of this machine are left out", "cause", why)
+	}
+	return found, nil
 }
 
 // state tells what became of the search; wait was called before.

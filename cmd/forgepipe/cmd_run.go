@@ -146,7 +146,7 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	log := a.screen.Logger(warnings(f.verbose))
 	gpus := findGPUs()
 	defer gpus.close()
-	devices, err := gpus.or(f.simulate)
+	devices, err := gpus.or(f.simulate, log)
 	if err != nil {
 		return err
 	}

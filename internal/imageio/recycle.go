@@ -11,11 +11,15 @@ import (
 var recycled sync.Pool // of *[]uint8
 
 // Recycle takes the memory of a decoded picture for the next one. Nobody may look at
-// it any more, nor at a part of it.
-func Recycle(img image.Image) {
-	if m, ok := img.(*image.RGBA); ok && len(m.Pix) >= leastRecycled {
-		recycled.Put(&m.Pix)
+// it any more, nor at a part of it. It tells whether it took it: of other kinds than
+// JPEGs become, and of small ones, the memory is garbage.
+func Recycle(img image.Image) bool {
+	m, ok := img.(*image.RGBA)
+	if !ok || len(m.Pix) < leastRecycled {
+		return false
 	}
+	recycled.Put(&m.Pix)
+	return true
 }
 
 const (

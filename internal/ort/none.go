@@ -44,3 +44,6 @@ func (s *Session) Fallbacks() []string { return nil }
 
 // Close does nothing.
 func (s *Session) Close() error { return nil }
+
+// Probe returns the error of [Load].
+func (*Library) Probe(Provider) error { return errNotBuilt }

@@ -687,6 +687,24 @@ func (set settings) apply(so *onnx.SessionOptions, log cgo.Handle) error {
 	return nil
 }
 
+// Probe tells whether a provider that the library has can be started: its own
+// libraries, such as CUDA's, may be missing. The error is a NoProviderError.
+func (l *Library) Probe(p Provider) error {
+	set, err := SessionOptions{Provider: p}.settings(l)
+	if err != nil || set.cuda == nil {
+		return err
+	}
+	so, err := onnx.NewSessionOptions()
+	if err != nil {
+		return err
+	}
+	defer so.Destroy() //nolint:errcheck // it fails only for what is not there
+	if err := addCUDA(so, set.cuda); err != nil {
+		return &NoProviderError{Provider: p, Have: l.Providers, Path: l.Path, Err: err}
+	}
+	return nil
+}
+
 // addCUDA has the runtime load its library for CUDA, and those that need it.
 func addCUDA(so *onnx.SessionOptions, options map[string]string) error {
 	cuda, err := onnx.NewCUDAProviderOptions()

@@ -58,6 +58,7 @@ func (o SessionOptions) settings(l *Library) (settings, error) {
 		"arena_extend_strategy":     "kSameAsRequested",
 		"cudnn_conv_algo_search":    "HEURISTIC", // EXHAUSTIVE takes gigabytes, and half a second for each new shape
 		"do_copy_in_default_stream": "1",
+		"use_tf32":                  "0", // it rounds to 10 bits: vectors would be others than on the CPU
 	}
 	if o.ArenaLimit > 0 {
 		set.cuda["gpu_mem_limit"] = strconv.FormatInt(o.ArenaLimit, 10)

@@ -22,6 +22,7 @@ func TestCUDASessionsAreSetForSmallArenas(t *testing.T) {
 		"arena_extend_strategy":     "kSameAsRequested",
 		"cudnn_conv_algo_search":    "HEURISTIC",
 		"do_copy_in_default_stream": "1",
+		"use_tf32":                  "0",
 	}
 	if !maps.Equal(cuda, want) {
 		t.Errorf("the provider's settings are %v, want %v", cuda, want)

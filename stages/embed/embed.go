@@ -213,7 +213,7 @@ func (s *Stage) Note() string {
 // Open takes a seat at the network's session, which stages of the same network and
 // options share. It is loaded with the first batch.
 func (s *Stage) Open(_ context.Context, d pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s on %s batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, d, s.batch, s.sized, s.session.Threads, s.session.Library)
+	key := fmt.Sprintf("model %s %s on %s, CPU too %t, batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, d, s.place.CPUToo, s.batch, s.sized, s.session.Threads, s.session.Library)
 	o := model.RunnerOptions{
 		Type:  s.file.ElementType(),
 		Batch: s.batch, Fixed: s.file.Batch > 0, Shrink: !s.sized,
@@ -308,6 +308,7 @@ func (s *Stage) fill(ctx context.Context, dst []byte, it *pipeline.Item) error {
 	if err != nil {
 		return err
 	}
+	defer it.Done()
 	return s.file.Spec.FillPart(ctx, dst, f.Image, model.Part{X: place.X, Y: place.Y, Scale: place.Scale, Size: it.Size()})
 }
 
