@@ -187,6 +187,7 @@ func (n *node) finishLaters(ctx context.Context) error {
 			it.release()
 			return nil
 		}
+		// One by one: there may be room for one picture only.
 		if err := w.handle(ctx, append(w.batch[:0], it)); err != nil {
 			return err
 		}

@@ -101,6 +101,9 @@ func (r *run) openDevices(ctx context.Context) error {
 		if s.Device == Host || slices.ContainsFunc(r.devices, func(d *deviceLedger) bool { return d.name == s.Device }) {
 			continue
 		}
+		if _, ok := r.memory.Monitor().Sample(string(s.Device)); !ok {
+			return fmt.Errorf("stage %s: RunOptions.Memory does not watch %s: give memory.NewManager the devices of the pipeline's Options", s.ID, s.Device)
+		}
 		reading, err := r.pipe.read(ctx, s)
 		if err != nil {
 			return err

@@ -440,9 +440,9 @@ func (it *Item) Fail(err error) {
 
 // Later says that there is no room for the item now, though there may be when
 // others have given back what they have: it is put aside, and comes again, alone,
-// when all others have been through the stage. Should the stage say so once more,
-// it fails with err, as does a derived item at once. What else the call said of the
-// item is forgotten.
+// when all others have been through the stage. Should the stage say so once more, it
+// fails with err, as does a derived item at once. What else the call said of the item
+// is forgotten.
 func (it *Item) Later(err error) {
 	if err == nil {
 		err = errors.New("there was no room for it")

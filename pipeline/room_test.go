@@ -344,7 +344,7 @@ func TestSecondRunInLittleRoom(t *testing.T) {
 }
 
 // An item that a stage wants to see later comes again when all others are through,
-// alone, and fails if it is too early even then. What the first call said of it is
+// and fails if it is too early even then. What the first call said of it is
 // forgotten.
 func TestLater(t *testing.T) {
 	dir := t.TempDir()
