@@ -150,6 +150,12 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		return hi - lo, nil
 	}
 	out, err := l.attempt(ctx, b, lo, hi)
+	return l.ended(b, lo, hi, out, err, func() { l.alone(ctx, b, lo, hi, err) })
+}
+
+// ended does with the end of a run what part says. alone answers what has run out of
+// memory and cannot be split.
+func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone func()) (answered int, _ error) {
 	switch {
 	case err == nil:
 		l.went(b.shape, hi-lo)
@@ -162,7 +168,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		l.ranOut(b.shape, half)
 		return 0, nil
 	default:
-		l.alone(ctx, b, lo, hi, err)
+		alone()
 	}
 	return hi - lo, nil
 }
@@ -184,19 +190,7 @@ func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error)
 		return hi - lo, nil
 	}
 	out, err := l.onCPU(ctx, b, lo, hi)
-	switch {
-	case err == nil:
-		l.went(b.shape, hi-lo)
-		b.answer(lo, hi, out, nil)
-	case !outOfMemory(err):
-		return 0, err
-	case hi-lo > 1 && !l.o.Fixed:
-		l.ranOut(b.shape, (hi-lo+1)/2)
-		return 0, nil
-	default:
-		b.answer(lo, hi, nil, l.noRoom(b.shape, err))
-	}
-	return hi - lo, nil
+	return l.ended(b, lo, hi, out, err, func() { b.answer(lo, hi, nil, l.noRoom(b.shape, err)) })
 }
 
 // failing answers items whose run has failed for another reason than memory. The
