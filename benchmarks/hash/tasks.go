@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/python"
@@ -46,15 +45,11 @@ var sets = []struct {
 
 func newTasks(dir, photographs string) (*tasks, error) {
 	t := &tasks{}
-	forgepipe, err := filepath.Abs("bin/forgepipe")
+	forgepipe, version, err := proc.Forgepipe()
 	if err != nil {
 		return nil, err
 	}
-	version := proc.Output(forgepipe, "version")
-	if version == "" {
-		return nil, fmt.Errorf("%s does not run: `make build` makes it", forgepipe)
-	}
-	t.notes = append(t.notes, strings.Join(strings.Fields(strings.ReplaceAll(version, "\n", ", ")), " "))
+	t.notes = append(t.notes, version)
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

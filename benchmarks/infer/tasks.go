@@ -40,15 +40,11 @@ var peers = []struct{ name, way, library string }{
 
 func newBench(dir, tasks string, large, small int) (*benchmark, error) {
 	b := &benchmark{large: large, small: small}
-	forgepipe, err := filepath.Abs("bin/forgepipe")
+	forgepipe, version, err := proc.Forgepipe()
 	if err != nil {
 		return nil, err
 	}
-	version := proc.Output(forgepipe, "version")
-	if version == "" {
-		return nil, fmt.Errorf("%s does not run: `make build` makes it", forgepipe)
-	}
-	b.notes = append(b.notes, strings.Join(strings.Fields(strings.ReplaceAll(version, "\n", ", ")), " "))
+	b.notes = append(b.notes, version)
 	photographs, err := photos.Prepare(dir)
 	if err != nil {
 		return nil, err

@@ -22,13 +22,9 @@ func contenders(dir string) ([]*row, []string, error) {
 		line := append(append(append([]string{}, pin...), name), args...)
 		return exec.Command(line[0], line[1:]...)
 	}
-	forgepipe, err := filepath.Abs("bin/forgepipe")
+	forgepipe, version, err := proc.Forgepipe()
 	if err != nil {
 		return nil, nil, err
-	}
-	version := proc.Output(forgepipe, "version")
-	if version == "" {
-		return nil, nil, fmt.Errorf("%s does not run: `make build` makes it", forgepipe)
 	}
 	pipeline := filepath.Join("benchmarks", "tile", "tiles.yaml")
 	rows := []*row{{
@@ -40,7 +36,7 @@ func contenders(dir string) ([]*row, []string, error) {
 		}}},
 		tile: named,
 	}}
-	notes := []string{oneLine(version)}
+	notes := []string{version}
 
 	if why, err := installSharp(filepath.Join(dir, "sharp")); err != nil {
 		return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,19 @@ func Floor() int64 {
 		return 0
 	}
 	return r.Maxrss << 10
+}
+
+// Forgepipe is the path of the built command, and what it says of its version, in
+// one line.
+func Forgepipe() (path, version string, err error) {
+	if path, err = filepath.Abs("bin/forgepipe"); err != nil {
+		return "", "", err
+	}
+	version = Output(path, "version")
+	if version == "" {
+		return "", "", fmt.Errorf("%s does not run: `make build` makes it", path)
+	}
+	return path, strings.Join(strings.Fields(strings.ReplaceAll(version, "\n", ", ")), " "), nil
 }
 
 // trials is how often each way is tried.
