@@ -148,16 +148,20 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func TestManyLinesFromManyWorkers(t *testing.T) {
-	const n = 3000
-	var src stagetest.Source
-	var want []string
+// many are n pictures in several folders, and their IDs in order.
+func many(n int) (src stagetest.Source, ids []string) {
 	for i := range n {
 		name := fmt.Sprintf("%d/%d.png", i%7, i)
 		src = append(src, picture(name, 1+i%5, 1))
-		want = append(want, name)
+		ids = append(ids, name)
 	}
-	slices.Sort(want)
+	slices.Sort(ids)
+	return src, ids
+}
+
+func TestManyLinesFromManyWorkers(t *testing.T) {
+	const n = 3000
+	src, want := many(n)
 	out := t.TempDir()
 	run := func() string {
 		stagetest.New(t, src, step(out+"/m.jsonl", nil)).Run(t, pipeline.RunOptions{})

@@ -271,14 +271,7 @@ func TestOddNamesOfColumns(t *testing.T) {
 // workers; the bytes are the same each time.
 func TestParquetOfManyItems(t *testing.T) {
 	const n, dim = 450, 100
-	var src stagetest.Source
-	var want []string
-	for i := range n {
-		name := fmt.Sprintf("%d/%d.png", i%7, i)
-		src = append(src, picture(name, 1+i%5, 1))
-		want = append(want, name)
-	}
-	slices.Sort(want)
+	src, want := many(n)
 	long := stagetest.Step{Info: pipeline.Info{Name: "long", Short: "Long.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
 		return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 			var i int
