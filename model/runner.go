@@ -28,7 +28,8 @@ type Session interface {
 // RunnerOptions say where a Runner runs its network, and in what portions.
 type RunnerOptions struct {
 	// Open loads the network. It is called when the first batch is there, and
-	// again when one item alone has run out of memory, or the session is lost.
+	// again when one item alone has run out of memory, the session is lost, or Cap has
+	// changed.
 	Open func(ctx context.Context) (Session, error)
 	// Fallback loads the network where there is more memory, but less speed: on
 	// the CPU. It takes what one item alone has no room for on the device. Nil:
@@ -91,7 +92,7 @@ func (e *NoRoomError) Error() string {
 			need += fmt.Sprintf(" and %s are left", memory.FormatBytes(e.Have))
 		}
 	}
-	return fmt.Sprintf("%s has no room for one item of shape %v%s; use a smaller picture, a device with more memory, or allow the CPU: %v", e.Network, e.Shape, need, e.Err)
+	return fmt.Sprintf("%s has no room for one item of shape %v%s; use smaller pictures or give it more memory (device: auto lets the CPU take what has no room on a GPU): %v", e.Network, e.Shape, need, e.Err)
 }
 
 // Unwrap is the last attempt's error.

@@ -17,7 +17,8 @@ func newLintCommand(a *app) *cobra.Command {
 		Short: "Check pipeline files",
 		Long: `Check pipeline files without running them: names, fields, values, conditions,
 what stages need of those before them, and where outputs go. Each problem is one
-line, file:line:col: message, on standard error; the exit code is then 2.`,
+line, file:line:col: message, on standard error; the exit code is then 2, or 3
+where only this machine lacks something, such as a library or a GPU.`,
 		Example: `  forgepipe lint pipeline.yaml
   forgepipe lint pipelines/*.yaml --json`,
 		Args: func(_ *cobra.Command, args []string) error {

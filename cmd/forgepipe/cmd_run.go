@@ -38,8 +38,9 @@ on where it stopped. A run again, after an edit or with new files, computes only
 what is missing and takes back what is no longer wanted (into .forgepipe/trash).
 
 The first Ctrl-C finishes what is in flight and stops, the second stops at once.
-Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong; 4 done,
-with quarantined items; 130 interrupted.`,
+Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong; 3 the
+machine lacks something, such as a library or a GPU; 4 done, with quarantined
+items; 130 interrupted.`,
 		Example: `  forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --sample 200
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles

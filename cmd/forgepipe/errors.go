@@ -127,7 +127,11 @@ func classify(err error) failure {
 		return failure{exit: exitWrong, code: "no_store", hint: "give the pipeline, its output folder, or --state"}
 	case errors.As(err, &oversize) && !errors.As(err, &stage):
 		// What the plan refuses; in a run, a stage's error is around it.
-		return failure{exit: exitWrong, code: "too_large", hint: "raise memory.host.limit, or give the stage less to do at a time"}
+		hint := "raise memory.host.limit, or give the stage less to do at a time"
+		if oversize.Device != string(pipeline.Host) {
+			hint = "take a device with more memory, a smaller network, or device: host"
+		}
+		return failure{exit: exitWrong, code: "too_large", hint: hint}
 	case errors.As(err, &noRun):
 		return failure{exit: exitFailed, code: "no_run", hint: "start it with forgepipe run; without a pipeline and --state the command is about this machine"}
 	case errors.Is(err, control.ErrSilent):

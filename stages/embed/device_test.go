@@ -43,6 +43,7 @@ type deviceRun struct {
 	when     func(n int) int // seconds on the card's clock after so many pictures; nil: none pass
 	events   func(e pipeline.Event, clock *atomic.Int64)
 	pictures int
+	memory   *memory.Manager // nil: the run's own
 
 	vectors map[string]pipeline.Vector
 	kinds   map[pipeline.EventKind][]string // messages
@@ -100,7 +101,7 @@ func (d *deviceRun) run(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	d.sum, err = p.Run(t.Context(), pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
+	d.sum, err = p.Run(t.Context(), pipeline.RunOptions{NoStore: true, Memory: d.memory, OnEvent: func(e pipeline.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		d.kinds[e.Kind] = append(d.kinds[e.Kind], e.Item+": "+e.Message)
@@ -201,7 +202,7 @@ func TestPicturesWithoutRoomAreQuarantined(t *testing.T) {
 		t.Fatalf("%d are quarantined, and %d came out", d.sum.Quarantined, d.sum.Out)
 	}
 	for _, f := range d.sum.Failed {
-		for _, want := range []string{"no room for one item", "it needs", "are left", "allow the CPU"} {
+		for _, want := range []string{"no room for one item", "it needs", "are left", "device: auto"} {
 			if !strings.Contains(f.Cause, want) {
 				t.Errorf("the cause does not say %q: %s", want, f.Cause)
 			}
@@ -227,6 +228,12 @@ func TestDevicesThatAreNotThere(t *testing.T) {
 		if !errors.As(err, &spec) || len(spec.Problems) != 1 || !spec.Problems[0].Lacking || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.device, err)
 		}
+	}
+	m := memory.NewManager(memory.Options{})
+	defer func() { _ = m.Close() }()
+	blind := deviceRun{device: "gpu", pictures: 1, memory: m}
+	if err := blind.run(t); err == nil || !strings.Contains(err.Error(), "RunOptions.Memory does not watch sim:0") {
+		t.Errorf("a manager that does not know the card: %v", err)
 	}
 	d := deviceRun{device: "auto", none: true, pictures: 1}
 	if err := d.run(t); err != nil {
