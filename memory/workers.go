@@ -63,7 +63,7 @@ const (
 	trialRest = 10 * time.Second // after a trial that did not help, doubled each time
 	maxRest   = 10 * time.Minute
 	calm      = 3 * time.Second // without pressure before workers come back
-	halving   = time.Second     // between two reactions to pressure
+	halfRest  = time.Second     // between two reactions to pressure
 	saturated = 0.85            // share of its workers' time that a bottleneck is busy
 )
 
@@ -112,7 +112,7 @@ func (w *Workers) Tick(now time.Time, pressed bool, loads []StageLoad) (changed 
 			return false
 		}
 		w.now[b]++
-		w.eased = now.Add(halving - calm)
+		w.eased = now.Add(halfRest - calm)
 		return true
 	}
 	if w.now[b] >= w.stages[b].Most || now.Before(w.rest[b]) {
@@ -124,7 +124,7 @@ func (w *Workers) Tick(now time.Time, pressed bool, loads []StageLoad) (changed 
 // halve answers pressure.
 func (w *Workers) halve(now time.Time) (changed bool) {
 	w.before, w.trial = nil, nil
-	if now.Sub(w.eased) < halving {
+	if now.Sub(w.eased) < halfRest {
 		return false
 	}
 	w.eased = now

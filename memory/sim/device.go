@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type Config struct {
 	Lag    time.Duration
 	Faults []Fault          // when readings go wrong; the first that covers the time counts
 	Clock  func() time.Time // nil: time.Now
+	// Speed is how fast it computes, as a share of what it is compared with; 0 is 1.
+	Speed float64
 }
 
 // Validate names what is wrong with the configuration.
@@ -33,6 +36,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("reserved are %d bytes: that must lie between 0 and the total, %d", c.Reserved, c.Total)
 	case c.Lag < 0:
 		return fmt.Errorf("the lag is %s: readings cannot come before their time", c.Lag)
+	}
+	if math.IsNaN(c.Speed) || c.Speed < 0 || math.IsInf(c.Speed, 0) {
+		return fmt.Errorf("the speed is %g: it must be a positive number", c.Speed)
 	}
 	for _, f := range c.Faults {
 		if err := f.validate(); err != nil {
@@ -110,6 +116,9 @@ func New(c Config) (*Device, error) {
 
 // Name is the one of the configuration, "sim:0" if there was none.
 func (d *Device) Name() string { return d.c.Name }
+
+// Speed is how fast it computes: 1, unless the configuration says something else.
+func (d *Device) Speed() float64 { return cmp.Or(d.c.Speed, 1) }
 
 // Description says that the device is simulated, and its size.
 func (d *Device) Description() string {

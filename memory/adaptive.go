@@ -1,0 +1,122 @@
+package memory
+
+// adaptive takes the smallest batch that is nearly as fast as the largest that has
+// room:
+//
+//   - It begins with 1 and 2, and then goes to its target, four times as large as what
+//     has been seen at most. The arena gives its free regions back before each growth.
+//   - It holds the target, and sets it anew every eight runs if it has moved for more
+//     than noise.
+//   - When others take memory it steps below what there is room for at once. Where they
+//     have taken all, it gives everything back first and looks what they leave.
+//   - After running out of memory it takes half, and the cost model remembers.
+type adaptive struct {
+	batch   int
+	rule    Rule
+	held    int  // runs since the target was set
+	settled bool // the target has been reached; until then it moves after each probe
+	looked  bool // since the last run
+	arena   int  // largest batch since the arena gave its free regions back
+}
+
+const (
+	// nearly is the share of the best rate that is enough. The rest would cost memory
+	// that others may want.
+	nearly = 0.985
+	// holdRuns is for how many runs a target is held.
+	holdRuns = 8
+	// growAbove and shrinkBelow are what it must have moved by.
+	growAbove   = 1.06
+	shrinkBelow = 0.90
+	// stepBelow is the share of what there is room for that is taken when others come.
+	stepBelow = 0.8
+	// Sizes 1 and 2 are timed twice, and larger ones once, before the next is tried.
+	// The line through the first two is a guess; it gets better with each jump.
+	probesSmall, probesLarge = 2, 1
+)
+
+func (a *adaptive) Next(s Situation) Choice {
+	fits := s.Cost.Fits(s.Budget, s.Most)
+	over := s.Allocated > s.Budget
+	if (fits < max(a.batch, 1) || over) && s.Scarce && !a.looked && s.Allocated > 0 {
+		a.looked, a.arena = true, 0
+		return Choice{Look: true, Rule: RulePressure}
+	}
+	switch want, rule := a.want(s, fits); {
+	case fits == 0:
+		a.set(0, RuleNoRoom)
+	case a.batch > fits:
+		a.set(max(int(stepBelow*float64(fits)), 1), RulePressure)
+		a.settled = true
+	case a.due(s, want):
+		a.set(want, rule)
+	case a.held >= holdRuns: // why it once became what it is does not matter any more
+		a.rule = rule
+	}
+	next := a.batch
+	if s.Items > 0 {
+		next = min(next, s.Items)
+	}
+	// Regions for fewer items would stay beside those for more, and those for many more
+	// are for others.
+	shrink := s.Allocated > 0 && (over || next > a.arena || float64(a.batch) < shrinkBelow*float64(a.arena))
+	if shrink {
+		a.arena = 0
+	}
+	a.arena = max(a.arena, next)
+	return Choice{Batch: a.batch, Shrink: shrink, Rule: a.rule}
+}
+
+func (a *adaptive) set(batch int, rule Rule) {
+	a.batch, a.rule, a.held = batch, rule, 0
+}
+
+// due tells whether the batch is to become want now.
+func (a *adaptive) due(s Situation, want int) bool {
+	if a.batch == 0 {
+		return true
+	}
+	moved := float64(want) > growAbove*float64(a.batch) || float64(want) < shrinkBelow*float64(a.batch)
+	if a.settled {
+		return moved && a.held >= holdRuns
+	}
+	probes := probesLarge
+	if a.batch <= 2 {
+		probes = probesSmall
+	}
+	if s.Speed.Timed(a.batch) < probes {
+		return false
+	}
+	a.settled = !moved
+	return moved
+}
+
+// want is the target, and why it is no larger.
+func (a *adaptive) want(s Situation, fits int) (int, Rule) {
+	if !s.Cost.Known() {
+		return 1, RuleProbe
+	}
+	if s.Speed.Sizes() < 2 && fits > 1 { // one more tells what a run takes beside its items
+		return min(s.Cost.Largest()+1, fits), RuleProbe
+	}
+	enough := s.Speed.Enough(nearly, fits)
+	switch {
+	case enough < fits:
+		return enough, RuleSpeed
+	case fits == s.Most:
+		return fits, RuleMost
+	case fits == s.Cost.Largest()*mostExtrapolated:
+		return fits, RuleProbe
+	default:
+		return fits, RuleMemory
+	}
+}
+
+func (a *adaptive) Ran(_ Situation, r Ran) {
+	a.looked = false
+	a.held++
+	if r.OutOfMemory && r.Batch <= a.batch {
+		a.set(max(r.Batch/2, 1), RuleFailed)
+		a.settled = true
+	}
+}

@@ -1,0 +1,369 @@
+package memory
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Governor decides how many items each run of a network takes, on every device. It
+// learns what runs cost and how long they take, divides a device among the networks
+// on it, and says why it did what. It starts nothing and reads nothing: who runs a
+// network tells it what there is and what happened.
+//
+// Its methods, and those of its workloads, may be called by several goroutines.
+type Governor struct {
+	o GovernorOptions
+
+	mu        sync.Mutex
+	models    map[modelKey]*models
+	workloads []*Workload // that are open
+	ended     []Account   // of those that were closed
+	calls     int64       // a clock for what was used when
+}
+
+// GovernorOptions for NewGovernor. The zero value is adaptive and silent.
+type GovernorOptions struct {
+	// Strategy is the name of one of Strategies; empty: adaptive.
+	Strategy string
+	// Strategies are those that there are; nil: the standard ones.
+	Strategies Strategies
+	// Learned is what earlier runs have learned.
+	Learned []Learned
+	// Decided gets each decision. It must not block and not call the Governor.
+	Decided func(Decision)
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
+}
+
+// modelKey is what costs and durations depend on.
+type modelKey struct{ key, shape string }
+
+// models are what is known of a network on a kind of device, for items of one shape.
+type models struct {
+	cost  CostModel
+	speed SpeedModel
+	used  int64 // for forgetting those that were not used for long
+}
+
+// mostModels bounds how many shapes are remembered.
+const mostModels = 1024
+
+// NewGovernor begins with what has been learned. The error says which strategies
+// there are.
+func NewGovernor(o GovernorOptions) (*Governor, error) {
+	o.Strategy = cmp.Or(o.Strategy, Adaptive)
+	if o.Strategies == nil {
+		o.Strategies = StandardStrategies()
+	}
+	if err := o.Strategies.Check(o.Strategy); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	g := &Governor{o: o, models: map[modelKey]*models{}}
+	for _, l := range o.Learned {
+		g.models[modelKey{l.Key, l.Shape}] = l.models()
+	}
+	return g, nil
+}
+
+// WorkloadOptions describe one session of a network on a device.
+type WorkloadOptions struct {
+	Name   string // of the network, for people
+	Device string // "host", "gpu:0", "sim:0"
+	// Key is what the cost of a run depends on beside the shape and the size of the
+	// batch: the kind of device, the network's content, the runtime. What is learned is
+	// kept under it.
+	Key string
+	// Batch is how many items a run shall take; 0: the strategy finds out.
+	Batch int
+	// Most is how many items a run may take; 0 is 1024.
+	Most int
+	// Strategy goes before the Governor's.
+	Strategy Strategy
+}
+
+const mostItems = 1024
+
+// Workload is one session of a network on a device.
+type Workload struct {
+	g *Governor
+	o WorkloadOptions
+
+	// The Governor's lock is for what follows.
+	shapes  map[string]*course
+	recent  *course // the last that ran
+	held    int64   // bytes of the arena
+	part    int64   // bytes of the device that were its own, when others were there
+	queued  int     // items that wait for it
+	lastRun time.Time
+	account Account
+}
+
+// course is what happens to items of one shape in a workload.
+type course struct {
+	shape    string
+	models   *models
+	strategy Strategy
+	used     int64
+	last     Choice
+	asked    Situation // that led to last
+	shown    Choice    // that was told of last
+}
+
+// mostCourses bounds how many shapes a workload goes on with where it left off.
+const mostCourses = 64
+
+// Workload begins to govern a session. Close ends it.
+func (g *Governor) Workload(o WorkloadOptions) *Workload {
+	if o.Most <= 0 {
+		o.Most = mostItems
+	}
+	w := &Workload{g: g, o: o, shapes: map[string]*course{}, account: Account{Name: o.Name, Device: o.Device}}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w.lastRun = g.o.Clock()
+	g.workloads = append(g.workloads, w)
+	return w
+}
+
+// Close ends it: its memory is for the others. It may be called more than once.
+func (w *Workload) Close() {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	i := slices.Index(w.g.workloads, w)
+	if i < 0 {
+		return
+	}
+	w.g.workloads = slices.Delete(w.g.workloads, i, i+1)
+	w.g.keep(w.account)
+}
+
+// Opened says that the session is a new one: its arena is empty, and its first runs
+// tell nothing about the next.
+func (w *Workload) Opened() {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	w.held = 0
+	for _, c := range w.shapes {
+		c.models.speed.Cold()
+	}
+}
+
+// Next decides about the next run on items of that shape. Where several networks are
+// on the device, each has its part of the budget.
+func (w *Workload) Next(shape string, r Room) Choice {
+	g := w.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := w.course(shape)
+	w.held = r.Allocated
+	r.Budget = g.partOf(w, c, r.Budget)
+	s := Situation{Room: r, Most: w.o.Most, Cost: &c.models.cost, Speed: &c.models.speed}
+	choice := c.strategy.Next(s)
+	choice.Batch = min(max(choice.Batch, 0), w.o.Most)
+	c.last, c.asked = choice, s
+	w.decided(c)
+	return choice
+}
+
+// Target is how many items the next run on that shape is likely to take: so many are
+// worth collecting.
+func (w *Workload) Target(shape string) int {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	c := w.shapes[shape]
+	switch {
+	case c != nil && c.last.Batch > 0:
+		return c.last.Batch
+	case w.o.Batch > 0:
+		return min(w.o.Batch, w.o.Most)
+	}
+	if m := w.g.models[modelKey{w.o.Key, shape}]; m != nil {
+		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), 1)
+	}
+	return 1
+}
+
+// Ran tells how a run ended, and what there is now.
+func (w *Workload) Ran(shape string, r Ran, now Room) {
+	g := w.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := w.course(shape)
+	w.recent, w.held, w.lastRun = c, now.Allocated, g.o.Clock()
+	now.Budget = g.partOf(w, c, now.Budget)
+	m := c.models
+	m.cost.Ran()
+	if r.OutOfMemory {
+		// Where others have taken what there was, the model is not to blame.
+		if took := m.cost.Bytes(r.Batch); took == 0 || took <= now.Budget && !now.Scarce || r.Need > took {
+			m.cost.Failed(r.Batch, now.Budget, r.Need)
+		}
+	} else {
+		m.cost.Seen(r.Batch, r.Bytes)
+		m.speed.Seen(r.Batch, time.Duration(r.Seconds*float64(time.Second)))
+	}
+	w.account.ran(r, c.last)
+	s := c.asked
+	s.Room = now
+	c.strategy.Ran(s, r)
+}
+
+// course finds how it goes on with a shape. It needs the Governor's lock.
+func (w *Workload) course(shape string) *course {
+	g := w.g
+	c := w.shapes[shape]
+	if c == nil {
+		if len(w.shapes) >= mostCourses {
+			oldest := ""
+			for k, o := range w.shapes {
+				if oldest == "" || o.used < w.shapes[oldest].used {
+					oldest = k
+				}
+			}
+			delete(w.shapes, oldest)
+		}
+		c = &course{shape: shape, models: g.modelsOf(modelKey{w.o.Key, shape}), strategy: w.o.Strategy}
+		if c.strategy == nil {
+			c.strategy = g.o.Strategies[g.o.Strategy](w.o.Batch)
+		}
+		w.shapes[shape] = c
+	}
+	g.calls++
+	c.used, c.models.used = g.calls, g.calls
+	return c
+}
+
+// modelsOf finds what is known, or begins to learn it. It needs the lock.
+func (g *Governor) modelsOf(k modelKey) *models {
+	m := g.models[k]
+	if m != nil {
+		return m
+	}
+	if len(g.models) >= mostModels {
+		var oldest modelKey
+		for o, m := range g.models {
+			if x := g.models[oldest]; x == nil || m.used < x.used {
+				oldest = o
+			}
+		}
+		delete(g.models, oldest)
+	}
+	m = &models{}
+	g.models[k] = m
+	return m
+}
+
+// Queue adds to what waits for the workload, in items; what has been answered is
+// taken off again.
+func (w *Workload) Queue(items int) {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	w.queued = max(w.queued+items, 0)
+}
+
+// Soonest picks the workload that would be done first with a batch of that shape, if
+// it came after all that waits for it. Where one has not run yet, it is asked before
+// those that have much to do. It panics without a workload.
+func (g *Governor) Soonest(among []*Workload, shape string) *Workload {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	best, soonest := among[0], math.Inf(1)
+	for _, w := range among {
+		batch, rate := 1, 0.0
+		if c := w.shapes[shape]; c != nil {
+			batch = max(c.last.Batch, 1)
+			rate = c.models.speed.Rate(batch)
+		}
+		ends := 0.0 // it has to be tried
+		switch {
+		case rate > 0:
+			ends = float64(w.queued+batch) / rate
+		case w.queued > 0:
+			ends = math.MaxFloat64
+		}
+		if ends < soonest {
+			best, soonest = w, ends
+		}
+	}
+	return best
+}
+
+// Decision is a change that the Governor made, with what it knew.
+type Decision struct {
+	Time     time.Time
+	Name     string // of the network
+	Device   string
+	Shape    string
+	Rule     Rule
+	From, To int // items of a run
+	// Look says that the arena's memory was given back, to see what others leave.
+	Look      bool
+	Budget    int64   // bytes that the session's arena could have
+	Allocated int64   // bytes that it had
+	Need      int64   // bytes that To items take; 0: not known yet
+	Rate      float64 // items a second that are expected of To items; 0: not known yet
+}
+
+// String says it in a line.
+func (d Decision) String() string {
+	budget := "any memory"
+	if d.Budget < math.MaxInt64/2 {
+		budget = FormatBytes(max(d.Budget, 0))
+	}
+	switch {
+	case d.Look:
+		return fmt.Sprintf("%s on %s gives back %s, to see what others leave of it", d.Name, d.Device, FormatBytes(d.Allocated))
+	case d.To == 0:
+		return fmt.Sprintf("%s on %s has no room for one item: %s are left and it takes %s", d.Name, d.Device, budget, FormatBytes(d.Need))
+	}
+	text := fmt.Sprintf("%s on %s runs %d items at once, and before %d: %s", d.Name, d.Device, d.To, d.From, ruleTexts[d.Rule])
+	if d.Need > 0 {
+		text += fmt.Sprintf(" (they take %s of %s", FormatBytes(d.Need), budget)
+		if d.Rate > 0 {
+			text += fmt.Sprintf("; %.4g items/s", d.Rate)
+		}
+		text += ")"
+	}
+	return text
+}
+
+var ruleTexts = map[Rule]string{
+	RulePinned:   "as configured",
+	RuleMost:     "as many as a run may take",
+	RuleProbe:    "to learn what a run takes",
+	RuleMemory:   "as many as there is room for",
+	RuleSpeed:    "more would hardly be faster",
+	RulePressure: "others have taken memory",
+	RuleFailed:   "a larger batch had no room",
+}
+
+// decided tells of a choice that is another than the last that was told. It needs the
+// lock.
+func (w *Workload) decided(c *course) {
+	if c.last.Batch == c.shown.Batch && c.last.Look == c.shown.Look && (c.last.Batch > 0 || c.last.Rule == c.shown.Rule) {
+		return
+	}
+	d := Decision{
+		Time: w.g.o.Clock(), Name: w.o.Name, Device: w.o.Device, Shape: c.shape,
+		Rule: c.last.Rule, From: c.shown.Batch, To: c.last.Batch, Look: c.last.Look,
+		Budget: c.asked.Budget, Allocated: c.asked.Allocated,
+		Need: c.models.cost.Bytes(max(c.last.Batch, 1)), Rate: c.models.speed.Rate(c.last.Batch),
+	}
+	if d.Look {
+		d.To = d.From
+		c.shown.Look = true
+	} else {
+		c.shown = c.last
+	}
+	w.account.decided(d)
+	if w.g.o.Decided != nil {
+		w.g.o.Decided(d)
+	}
+}

@@ -1,0 +1,155 @@
+package memory
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Learned is what runs of a network on a kind of device took, for items of one shape:
+// the next run begins with it near its target.
+type Learned struct {
+	Key   string     `json:"key"` // that of WorkloadOptions
+	Shape string     `json:"shape"`
+	Sizes []SizeTook `json:"sizes"` // by batch, ascending
+	When  time.Time  `json:"when"`
+}
+
+// SizeTook is what a run of one batch size took; what is not known is 0.
+type SizeTook struct {
+	Batch   int     `json:"batch"`
+	Bytes   int64   `json:"bytes,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// Learned is what is known now, that it began with included, in the order of keys and
+// shapes.
+func (g *Governor) Learned() []Learned {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []Learned
+	for k, m := range g.models {
+		l := Learned{Key: k.key, Shape: k.shape, When: g.o.Clock().UTC().Truncate(time.Second)}
+		for i := range m.cost.seen {
+			l.Sizes = append(l.Sizes, SizeTook{Batch: m.cost.seen[i].batch, Bytes: m.cost.seen[i].most()})
+		}
+		for i := range m.speed.seen {
+			s := &m.speed.seen[i]
+			if s.n == 0 {
+				continue
+			}
+			at, found := slices.BinarySearchFunc(l.Sizes, s.batch, func(t SizeTook, b int) int { return t.Batch - b })
+			if !found {
+				l.Sizes = slices.Insert(l.Sizes, at, SizeTook{Batch: s.batch})
+			}
+			l.Sizes[at].Seconds = s.typical()
+		}
+		if len(l.Sizes) > 0 {
+			all = append(all, l)
+		}
+	}
+	slices.SortFunc(all, func(a, b Learned) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Shape, b.Shape)) })
+	return all
+}
+
+// models begin with what was learned. What is wrong in it is soon outweighed.
+func (l Learned) models() *models {
+	m := &models{}
+	for _, s := range l.Sizes {
+		m.cost.Seen(s.Batch, s.Bytes)
+		for range 2 { // the first is not counted
+			m.speed.Seen(s.Batch, time.Duration(s.Seconds*float64(time.Second)))
+		}
+	}
+	m.speed.Cold()
+	return m
+}
+
+const (
+	// mostLearned bounds the file, in networks and shapes; the oldest are forgotten.
+	mostLearned = 4096
+	// mostLearnedFile is how many bytes of a file are read.
+	mostLearnedFile = 64 << 20
+)
+
+// ReadLearned reads what WriteLearned has written; nothing, where there is no file. A
+// file that is damaged is an error that names it: it can be deleted.
+func ReadLearned(file string) ([]Learned, error) {
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what earlier runs have learned: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > mostLearnedFile {
+		return nil, fmt.Errorf("%s is not what earlier runs have learned: it is no file of up to %s; delete it", file, FormatBytes(mostLearnedFile))
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading what earlier runs have learned: %w", err)
+	}
+	var all []Learned
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("%s, in which earlier runs have kept what they learned, is damaged: delete it: %w", file, err)
+	}
+	return all, nil
+}
+
+// WriteLearned adds to the file what a run has learned, over what it had of the same
+// keys and shapes. The file is replaced as a whole.
+func WriteLearned(file string, learned []Learned) error {
+	if len(learned) == 0 {
+		return nil
+	}
+	before, err := ReadLearned(file)
+	if err != nil {
+		before = nil // it is of no use to anybody
+	}
+	all := slices.Clone(learned)
+	for _, l := range before {
+		if !slices.ContainsFunc(learned, func(n Learned) bool { return n.Key == l.Key && n.Shape == l.Shape }) {
+			all = append(all, l)
+		}
+	}
+	if len(all) > mostLearned {
+		slices.SortStableFunc(all, func(a, b Learned) int { return b.When.Compare(a.When) })
+		all = all[:mostLearned]
+	}
+	data, err := json.MarshalIndent(all, "", "\t")
+	if err != nil {
+		return fmt.Errorf("keeping what was learned: %w", err)
+	}
+	if err := replaceFile(file, append(data, '\n')); err != nil {
+		return fmt.Errorf("keeping what was learned in %s: %w", file, err)
+	}
+	return nil
+}
+
+// replaceFile leaves the old file or the new one, whatever happens.
+func replaceFile(file string, data []byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), ".learned-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
