@@ -54,12 +54,12 @@ func openWriter(ctx context.Context, path string, wal bool, before func(string) 
 	if w.conn, err = db.Conn(ctx); err != nil {
 		return nil, err
 	}
-	empty, err := checkVersion(ctx, db)
+	version, err := readVersion(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	if empty {
-		if err := w.createSchema(ctx); err != nil {
+	if version < schemaVersion {
+		if err := w.makeTables(ctx, version); err != nil {
 			return nil, fmt.Errorf("creating the tables: %w", err)
 		}
 	}
@@ -89,11 +89,16 @@ func openWriter(ctx context.Context, path string, wal bool, before func(string) 
 	return w, nil
 }
 
-func (w *writer) createSchema(ctx context.Context) error {
+// makeTables makes an empty file, or one of an older version, a store of this one.
+func (w *writer) makeTables(ctx context.Context, version int) error {
 	if err := w.begin(ctx, true); err != nil {
 		return err
 	}
-	if err := w.run(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
+	make := schema
+	if version > 0 {
+		make = strings.Join(upgrades[version-1:], "")
+	}
+	if err := w.run(ctx, make+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
 		return w.rollback(ctx, err)
 	}
 	return w.commit(ctx)

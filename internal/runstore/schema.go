@@ -10,7 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const schemaVersion = 1
+const schemaVersion = 2
+
+// upgrades bring a store of an older version to the next: the first one version 1 to 2.
+var upgrades = []string{decided}
+
+// decided is what the governor of memory has decided in runs: at is Unix time in
+// nanoseconds, data is JSON.
+const decided = `
+CREATE TABLE decided (
+	run  INTEGER NOT NULL,
+	at   INTEGER NOT NULL,
+	data BLOB NOT NULL
+);
+CREATE INDEX decided_run ON decided (run);
+`
 
 // decisions is WITHOUT ROWID so that its key is stored once. seq is a column of
 // its own because Delete compares it; what else a kind uses is packed in data.
@@ -61,7 +75,7 @@ CREATE TABLE state (
 	boot        TEXT NOT NULL DEFAULT ''
 );
 INSERT INTO state (id) VALUES (1);
-`
+` + decided
 
 // state is the one row that every commit rewrites.
 type state struct {
@@ -117,25 +131,23 @@ func loadState(ctx context.Context, db *sql.DB) (st state, err error) {
 	return st, err
 }
 
-// checkVersion tells an empty file (true) from a store of this version (false)
-// and refuses all else.
-func checkVersion(ctx context.Context, db *sql.DB) (empty bool, err error) {
-	var version, objects int
+// readVersion tells the version of a store, 0 for an empty file, and refuses all
+// else.
+func readVersion(ctx context.Context, db *sql.DB) (version int, err error) {
+	var objects int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return false, err
+		return 0, err
 	}
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&objects); err != nil {
-		return false, err
+		return 0, err
 	}
 	switch {
-	case version == 0 && objects == 0:
-		return true, nil
-	case version == 0:
-		return false, errors.New("the file is an SQLite database but no run store")
+	case version == 0 && objects > 0:
+		return 0, errors.New("the file is an SQLite database but no run store")
 	case version > schemaVersion:
-		return false, fmt.Errorf("the store has version %d and this program reads up to %d: use the newer program that wrote it", version, schemaVersion)
+		return 0, fmt.Errorf("the store has version %d and this program reads up to %d: use the newer program that wrote it", version, schemaVersion)
 	}
-	return false, nil
+	return version, nil
 }
 
 // dataSource is the name under which database/sql opens a file with pragmas.

@@ -62,6 +62,7 @@ type Store struct {
 	writer   *writer  // nil when read only
 	names    names
 	opened   state // as found at Open
+	version  int   // of the schema
 	recovery Recovery
 
 	sourceByPath, sourceByID, decisionsOf *sql.Stmt
@@ -195,13 +196,14 @@ func (s *Store) openForReading(ctx context.Context, path string, query url.Value
 	s.db = db
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(4)
-	empty, err := checkVersion(ctx, db)
+	version, err := readVersion(ctx, db)
 	if err != nil {
 		return err
 	}
-	if empty {
+	if version == 0 {
 		return fmt.Errorf("it is empty: %w", fs.ErrNotExist)
 	}
+	s.version = version
 	if err := s.names.load(ctx, db); err != nil {
 		return err
 	}
