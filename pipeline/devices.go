@@ -2,8 +2,11 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
@@ -13,11 +16,8 @@ import (
 func (p *Pipeline) place(s *Step) error {
 	placer, ok := s.Stage.(Placer)
 	switch {
-	case p.nowhere:
-		s.Device = Host
-		return nil
-	case !ok && (s.Device == "" || s.Device == Host || s.Device == Auto):
-		s.Device = Host
+	case p.nowhere, !ok && (s.Device == "" || s.Device == Host || s.Device == Auto):
+		s.Device, s.Devices = Host, []Device{Host}
 		return nil
 	case !ok:
 		return fmt.Errorf("it computes on the host only, and not on %s: leave device out", s.Device)
@@ -26,51 +26,62 @@ func (p *Pipeline) place(s *Step) error {
 	for i, d := range p.devices {
 		have[i] = Device(d.Name())
 	}
-	d, err := placer.Place(s.Device, have)
+	devices, err := placer.Place(s.Device, have)
 	if err != nil {
 		return err
 	}
-	if d != Host && !slices.Contains(have, d) {
-		return fmt.Errorf("BUG: it wants to compute on %s, which is not there", d)
+	if len(devices) == 0 {
+		return errors.New("BUG: it wants to compute nowhere")
 	}
-	s.Device = d
+	for i, d := range devices {
+		if d != Host && !slices.Contains(have, d) || d == Host && len(devices) > 1 || slices.Contains(devices[:i], d) {
+			return fmt.Errorf("BUG: it wants to compute on %v, and there are %v", devices, have)
+		}
+	}
+	s.Device, s.Devices = devices[0], devices
 	return nil
 }
 
 // cardPlan is what the stages of one phase take of the devices beside the host.
 type cardPlan map[Device]Cost
 
-// onCard adds a step to the phase, and tells whether it needs another one for want
-// of room on its device. It refuses what can never fit.
-func (p *Pipeline) onCard(cards *cardPlan, s *Step) (another bool, err error) {
+// onCards adds a step to the phase, and tells whether it needs another one for want
+// of room on one of its devices. It refuses what can never fit.
+func (p *Pipeline) onCards(cards *cardPlan, s *Step) (another bool, err error) {
 	coster, ok := s.Stage.(Coster)
 	if s.Device == Host || !ok {
 		return false, nil
 	}
-	reading, err := p.read(context.Background(), s)
-	if err != nil {
-		return false, err
+	costs := cardPlan{}
+	for _, d := range s.Devices {
+		reading, err := p.read(context.Background(), s, d)
+		if err != nil {
+			return false, err
+		}
+		c := coster.Cost(d, nil)
+		have := p.mostOn(reading)
+		if c.Resident > have {
+			return false, &memory.OversizeError{Device: string(d), Need: c.Resident, Have: have, Holder: "stage " + s.ID}
+		}
+		now := (*cards)[d]
+		costs[d] = Cost{Resident: now.Resident + c.Resident, Work: now.Work + c.Work} // arenas stay while sessions do
+		another = another || now.Resident > 0 && costs[d].Resident+costs[d].Work > have
 	}
-	c := coster.Cost(s.Device, nil)
-	have := p.mostOn(reading)
-	if c.Resident > have {
-		return false, &memory.OversizeError{Device: string(s.Device), Need: c.Resident, Have: have, Holder: "stage " + s.ID}
-	}
-	now := (*cards)[s.Device]
-	sum := Cost{Resident: now.Resident + c.Resident, Work: now.Work + c.Work} // arenas stay while sessions do
-	if another = now.Resident > 0 && sum.Resident+sum.Work > have; another {
-		*cards, sum = nil, c
+	if another {
+		*cards = nil
+		_, err := p.onCards(cards, s)
+		return true, err
 	}
 	if *cards == nil {
 		*cards = cardPlan{}
 	}
-	(*cards)[s.Device] = sum
-	return another, nil
+	maps.Copy(*cards, costs)
+	return false, nil
 }
 
-// read reads the memory of a step's device.
-func (p *Pipeline) read(ctx context.Context, s *Step) (memory.Reading, error) {
-	i := slices.IndexFunc(p.devices, func(d memory.Device) bool { return Device(d.Name()) == s.Device })
+// read reads the memory of one of a step's devices.
+func (p *Pipeline) read(ctx context.Context, s *Step, on Device) (memory.Reading, error) {
+	i := slices.IndexFunc(p.devices, func(d memory.Device) bool { return Device(d.Name()) == on })
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
 	reading, err := p.devices[i].Read(ctx)
@@ -78,7 +89,7 @@ func (p *Pipeline) read(ctx context.Context, s *Step) (memory.Reading, error) {
 		err = fmt.Errorf("it says that it has %d bytes", reading.Total)
 	}
 	if err != nil {
-		return memory.Reading{}, fmt.Errorf("stage %s: reading the memory of %s: %w", s.ID, s.Device, err)
+		return memory.Reading{}, fmt.Errorf("stage %s: reading the memory of %s: %w", s.ID, on, err)
 	}
 	return reading, nil
 }
@@ -93,32 +104,50 @@ type deviceLedger struct {
 	detach func() // takes the ledger off the manager of memory
 	before int64  // bytes of residency a tick ago
 	beside int64  // bytes that the process has of the device beside what is leased: a GPU's context, libraries
+
+	neighbours memory.Neighbours
+	read       time.Time   // of the last reading that they were told of
+	scarce     atomic.Bool // others have taken all that was free
 }
 
 // openDevices makes the ledgers of the devices that stages were placed on.
 func (r *run) openDevices(ctx context.Context) error {
 	for _, s := range r.pipe.steps {
-		if s.Device == Host || slices.ContainsFunc(r.devices, func(d *deviceLedger) bool { return d.name == s.Device }) {
-			continue
+		for _, on := range s.Devices {
+			if on == Host || r.device(on) != nil {
+				continue
+			}
+			if _, ok := r.memory.Monitor().Sample(string(on)); !ok {
+				return fmt.Errorf("stage %s: RunOptions.Memory does not watch %s: give memory.NewManager the devices of the pipeline's Options", s.ID, on)
+			}
+			reading, err := r.pipe.read(ctx, s, on)
+			if err != nil {
+				return err
+			}
+			// What others have now they may give back: only what the device never has room
+			// for is refused.
+			d := &deviceLedger{name: on, ledger: memory.NewLedger(string(on), r.pipe.mostOn(reading))}
+			if reading.Free != memory.Unknown {
+				d.ledger.SetLimit(reading.Free - r.pipe.gpuHeadroom(reading.Total))
+			}
+			d.detach = r.memory.Attach(d.ledger)
+			r.devices = append(r.devices, d)
 		}
-		if _, ok := r.memory.Monitor().Sample(string(s.Device)); !ok {
-			return fmt.Errorf("stage %s: RunOptions.Memory does not watch %s: give memory.NewManager the devices of the pipeline's Options", s.ID, s.Device)
-		}
-		reading, err := r.pipe.read(ctx, s)
-		if err != nil {
-			return err
-		}
-		// What others have now they may give back: only what the device never has room
-		// for is refused.
-		d := &deviceLedger{name: s.Device, ledger: memory.NewLedger(string(s.Device), r.pipe.mostOn(reading))}
-		if reading.Free != memory.Unknown {
-			d.ledger.SetLimit(reading.Free - r.pipe.gpuHeadroom(reading.Total))
-		}
-		d.detach = r.memory.Attach(d.ledger)
-		r.devices = append(r.devices, d)
 	}
 	return nil
 }
+
+// device is one that stages were placed on; nil for the host and others.
+func (r *run) device(d Device) *deviceLedger {
+	if i := slices.IndexFunc(r.devices, func(l *deviceLedger) bool { return l.name == d }); i >= 0 {
+		return r.devices[i]
+	}
+	return nil
+}
+
+// ahead is how far ahead what others will have is expected: to the next reading, and
+// for a run.
+const ahead = 5 * governTick
 
 // followDevices sets the ledgers' limits to what the devices allow now.
 func (r *run) followDevices(now time.Time) {
@@ -141,8 +170,15 @@ func (r *run) followDevices(now time.Time) {
 			d.beside = max(own-u.Residency, 0)
 		}
 		d.before = u.Residency
-		// What it has already and what is free, less what is left to others' next step.
-		limit := max(own-d.beside+free-r.pipe.gpuHeadroom(s.Total), 0)
+		headroom := r.pipe.gpuHeadroom(s.Total)
+		d.scarce.Store(free < headroom/4)
+		// What it has already and what is free, less what others are expected to take.
+		others := max(s.Total-max(s.Reserved, 0)-own-free, 0)
+		if s.At.After(d.read) {
+			d.read = s.At
+			d.neighbours.Observe(s.At, others, s.Total)
+		}
+		limit := max(own-d.beside+free+others-d.neighbours.Expect(ahead, headroom), 0)
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
 			r.event(EventLimit, "", "", fmt.Sprintf("of %s the run may now use %s, and before %s", d.name, memory.FormatBytes(limit), memory.FormatBytes(u.Limit)))
 		}

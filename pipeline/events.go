@@ -21,6 +21,7 @@ const (
 	EventPreempted EventKind = "preempted" // a call's memory was taken back, and the call will be repeated
 	EventRefused   EventKind = "refused"   // somebody waited for memory that nobody could give back
 	EventPostponed EventKind = "postponed" // an item that has no room now is tried again when all others are through
+	EventGoverned  EventKind = "governed"  // the governor changed how many items a network takes at once
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +28,10 @@ type node struct {
 	in   *queue
 	next *node // nil for the last of the chain
 
-	workers   int   // to begin with
-	most      int   // that there may be
-	gate      *gate // how many work now
+	workers   int     // to begin with
+	most      int     // that there may be
+	gate      *gate   // how many work now
+	batcher   Batcher // nil: batch is the same for all calls
 	batch     BatchSpec
 	barrier   Barrier
 	coster    Coster
@@ -62,13 +64,13 @@ func newNode(r *run, s *Step, position int) *node {
 	_, n.stateful = s.Stage.(Stateful)
 	n.stateful = n.stateful || n.barrier != nil
 	if b, ok := s.Stage.(Batcher); ok {
-		n.batch = b.Batch()
-	}
-	if s.Batch > 0 {
-		n.batch.Size = s.Batch
+		n.batcher, n.batch = b, b.Batch()
 	}
 	if n.batch.Size <= 0 {
 		n.batch.Size = defaultBatch
+	}
+	if s.Batch > 0 {
+		n.batcher, n.batch.Size = nil, s.Batch
 	}
 	n.most = n.workers
 	if n.workers <= 0 {
@@ -150,7 +152,7 @@ func (w *worker) step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	defer n.gate.leave()
-	batch, err := n.in.take(ctx, w.batch[:0], n.batch.Size, n.batch.Bytes, n.batch.Linger)
+	batch, err := n.in.take(ctx, w.batch[:0], n.batchSize(), n.batch.Bytes, n.batch.Linger)
 	w.batch = batch
 	if err != nil {
 		w.abandon(batch)
@@ -167,6 +169,20 @@ func (w *worker) step(ctx context.Context) (more bool, err error) {
 	n.run.working.Add(1)
 	defer n.run.working.Add(-1)
 	return true, w.handle(ctx, batch)
+}
+
+// batchSize is how many items the next call may have.
+func (n *node) batchSize() int {
+	if n.batcher == nil {
+		return n.batch.Size
+	}
+	b := n.batcher.Batch()
+	size := cmp.Or(max(b.Size, 0), defaultBatch)
+	if b.Together > 0 {
+		workers := n.gate.count()
+		size = min(size, (b.Together+workers-1)/workers)
+	}
+	return size
 }
 
 // worker is one goroutine of a node; it owns the buffers that its calls reuse.

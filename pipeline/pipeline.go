@@ -24,25 +24,27 @@ type Pipeline struct {
 	Name        string
 	HostLimit   Amount // of host memory; the zero value is 60%
 	GPUHeadroom int64
+	Strategy    string // decides about the batches of networks; empty: adaptive
 	OnError     OnError
 	MaxFailed   MaxFailed
 	Limits      imageio.Limits
 
-	name    string // of the file it was loaded from
-	log     *slog.Logger
-	fs      fsys.FS
-	devices []memory.Device
-	nowhere bool // stages are not placed
-	seat    *seat
-	source  Source
-	origin  Info // the source's declaration
-	oconf   Config
-	steps   []*Step
-	attrs   map[string]Type   // known to exist after the last step
-	vectors []string          // likewise
-	trees   map[string]string // what is written, and by which step
-	open    bool              // a step without declaration may have made others
-	lin     bool              // items may have a lineage
+	name       string // of the file it was loaded from
+	log        *slog.Logger
+	fs         fsys.FS
+	devices    []memory.Device
+	nowhere    bool // stages are not placed
+	strategies memory.Strategies
+	seat       *seat
+	source     Source
+	origin     Info // the source's declaration
+	oconf      Config
+	steps      []*Step
+	attrs      map[string]Type   // known to exist after the last step
+	vectors    []string          // likewise
+	trees      map[string]string // what is written, and by which step
+	open       bool              // a step without declaration may have made others
+	lin        bool              // items may have a lineage
 }
 
 // seat is where a stage's Env finds the run that it works in.
@@ -57,27 +59,29 @@ type Step struct {
 	Stage   Stage
 	Info    Info // its declaration; the zero Info declares nothing
 	Config  Config
-	Workers int     // 0: the engine decides
-	Batch   int     // 0: the stage decides
-	Device  Device  // in Add, what is wanted; empty: the stage decides
-	OnError OnError // empty: the pipeline's
+	Workers int      // 0: the engine decides
+	Batch   int      // 0: the stage decides
+	Device  Device   // in Add, what is wanted, and then the first of Devices; empty: the stage decides
+	Devices []Device // where it computes; Add finds that out
+	OnError OnError  // empty: the pipeline's
 }
 
 // Options for building pipelines. The zero value is ready.
 type Options struct {
-	Registry Registry
-	Vars     Vars
-	Devices  []memory.Device // beside the host: GPUs, simulated ones
-	Unplaced bool            // for who looks at a pipeline and does not run it: devices are not asked for
-	Logger   *slog.Logger    // nil: discarded
-	FS       fsys.FS         // nil: the operating system's
+	Registry   Registry
+	Vars       Vars
+	Devices    []memory.Device   // beside the host: GPUs, simulated ones
+	Unplaced   bool              // for who looks at a pipeline and does not run it: devices are not asked for
+	Strategies memory.Strategies // that a pipeline may name; nil: the standard ones
+	Logger     *slog.Logger      // nil: discarded
+	FS         fsys.FS           // nil: the operating system's
 }
 
 // New makes an empty pipeline, to be filled with SetSource, Use and Add.
 func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
-		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, attrs: Builtins(), trees: map[string]string{},
+		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
 		seat: &seat{share: shares{m: map[string]*shared{}}},
 	}
 	if p.log == nil {
@@ -207,9 +211,12 @@ func Load(ctx context.Context, file string, data []byte, o Options) (*Pipeline, 
 	}
 	p := New(spec.Name, o)
 	p.name = file
-	p.HostLimit, p.GPUHeadroom = spec.HostLimit, spec.GPUHeadroom
+	p.HostLimit, p.GPUHeadroom, p.Strategy = spec.HostLimit, spec.GPUHeadroom, spec.Strategy
 	p.OnError, p.MaxFailed, p.Limits = spec.OnError, spec.MaxFailed, spec.Limits
 	b := parser{file: file}
+	if err := p.checkStrategy(); err != nil {
+		b.problem(spec.strategyAt, "memory.strategy: %v", err)
+	}
 	p.loadSource(ctx, &b, spec.Source, o.Registry)
 	for _, e := range spec.Stages {
 		p.loadStage(ctx, &b, e, o.Registry)

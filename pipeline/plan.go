@@ -25,7 +25,7 @@ type Plan struct {
 type PlannedStage struct {
 	ID       string
 	Stage    string
-	Device   Device // where it computes
+	Devices  []Device // where it computes
 	Workers  int
 	Batch    int
 	Resident int64 // bytes of the host from Open to Close
@@ -64,12 +64,12 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 	for _, s := range p.steps {
 		n := newNode(&run{pipe: p}, s, 0)
 		c := n.cost(nil)
-		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Device: s.Device, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work, Output: c.Output}
+		e := PlannedStage{ID: s.ID, Stage: s.Info.Name, Devices: s.Devices, Workers: n.workers, Batch: n.batch.Size, Resident: c.Resident, Work: c.Work, Output: c.Output}
 		if c.Resident+c.Work > plan.HostBudget {
 			return nil, &memory.OversizeError{Device: string(Host), Need: c.Resident + c.Work, Have: plan.HostBudget, Holder: "stage " + s.ID}
 		}
 		plan.reserve = max(plan.reserve, c.Work)
-		another, err := p.onCard(&cards, s)
+		another, err := p.onCards(&cards, s)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 			phase, resident = nil, 0
 			if !another { // it is the first on its device
 				cards = nil
-				if _, err := p.onCard(&cards, s); err != nil {
+				if _, err := p.onCards(&cards, s); err != nil {
 					return nil, err
 				}
 			}

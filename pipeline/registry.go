@@ -344,10 +344,8 @@ func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
 // host, whose leases the engine takes, and outside of a run.
 func (e Env) Ledger(d Device) *memory.Ledger {
 	if e.seat.run != nil {
-		for _, l := range e.seat.run.devices {
-			if l.name == d {
-				return l.ledger
-			}
+		if l := e.seat.run.device(d); l != nil {
+			return l.ledger
 		}
 	}
 	return nil

@@ -68,6 +68,7 @@ type run struct {
 
 	host       *memory.Ledger
 	devices    []*deviceLedger // of those beside the host that stages use
+	governor   governed
 	idle       idlePictures
 	large      largeCalls
 	memory     *memory.Manager
@@ -155,7 +156,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 		r.memory = memory.NewManager(memory.Options{Host: o.Host, Devices: p.devices, Log: p.log})
 	}
 	r.detach = r.memory.Attach(r.host)
-	if err := r.openDevices(ctx); err != nil {
+	if err := errors.Join(r.openDevices(ctx), r.openGovernor()); err != nil {
 		return nil, errors.Join(err, r.closeMemory())
 	}
 	if err := p.start(r); err != nil {
@@ -312,6 +313,7 @@ func (r *run) main(ctx context.Context) (*Summary, error) {
 	case !complete:
 		state = runstore.Interrupted
 	}
+	r.keepLearned()
 	sum := r.summary(state)
 	if err == nil {
 		err = sum.Check()
@@ -493,6 +495,9 @@ func (r *run) checkpoint(ctx context.Context) error {
 			r.warnOnce("attributes", "results are not cached: %v", err)
 		}
 	}
+	if err := r.keepDecided(ctx); err != nil {
+		return err
+	}
 	return r.store.Checkpoint(ctx, r.syncRoots)
 }
 
@@ -556,6 +561,7 @@ func (r *run) summary(state string) *Summary {
 		u := d.ledger.Usage()
 		s.Devices = append(s.Devices, DeviceUsage{Device: string(d.name), Limit: u.Ceiling, Peak: u.Peak})
 	}
+	s.Governed = r.governor.Accounts()
 	if state != runstore.Done {
 		s.Unfinished = s.In + s.Derived - s.Out - s.Consumed - s.RejectedTotal() - s.Quarantined
 	}

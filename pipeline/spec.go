@@ -85,11 +85,14 @@ type Spec struct {
 	Name        string
 	HostLimit   Amount // memory.host.limit
 	GPUHeadroom int64  // memory.gpu.headroom, bytes of each GPU that stay free
+	Strategy    string // memory.strategy, decides about the batches of networks
 	OnError     OnError
 	MaxFailed   MaxFailed
 	Limits      imageio.Limits
 	Source      StageSpec
 	Stages      []StageSpec
+
+	strategyAt *yamlNode
 }
 
 // MaxFailed ends a run in which too much fails: more than Count items, or more
@@ -354,6 +357,10 @@ func (p *parser) spec(root *yamlNode) *Spec {
 		},
 		"memory": func(n *yamlNode) {
 			p.fields(n, "memory", map[string]func(*yamlNode){
+				"strategy": func(n *yamlNode) {
+					s.strategyAt = n
+					text(p, "memory.strategy", &s.Strategy, parseWord)(n)
+				},
 				"host": func(n *yamlNode) {
 					p.fields(n, "memory.host", map[string]func(*yamlNode){
 						"limit": text(p, "memory.host.limit", &s.HostLimit, parsePositiveAmount),

@@ -75,15 +75,15 @@ type Placer interface {
 	// Place decides where. It is called once, after the constructor and before
 	// anything else. want is what the step says: nothing, Host, Auto, GPU or a
 	// certain device. have is what there is beside the host, such as "gpu:0". The
-	// answer is Host or one of have; an error says what is missing and how it can
-	// be had, and wraps ErrLacking where the machine and not the pipeline is at
-	// fault.
-	Place(want Device, have []Device) (Device, error)
+	// answer is Host, or one or several of have; an error says what is missing and
+	// how it can be had, and wraps ErrLacking where the machine and not the pipeline
+	// is at fault.
+	Place(want Device, have []Device) ([]Device, error)
 }
 
 // Opener is a stage that allocates before its first batch: a model, a buffer.
-// Open is called once per phase. Close always follows, also after an Open that
-// failed.
+// Open is called once per phase, with the first of its devices. Close always follows,
+// also after an Open that failed.
 type Opener interface {
 	Open(ctx context.Context, d Device) error
 }
@@ -117,8 +117,8 @@ type Serial interface{ Serial() }
 // repeats a batch of it: a panic in it ends the run.
 type Stateful interface{ Stateful() }
 
-// Batcher is a stage that says how many items a call should get. YAML's batch
-// overrides Size.
+// Batcher is a stage that says how many items a call should get. It is asked before
+// each call, by several goroutines. YAML's batch overrides Size and Together.
 type Batcher interface {
 	Batch() BatchSpec
 }
@@ -126,9 +126,12 @@ type Batcher interface {
 // BatchSpec bounds a transport batch. It closes at Size items, before Bytes
 // would be passed, or when its first item has waited Linger.
 type BatchSpec struct {
-	Size   int           // items; 0 is the engine's default, 16
-	Bytes  int64         // bytes of pixels; 0 is no bound
-	Linger time.Duration // 0 takes what is there
+	Size int // items; 0 is the engine's default, 16
+	// Together is how many items all calls that run at once should have between them,
+	// each at most Size: more would only wait. 0: each gets Size.
+	Together int
+	Bytes    int64         // bytes of pixels; 0 is no bound
+	Linger   time.Duration // 0 takes what is there
 }
 
 // Cost is what a call needs of a device beside the items' own pixels. Of the host

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/forgepipe/forgepipe/memory"
 )
 
 // Summary is what a run did. In + Derived = Out + Consumed + Rejected (all
@@ -29,12 +31,13 @@ type Summary struct {
 	Decoded   int64 `json:"decoded"`   // pictures decoded
 	Cached    int64 `json:"cached"`    // items whose stage result came from the cache
 
-	Seconds float64        `json:"seconds"`
-	Stages  []StageSummary `json:"stages"`
-	Devices []DeviceUsage  `json:"devices"`
-	Phases  []PhaseMemory  `json:"phases"`          // those that have ended
-	Leaks   []string       `json:"leaks,omitempty"` // memory that a stage takes and never gives back, a sentence each
-	Failed  []FailedItem   `json:"failed"`          // the first 20
+	Seconds  float64          `json:"seconds"`
+	Stages   []StageSummary   `json:"stages"`
+	Devices  []DeviceUsage    `json:"devices"`
+	Governed []memory.Account `json:"governed,omitempty"` // what networks did on devices, and what limited it
+	Phases   []PhaseMemory    `json:"phases"`             // those that have ended
+	Leaks    []string         `json:"leaks,omitempty"`    // memory that a stage takes and never gives back, a sentence each
+	Failed   []FailedItem     `json:"failed"`             // the first 20
 	// QuarantineFile lists all of them, one JSON object per line with id, stage
 	// and cause. It is empty when nothing failed or there is no state directory.
 	QuarantineFile string `json:"quarantine_file,omitempty"`

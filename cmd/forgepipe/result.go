@@ -67,14 +67,14 @@ type planJSON struct {
 }
 
 type stageJSON struct {
-	ID       string          `json:"id"`
-	Stage    string          `json:"stage"`
-	Device   pipeline.Device `json:"device"`
-	Workers  int             `json:"workers"`
-	Batch    int             `json:"batch"`
-	Resident int64           `json:"resident"`
-	Work     int64           `json:"work"`
-	Output   int64           `json:"output"`
+	ID       string            `json:"id"`
+	Stage    string            `json:"stage"`
+	Devices  []pipeline.Device `json:"devices"`
+	Workers  int               `json:"workers"`
+	Batch    int               `json:"batch"`
+	Resident int64             `json:"resident"`
+	Work     int64             `json:"work"`
+	Output   int64             `json:"output"`
 }
 
 func planOf(p *pipeline.Plan) *planJSON {

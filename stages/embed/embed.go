@@ -186,20 +186,20 @@ func (s *Stage) Identity() string { return s.file.Hash }
 func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: s.batch} }
 
 // Place takes a GPU that the runtime can use, or the CPU.
-func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) (pipeline.Device, error) {
+func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
 	names := make([]string, len(have))
 	for i, d := range have {
 		names[i] = string(d)
 	}
 	p, err := s.runtime.Place(string(want), names)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
+		return nil, fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
 	}
 	if p.Why != "" && (want == pipeline.Auto || len(have) > 0) {
 		s.env.Log.Warn("the network runs on the CPU", "model", s.file.Path, "cause", p.Why)
 	}
 	s.place, s.session.Device = p, p.Device
-	return pipeline.Device(p.Device), nil
+	return []pipeline.Device{pipeline.Device(p.Device)}, nil
 }
 
 // Note says where it ran, when that was to be found out.

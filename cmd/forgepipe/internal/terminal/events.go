@@ -91,6 +91,8 @@ func describe(ev pipeline.Event) (line string, limit int) {
 		return "later: " + ev.Item + " in " + ev.Stage + ": " + firstLine(ev.Message), shownOthers
 	case pipeline.EventRepeated:
 		return ev.Stage + ": " + ev.Message, shownOthers
+	case pipeline.EventGoverned:
+		return "governor: " + ev.Message, 0
 	case pipeline.EventPhase:
 		return ev.Message + ": from " + ev.Stage, 1000
 	case pipeline.EventRejected:

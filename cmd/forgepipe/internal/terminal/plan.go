@@ -30,7 +30,7 @@ func Plan(p *pipeline.Plan) string {
 				kind = st.Stage
 			}
 			rows = append(rows, []string{
-				number, st.ID, kind, string(st.Device), fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
+				number, st.ID, kind, devices(st.Devices), fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
 			})
 		}
 	}
@@ -38,6 +38,14 @@ func Plan(p *pipeline.Plan) string {
 		b.WriteString("  " + l + "\n")
 	}
 	return b.String()
+}
+
+func devices(all []pipeline.Device) string {
+	names := make([]string, len(all))
+	for i, d := range all {
+		names[i] = string(d)
+	}
+	return strings.Join(names, ", ")
 }
 
 func bytesOrDash(n int64) string {

@@ -37,6 +37,9 @@ func Summary(s *pipeline.Summary, ignored []Ignored, sample *SampleInfo) string 
 			fmt.Fprintf(&b, "%s: %s\n", st.ID, st.Note)
 		}
 	}
+	for _, a := range s.Governed {
+		fmt.Fprintf(&b, "%s\n  %s\n", a.Did(), a.Limit())
+	}
 	if len(s.Failed) > 0 {
 		b.WriteString("\n" + quarantined(s))
 	}
