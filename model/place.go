@@ -14,8 +14,8 @@ import (
 
 // Placement is where a network runs.
 type Placement struct {
-	Device string // "host", "gpu:0", "sim:0"
-	// CPUToo allows the CPU for items that have no room on the device.
+	Devices []string // "host"; or "gpu:0", "gpu:1"; or "sim:0"
+	// CPUToo allows the CPU for items that have no room on the devices.
 	CPUToo bool
 	// Why says why it is the host where a GPU was welcome; empty otherwise.
 	Why string
@@ -25,10 +25,10 @@ type Placement struct {
 // that the runtime cannot use it.
 var ErrNoDevice = errors.New("no such device")
 
-// Place decides where a network runs. want is "host", "auto" (or empty: a GPU where
-// there is one that the runtime can use, otherwise the host, and for what has no
-// room on the GPU the host too), "gpu" (the first one), or a certain device; have is
-// what there is beside the host. Simulated devices, "sim:0" and so on, stand for GPUs
+// Place decides where a network runs. want is "host", "auto" (or empty: all GPUs that
+// the runtime can use, without any the host, and for what has no room on the GPUs the
+// host too), "gpu" (all GPUs), or a certain device; have is what there is beside the
+// host. Simulated devices, "sim:0" and so on, stand for GPUs
 // where there are any: what they run runs on the CPU.
 func (r Runtime) Place(want string, have []string) (Placement, error) {
 	cards := slices.DeleteFunc(slices.Clone(have), func(d string) bool { return !strings.HasPrefix(d, "sim:") })
@@ -50,15 +50,15 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	}
 	switch want {
 	case "host":
-		return Placement{Device: want}, nil
+		return Placement{Devices: []string{want}}, nil
 	case "", "auto":
 		switch {
 		case len(cards) == 0:
-			return Placement{Device: "host", Why: cmp.Or(hidden, "there is no GPU")}, nil
+			return Placement{Devices: []string{"host"}, Why: cmp.Or(hidden, "there is no GPU")}, nil
 		case lacking != nil:
-			return Placement{Device: "host", Why: lacking.Error()}, nil
+			return Placement{Devices: []string{"host"}, Why: lacking.Error()}, nil
 		}
-		return Placement{Device: cards[0], CPUToo: true}, nil
+		return Placement{Devices: cards, CPUToo: true}, nil
 	}
 	kind, n, certain := strings.Cut(want, ":")
 	if kind == "gpu" && lacking != nil {
@@ -67,10 +67,11 @@ func (r Runtime) Place(want string, have []string) (Placement, error) {
 	if simulated {
 		kind = "sim" // a pipeline for GPUs can be tried without
 	}
-	for _, d := range cards {
-		if !certain || d == kind+":"+n {
-			return Placement{Device: d}, nil
-		}
+	if !certain && len(cards) > 0 {
+		return Placement{Devices: cards}, nil
+	}
+	if name := kind + ":" + n; slices.Contains(cards, name) {
+		return Placement{Devices: []string{name}}, nil
 	}
 	there := "there is none"
 	switch _, err := cudaNumber(want); {

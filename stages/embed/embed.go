@@ -118,7 +118,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		return nil, c.Errorf("library", 0, "%w: %w", pipeline.ErrLacking, err)
 	}
 	s := &Stage{
-		runtime: r, place: model.Placement{Device: string(pipeline.Host)},
+		runtime: r, place: model.Placement{Devices: []string{string(pipeline.Host)}},
 		env: e, file: f, name: name(c),
 		half: c.String("dtype") == "float16", fast: c.String("decode") == "fast", batch: int(c.Int("infer_batch")),
 		session: model.SessionOptions{Library: c.String("library"), Threads: int(c.Int("threads")), Log: e.Log},
@@ -198,8 +198,12 @@ func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.
 	if p.Why != "" && (want == pipeline.Auto || len(have) > 0) {
 		s.env.Log.Warn("the network runs on the CPU", "model", s.file.Path, "cause", p.Why)
 	}
-	s.place, s.session.Device = p, p.Device
-	return []pipeline.Device{pipeline.Device(p.Device)}, nil
+	s.place, s.session.Device = p, p.Devices[0]
+	devices := make([]pipeline.Device, len(p.Devices))
+	for i, d := range p.Devices {
+		devices[i] = pipeline.Device(d)
+	}
+	return devices, nil
 }
 
 // Note says where it ran, when that was to be found out.
@@ -358,7 +362,7 @@ func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	switch {
 	case d != pipeline.Host:
 		return pipeline.Cost{Resident: s.file.Header.WeightBytes, Work: s.runBytes()}
-	case strings.HasPrefix(s.place.Device, "gpu:") && !s.place.CPUToo:
+	case strings.HasPrefix(s.place.Devices[0], "gpu:") && !s.place.CPUToo:
 		c := s.onHost(batch)
 		c.Resident = 0
 		return c
