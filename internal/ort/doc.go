@@ -6,9 +6,11 @@
 //
 // A [Session] is one model on one device. It has an operating system's thread of
 // its own, on which it is opened, run and closed: with CUDA, runs from changing
-// threads grew a session by gigabytes (microsoft/onnxruntime issue 29351). One
-// run is in flight at a time, because concurrent ones can corrupt a CUDA
-// context (issue 32342); for two at once, open two sessions.
+// threads grew a session by gigabytes (microsoft/onnxruntime issue 29351). With
+// CUDA one run is in flight at a time, because concurrent ones can corrupt its
+// context (issue 32342); for two at once, open two sessions. On the CPU a session
+// can have several, each with a thread of its own (SessionOptions.Concurrent),
+// which share its weights.
 //
 // Each session has an arena of its own, which grows by what is asked for and no
 // more (kSameAsRequested), with memory patterns off. So what it has allocated is

@@ -141,20 +141,22 @@ func pointerIn(v any, fields ...string) unsafe.Pointer {
 }
 
 // Session is a model that is ready to run. It is safe for use by several
-// goroutines, whose runs take turns. Close it after use.
+// goroutines: as many of their runs as SessionOptions.Concurrent says are in
+// flight at once, and others wait for their turn. Close it after use.
 type Session struct {
 	library   *Library
 	options   SessionOptions
 	in, out   []Port
 	fallbacks []string
 
-	work chan func()   // run by the session's thread
+	work chan func()   // run by one of the session's threads
 	quit chan struct{} // closed by Close
-	done chan struct{} // closed when the thread is gone
+	done chan struct{} // closed when the threads are gone
 	once sync.Once
 	err  error // of closing; after done
 
-	// The rest belongs to the session's thread.
+	// The rest belongs to the session's threads. The first of them opens and
+	// releases it, when there are no others; in between it does not change.
 	session           *onnx.DynamicAdvancedSession
 	c                 *C.OrtSession
 	inNames, outNames []*C.char
@@ -216,7 +218,15 @@ func (l *Library) start(ctx context.Context, o SessionOptions, open opener) (*Se
 		err := s.open(ctx, settings, open)
 		opened <- err
 		if err == nil {
+			var others sync.WaitGroup
+			for range settings.concurrent - 1 {
+				others.Go(func() {
+					runtime.LockOSThread()
+					s.serve()
+				})
+			}
 			s.serve()
+			others.Wait()
 		}
 		s.err = s.release()
 	}()
@@ -238,7 +248,7 @@ func (s *Session) serve() {
 	}
 }
 
-// open runs on the session's thread, and so does release, also after an error.
+// open runs on the session's first thread, and so does release, also after an error.
 func (s *Session) open(ctx context.Context, set settings, open opener) error {
 	so, err := onnx.NewSessionOptions()
 	if err != nil {
@@ -461,7 +471,7 @@ func (s *Session) Stats() (Stats, error) {
 	return Stats{InUse: int64(c[0]), Allocated: int64(c[1]), MaxInUse: int64(c[2]), Limit: s.options.ArenaLimit}, nil
 }
 
-// Close waits for the run in flight and gives everything back.
+// Close waits for the runs in flight and gives everything back.
 func (s *Session) Close() error {
 	s.once.Do(func() { close(s.quit) })
 	<-s.done
@@ -472,8 +482,8 @@ func (s *Session) Close() error {
 }
 
 // Run runs the model on in, which is in the order of Inputs and is not to be
-// changed meanwhile, and gives the outputs in the order of Outputs. It waits for
-// a run in flight. When ctx ends, the run ends after the operator that is being
+// changed meanwhile, and gives the outputs in the order of Outputs. It waits
+// while as many runs are in flight as there may be. When ctx ends, the run ends after the operator that is being
 // computed, and the error is that of ctx. For out of memory the error is
 // [ErrOutOfMemory].
 func (s *Session) Run(ctx context.Context, in []*Tensor, o RunOptions) (out []*Tensor, err error) {
@@ -568,7 +578,8 @@ func (s *Session) compute(ctx context.Context, inputs []*C.OrtValue) ([]*Tensor,
 // shrink gives the arenas' free regions back. The runtime does that only at the
 // end of a run, and before its outputs are released, each of which holds the
 // region that it is in. So this is a run of its own, after that, which ends
-// before its first operator.
+// before its first operator. Regions that runs beside it use are not free, and
+// the arena's lock keeps it from those that they are about to take.
 func (s *Session) shrink(inputs []*C.OrtValue) error {
 	o, err := onnx.NewRunOptions()
 	if err != nil {

@@ -48,8 +48,15 @@ type SessionOptions struct {
 	Provider Provider
 	// DeviceID is the GPU's number, as CUDA counts those that this process may use.
 	DeviceID int
-	// Threads is how many threads compute one operator on the CPU; 0 is 1.
+	// Threads is how many threads compute one operator on the CPU; 0 is 1. With 1 that
+	// is the run's own, and the runtime starts none; otherwise it has a pool of them,
+	// which all runs of the session use.
 	Threads int
+	// Concurrent is how many runs may be in flight at once; 0 is 1. Each has a
+	// thread of its own, on which it computes with Threads 1. They share the weights
+	// and the arena, which then holds what all of them need together. With CUDA more
+	// than one is an error: concurrent runs can corrupt its context.
+	Concurrent int
 	// ArenaLimit is how many bytes the session's arena may hold; 0 is no limit. With
 	// CUDA it counts memory of the GPU, in which the CUDA context and the libraries
 	// have some more. On the CPU it counts those weights too that the runtime keeps
@@ -67,10 +74,11 @@ type SessionOptions struct {
 // RunOptions are those of one run.
 type RunOptions struct {
 	// ShrinkFirst gives the arena's free regions back before this run, so that it
-	// begins with no more than the weights.
+	// begins with no more than the weights and what other runs in flight use.
 	ShrinkFirst bool
 	// Shrink gives the arena's free regions back after this run, also when it fails.
-	// Weights are what is left. The next run has to allocate anew.
+	// Weights, and what other runs in flight use, are what is left. The next run has
+	// to allocate anew.
 	Shrink bool
 }
 

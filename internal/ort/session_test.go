@@ -644,3 +644,132 @@ func TestMessagesGoToTheLog(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// endless starts a run of repeat that ends with its context, and waits until it is in
+// flight: it tells so by what it uses of the arena.
+func endless(t *testing.T, s *ort.Session) (stop context.CancelCauseFunc, end <-chan error) {
+	t.Helper()
+	ctx, stop := context.WithCancelCause(testContext)
+	ended := make(chan error, 1)
+	before := stats(t, s).InUse
+	go func() {
+		_, err := s.Run(ctx, []*ort.Tensor{times(1 << 60), floats([]int64{1}, 5)}, ort.RunOptions{})
+		ended <- err
+	}()
+	for stats(t, s).InUse <= before {
+		runtime.Gosched()
+	}
+	return stop, ended
+}
+
+// As many runs are in flight as the session may have, and each ends by its own context.
+func TestConcurrentRunsAreInFlightAtOnce(t *testing.T) {
+	const n = 3
+	s := open(t, repeat(), ort.SessionOptions{Concurrent: n})
+	before := stats(t, s).InUse
+	var stops [n]context.CancelCauseFunc
+	var ends [n]<-chan error
+	for i := range n {
+		stops[i], ends[i] = endless(t, s)
+	}
+	for i := range n {
+		cause := errors.New("enough of run " + strconv.Itoa(i))
+		stops[i](cause)
+		if err := <-ends[i]; !errors.Is(err, cause) {
+			t.Errorf("run %d ended with %v, want %v", i, err, cause)
+		}
+		run(t, s, ort.RunOptions{}, times(1), floats([]int64{1}, 5)) // its place is free
+	}
+	if after := stats(t, s).InUse; after != before {
+		t.Errorf("%d bytes are in use after all runs, and were %d before", after, before)
+	}
+}
+
+// Runs of several sizes beside each other are right, also while the arena is shrunk
+// under them, and in the end all of it can be given back.
+func TestShrinkingBesideOtherRuns(t *testing.T) {
+	const n, side = 4, 16
+	s := open(t, convolutions(4, side), ort.SessionOptions{Concurrent: n})
+	floor := stats(t, s).Allocated
+	var wg sync.WaitGroup
+	for g := range n {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 1))
+			for range 100 {
+				x := ort.NewTensor(ort.Float32, 1+rng.Int64N(8), 16, side, side)
+				for i := range x.Float32s() {
+					x.Float32s()[i] = rng.Float32()
+				}
+				out, err := s.Run(testContext, []*ort.Tensor{x}, ort.RunOptions{ShrinkFirst: rng.IntN(3) == 0, Shrink: rng.IntN(3) == 0})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !slices.Equal(out[0].Float32s(), x.Float32s()) { // the network lets it pass
+					t.Errorf("goroutine %d has another's result, or a wrong one", g)
+					return
+				}
+				if st := stats(t, s); st.InUse > st.Allocated || st.Allocated < floor {
+					t.Errorf("%+v", st)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	run(t, s, ort.RunOptions{Shrink: true}, ort.NewTensor(ort.Float32, 1, 16, side, side))
+	if st := stats(t, s); st.Allocated != floor {
+		t.Errorf("%d bytes allocated after all runs and shrinking, want the %d of the start", st.Allocated, floor)
+	}
+}
+
+// Closing waits for all runs in flight, whichever thread they are on.
+func TestClosingWaitsForConcurrentRuns(t *testing.T) {
+	for range 8 {
+		s := open(t, repeat(), ort.SessionOptions{Concurrent: 2})
+		enough := errors.New("enough")
+		stopOne, one := endless(t, s)
+		stopTwo, two := endless(t, s)
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		stopOne(enough)
+		<-one
+		for {
+			if _, err := s.Run(testContext, []*ort.Tensor{times(1), floats([]int64{1}, 5)}, ort.RunOptions{}); errors.Is(err, ort.ErrClosed) {
+				break
+			}
+		}
+		for range 100 {
+			if _, err := s.Stats(); err != nil {
+				t.Fatalf("a run is in flight, and its arena is gone: %v", err)
+			}
+			runtime.Gosched()
+		}
+		stopTwo(enough)
+		if err := <-two; !errors.Is(err, enough) {
+			t.Errorf("the run ended with %v", err)
+		}
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// With one thread a run computes on its own: the runtime starts none.
+func TestOneThreadIsTheRunsOwn(t *testing.T) {
+	const sessions = 32
+	m := double(int64(ort.Float32), "n")
+	threads := func(n int) int {
+		before := status(t, "Threads:")
+		for range sessions {
+			run(t, open(t, m, ort.SessionOptions{Threads: n}), ort.RunOptions{}, floats([]int64{1}))
+		}
+		return status(t, "Threads:") - before
+	}
+	// Go itself has some threads to spare, or starts some.
+	if more := threads(1); more > sessions*3/2 {
+		t.Errorf("%d sessions of one thread each have %d", sessions, more)
+	}
+	if more := threads(2); more < sessions*3/2 {
+		t.Errorf("%d sessions of two threads each have %d: nothing was tested", sessions, more)
+	}
+}

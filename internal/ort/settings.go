@@ -10,10 +10,11 @@ import (
 
 // settings are what the runtime is told of a session.
 type settings struct {
-	threads int
-	entries map[string]string // of the session's configuration
-	arena   map[string]int    // of the arena on the CPU
-	cuda    map[string]string // of the CUDA provider; nil without it
+	threads    int
+	concurrent int               // runs in flight
+	entries    map[string]string // of the session's configuration
+	arena      map[string]int    // of the arena on the CPU
+	cuda       map[string]string // of the CUDA provider; nil without it
 }
 
 const sameAsRequested = 1 // of arena_extend_strategy: grow by what is asked for
@@ -25,6 +26,10 @@ func (o SessionOptions) settings(l *Library) (settings, error) {
 		return settings{}, fmt.Errorf("there is no provider %d: take CPU or CUDA", o.Provider)
 	case o.Threads < 0:
 		return settings{}, fmt.Errorf("%d threads: take 1 or more, or 0 for 1", o.Threads)
+	case o.Concurrent < 0:
+		return settings{}, fmt.Errorf("%d runs at once: take 1 or more, or 0 for 1", o.Concurrent)
+	case o.Concurrent > 1 && o.Provider == CUDA:
+		return settings{}, fmt.Errorf("%d runs at once with CUDA: take 1, and a second session for a second run", o.Concurrent)
 	case o.ArenaLimit < 0:
 		return settings{}, fmt.Errorf("an arena of %d bytes: take more than 0, or 0 for no limit", o.ArenaLimit)
 	case o.DeviceID < 0:
@@ -33,7 +38,8 @@ func (o SessionOptions) settings(l *Library) (settings, error) {
 		return settings{}, &NoProviderError{Provider: o.Provider, Have: l.Providers, Path: l.Path}
 	}
 	set := settings{
-		threads: max(o.Threads, 1),
+		threads:    max(o.Threads, 1),
+		concurrent: max(o.Concurrent, 1),
 		entries: map[string]string{
 			// The library has a format of its own too, which would be told by a name.
 			"session.load_model_format": "ONNX",

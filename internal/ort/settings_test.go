@@ -42,9 +42,11 @@ func TestCUDASessionsAreSetForSmallArenas(t *testing.T) {
 func TestSessionOptionsAreChecked(t *testing.T) {
 	lib := &ort.Library{Providers: []string{"CUDAExecutionProvider"}}
 	for name, o := range map[string]ort.SessionOptions{
-		"threads": {Threads: -1},
-		"limit":   {ArenaLimit: -1},
-		"device":  {DeviceID: -1},
+		"threads":     {Threads: -1},
+		"runs":        {Concurrent: -1},
+		"runs beside": {Concurrent: 2}, // with CUDA
+		"limit":       {ArenaLimit: -1},
+		"device":      {DeviceID: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, _, err := ort.CUDASettings(lib, o); err == nil {
