@@ -119,7 +119,7 @@ type Runner struct {
 	ready   []*batch   // to be run
 	closed  bool
 
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	stopped  chan struct{} // closed when nothing runs any more
 	closeErr error         // of the sessions; read after stopped
 }
@@ -152,7 +152,7 @@ const (
 func NewRunner(o RunnerOptions) *Runner {
 	o.Batch = cmp.Or(max(o.Batch, 0), 8)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	r := &Runner{o: o, cancel: cancel, stopped: make(chan struct{})}
 	r.idle = sync.NewCond(&r.mu)
 	go r.run(ctx)
@@ -165,7 +165,7 @@ func (r *Runner) Close() error {
 	r.closed = true
 	r.idle.Broadcast()
 	r.mu.Unlock()
-	r.cancel()
+	r.cancel(errClosed)
 	<-r.stopped
 	return r.closeErr
 }

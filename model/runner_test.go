@@ -615,6 +615,34 @@ func TestCancelAndClose(t *testing.T) {
 	})
 }
 
+// Whoever waits when it is closed is told so, and not that something was cancelled.
+func TestClosingSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "slow", Type: ort.Float32, Open: func(context.Context) (model.Session, error) { return endless{}, nil }})
+		all := make(chan []model.Result)
+		go func() { all <- r.Infer(t.Context(), items(5, 1)) }()
+		synctest.Wait()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		for i, res := range <-all {
+			if res.Err == nil || !strings.Contains(res.Err.Error(), "the network has been closed") {
+				t.Errorf("item %d: %v", i+1, res.Err)
+			}
+		}
+	})
+}
+
+// endless runs until its context ends.
+type endless struct{ model.Session }
+
+func (endless) Run(ctx context.Context, _ []*ort.Tensor, _ ort.RunOptions) ([]*ort.Tensor, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+func (endless) Stats() (ort.Stats, error) { return ort.Stats{}, nil }
+func (endless) Close() error              { return nil }
+
 func TestLoadingFails(t *testing.T) {
 	r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Open: func(context.Context) (model.Session, error) { return nil, errors.New("truncated") }})
 	defer r.Close()

@@ -123,7 +123,10 @@ func acquire(ctx context.Context, o RunnerOptions, kind memory.Kind, bytes int64
 	patient, cancel := context.WithTimeout(ctx, leasePatience)
 	defer cancel()
 	lease, err := o.Ledger.Acquire(patient, memory.Request{Kind: kind, Bytes: bytes, Holder: o.Name})
-	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
 		u := o.Ledger.Usage()
 		return nil, &leasedError{need: bytes, have: max(u.Limit-u.Residency-u.Work, 0)}
 	}
