@@ -54,18 +54,36 @@ type ladder struct {
 	fallback Session
 	// most is how many items of a shape have run out of memory; fewer are run at
 	// once. It grows back by one after enough runs that went well.
-	most   []limit
-	shrink bool // before the next run the arena's free regions are given back
-	grown  int  // bytes of the largest input since that was done
-	failed int  // items in a row, each alone and not for memory's sake
-	// renewed says that a new session was opened for that reason. Until something has
-	// worked again it is not done once more.
-	renewed  bool
+	most     []limit
+	shrink   bool    // before the next run the arena's free regions are given back
+	grown    int     // bytes of the largest input since that was done
+	trust    trust   // in the session
+	trustCPU trust   // in the fallback
 	unclosed []error // of sessions
 	share    share
 	shut     attempted // to open a session
 	// toldCPU says that it has been said that items are computed on the CPU.
 	toldCPU bool
+}
+
+// trust is lost in a session in which nothing works any more, for another reason than
+// memory.
+type trust struct {
+	failed int // items in a row, each alone
+	// renewed says that another session was opened for that reason. Until something
+	// has worked again it is not done once more.
+	renewed bool
+}
+
+// lost notes that so many more items have failed one by one, and tells whether the
+// session is likely to be at fault and another may help.
+func (t *trust) lost(items int) bool {
+	t.failed += items
+	if t.failed < lostAfter || t.renewed {
+		return false
+	}
+	t.renewed = true
+	return true
 }
 
 // limit is for one shape.
@@ -216,16 +234,28 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 	}
 }
 
-// renew gives a session up in which so many more items have failed one by one, when
-// it is likely to be lost and another may help.
+// renew gives the session in use up when so many more items have failed in it one by
+// one that it is taken to be lost.
 func (l *ladder) renew(items int, err error) bool {
-	l.failed += items
-	if l.failed < lostAfter || l.renewed || l.session == nil {
+	switch {
+	case l.session == nil:
+		return l.renewCPU(items, err)
+	case !l.trust.lost(items):
 		return false
 	}
 	l.o.Log.Warn("nothing works any more: a new session is opened", "network", l.o.Name, "error", err)
-	l.renewed = true
 	l.discard()
+	return true
+}
+
+// renewCPU does the same with the fallback.
+func (l *ladder) renewCPU(items int, err error) bool {
+	if l.fallback == nil || !l.trustCPU.lost(items) {
+		return false
+	}
+	l.o.Log.Warn("nothing works any more on the CPU: a new session is opened", "network", l.o.Name, "error", err)
+	l.closed(l.fallback.Close())
+	l.fallback = nil
 	return true
 }
 
@@ -245,6 +275,9 @@ func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 			l.o.Log.Warn("out of memory: what has no room is computed on the CPU", "network", l.o.Name, "error", err)
 		}
 		out, err = l.onCPU(ctx, b, lo, hi)
+		if err != nil && !outOfMemory(err) && ctx.Err() == nil && l.renewCPU(1, err) {
+			out, err = l.onCPU(ctx, b, lo, hi)
+		}
 	}
 	switch {
 	case err == nil:
@@ -297,7 +330,11 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 	if err := l.openFallback(ctx); err != nil {
 		return nil, err
 	}
-	return l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
+	out, err := l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
+	if err == nil {
+		l.trustCPU = trust{}
+	}
+	return out, err
 }
 
 func (l *ladder) openFallback(ctx context.Context) error {
@@ -352,7 +389,7 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 	}
 	l.share.ran(l.o, l.session, bytes, err == nil)
 	if err == nil {
-		l.failed, l.renewed = 0, false
+		l.trust = trust{}
 	}
 	l.shrink = outOfMemory(err)
 	if s, e := l.session.Stats(); e == nil && float64(s.Allocated) > mostAllocated*float64(s.MaxInUse) {
@@ -466,19 +503,24 @@ func (l *ladder) open(ctx context.Context) (Session, error) {
 // another: the error is for Close.
 func (l *ladder) discard() {
 	if l.session != nil {
-		if err := l.session.Close(); err != nil {
-			l.o.Log.Warn("a session could not be closed", "network", l.o.Name, "error", err)
-			l.unclosed = append(l.unclosed, err)
-		}
+		l.closed(l.session.Close())
 		l.session = nil
 	}
 	l.share.close()
 }
 
+// closed keeps the error of closing a session.
+func (l *ladder) closed(err error) {
+	if err != nil {
+		l.o.Log.Warn("a session could not be closed", "network", l.o.Name, "error", err)
+		l.unclosed = append(l.unclosed, err)
+	}
+}
+
 func (l *ladder) close() error {
 	l.discard()
 	if l.fallback != nil {
-		l.unclosed = append(l.unclosed, l.fallback.Close())
+		l.closed(l.fallback.Close())
 	}
 	return errors.Join(l.unclosed...)
 }

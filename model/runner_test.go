@@ -315,6 +315,38 @@ func TestLostSessions(t *testing.T) {
 	})
 }
 
+// A fallback that works no more is opened again too, once.
+func TestLostFallback(t *testing.T) {
+	for name, loads := range map[string]bool{"the device runs out of memory": true, "the device loads nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cpu := &doubler{}
+				cpu.fail = func(run, _ int) error { return only(run >= 3 && cpu.opened == 1, errors.New("dead")) }
+				card := &doubler{room: 1}
+				r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Fallback: cpu.open, Open: func(ctx context.Context) (model.Session, error) {
+					if !loads {
+						return nil, &ort.OutOfMemoryError{Text: "no room"}
+					}
+					return card.open(ctx)
+				}})
+				results := r.Infer(t.Context(), items(10, 3))
+				for i, res := range results {
+					// It takes three items in a row to tell that it is not them.
+					if fails := i == 2 || i == 3; (res.Err != nil) != fails {
+						t.Errorf("item %d: %v", i+1, res.Err)
+					}
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				if cpu.opened != 2 || cpu.closed != 2 {
+					t.Errorf("%d sessions on the CPU, %d closed, want 2", cpu.opened, cpu.closed)
+				}
+			})
+		})
+	}
+}
+
 // Where a batch has one size, one item must not fail the others either.
 func TestFixedBatchFailsForOneItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
