@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
@@ -49,7 +50,11 @@ var ErrLoading = errors.New("loading")
 //
 // It belongs to one goroutine.
 type ladder struct {
-	o        RunnerOptions
+	o RunnerOptions
+	// others is held for reading while a batch runs, and for writing while one runs
+	// that has run out of memory and cannot be split: what lanes beside it have of a
+	// shared arena must not make it fail.
+	others   *sync.RWMutex
 	session  Session
 	fallback Session
 	// most is how many items of a shape have run out of memory; fewer are run at
@@ -167,7 +172,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		l.alone(ctx, b, lo, hi, m.vain.err)
 		return hi - lo, nil
 	}
-	out, err := l.attempt(ctx, b, lo, hi)
+	out, err := l.attempt(ctx, b, lo, hi, l.others.RLocker())
 	return l.ended(b, lo, hi, out, err, func() { l.alone(ctx, b, lo, hi, err) })
 }
 
@@ -307,7 +312,7 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 				}
 				wait = min(2*wait, longestWait)
 			}
-			if out, err = l.attempt(ctx, b, lo, hi); !outOfMemory(err) {
+			if out, err = l.attempt(ctx, b, lo, hi, l.others); !outOfMemory(err) {
 				return out, err
 			}
 		}
@@ -316,10 +321,8 @@ func (l *ladder) again(ctx context.Context, b *batch, lo, hi int, err error) (ou
 			return nil, err
 		}
 		l.o.Log.Warn("out of memory with one item alone: a new session is opened", "network", l.o.Name, "error", err)
-		if err := l.reopen(ctx); outOfMemory(err) {
+		if err := l.openAgain(ctx); err != nil {
 			return nil, err
-		} else if err != nil {
-			return nil, fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
 		}
 		tries = triesAnew
 	}
@@ -366,8 +369,25 @@ func (l *ladder) noRoom(shape []int64, err error) error {
 	return e
 }
 
-// attempt runs items once.
-func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor, error) {
+// attempt runs items once, with that lock. When another lane has given the session up
+// that they share, it is in the next one.
+func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int, beside sync.Locker) ([]*ort.Tensor, error) {
+	for {
+		if l.session == nil {
+			if err := l.openAgain(ctx); err != nil {
+				return nil, err
+			}
+		}
+		out, err := l.once(ctx, b, lo, hi, beside)
+		if !errors.Is(err, errGivenUp) {
+			return out, err
+		}
+		l.discard()
+	}
+}
+
+// once does as attempt, in the session that there is.
+func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Locker) ([]*ort.Tensor, error) {
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
@@ -383,7 +403,9 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tens
 		l.grown = 0
 	}
 	l.grown = max(l.grown, bytes)
+	beside.Lock()
 	out, err := l.run(ctx, l.session, in, o)
+	beside.Unlock()
 	if lease != nil {
 		lease.Release()
 	}
@@ -490,6 +512,16 @@ func (l *ladder) reopen(ctx context.Context) error {
 		}
 		wait = min(2*wait, longestWait)
 	}
+}
+
+// openAgain is reopen for items that are being run: an error that is not out of memory
+// says that it comes from there.
+func (l *ladder) openAgain(ctx context.Context) error {
+	err := l.reopen(ctx)
+	if err != nil && !outOfMemory(err) {
+		return fmt.Errorf("%w %s again: %w", ErrLoading, l.o.Name, err)
+	}
+	return err
 }
 
 func (l *ladder) open(ctx context.Context) (Session, error) {

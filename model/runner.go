@@ -15,8 +15,8 @@ import (
 	"github.com/forgepipe/forgepipe/memory"
 )
 
-// Session is a network that is loaded on one device. One run is in flight at a
-// time.
+// Session is a network that is loaded on one device. A Runner has one run in flight in
+// each that it has opened.
 type Session interface {
 	// Run takes one tensor for each input of the network and returns one for each
 	// output. An error that is ort.ErrOutOfMemory leaves the session usable.
@@ -39,6 +39,9 @@ type RunnerOptions struct {
 	Type ort.ElementType
 	// Batch is how many items one run takes at most; 0 is 8.
 	Batch int
+	// Lanes is how many batches run at once; 0 is 1. Each lane has a session of its own
+	// from Open (see Shared), a Fallback of its own, and learns by itself what fits.
+	Lanes int
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool
 	// Shrink gives the arena's free regions back after each run, which takes time:
@@ -151,6 +154,7 @@ const (
 // NewRunner starts a Runner. Close ends it.
 func NewRunner(o RunnerOptions) *Runner {
 	o.Batch = cmp.Or(max(o.Batch, 0), 8)
+	o.Lanes = max(o.Lanes, 1)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r := &Runner{o: o, cancel: cancel, stopped: make(chan struct{})}
@@ -370,18 +374,28 @@ func (r *Runner) next() (*batch, bool) {
 	return b, true
 }
 
-// run is the goroutine that all runs are on.
+// run runs batches in all lanes until the Runner is closed.
 func (r *Runner) run(ctx context.Context) {
-	l := &ladder{o: r.o}
+	defer close(r.stopped)
+	var others sync.RWMutex
+	var lanes sync.WaitGroup
+	errs := make([]error, r.o.Lanes)
+	for i := range errs {
+		lanes.Go(func() { errs[i] = r.lane(ctx, &ladder{o: r.o, others: &others}) })
+	}
+	lanes.Wait()
+	r.closeErr = errors.Join(errs...)
+}
+
+// lane is the goroutine that the runs of one session are on.
+func (r *Runner) lane(ctx context.Context, l *ladder) error {
 	for {
 		b, ok := r.next()
 		if !ok {
-			break
+			return l.close()
 		}
 		l.batch(ctx, b)
 	}
-	r.closeErr = l.close()
-	close(r.stopped)
 }
 
 // pack moves the items that somebody still waits for to the front, and counts
