@@ -190,6 +190,14 @@ func (w *Workload) Target(shape string) int {
 	return 1
 }
 
+// Bytes is what the arena takes for so many items of that shape, as far as is known;
+// 0: it is not.
+func (w *Workload) Bytes(shape string, batch int) int64 {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	return w.course(shape).models.cost.Bytes(batch)
+}
+
 // Ran tells how a run ended, and what there is now.
 func (w *Workload) Ran(shape string, r Ran, now Room) {
 	g := w.g

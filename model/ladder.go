@@ -1,10 +1,10 @@
 package model
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -50,21 +50,28 @@ var ErrLoading = errors.New("loading")
 //
 // It belongs to one goroutine.
 type ladder struct {
-	o RunnerOptions
+	o    RunnerOptions
+	seat *Seat
+	work *memory.Workload // decides how many items a run takes
+	// workCPU does so for the fallback; nil until there is one.
+	workCPU *memory.Workload
 	// others is held for reading while a batch runs, and for writing while one runs
 	// that has run out of memory and cannot be split: what lanes beside it have of a
 	// shared arena must not make it fail.
-	others   *sync.RWMutex
+	others *sync.RWMutex
+	// elsewhere takes items to another device, where there is one: this one is lost.
+	elsewhere func(b *batch, lo, hi int) bool
+
 	session  Session
 	fallback Session
-	// most is how many items of a shape have run out of memory; fewer are run at
-	// once. It grows back by one after enough runs that went well.
-	most     []limit
-	shrink   bool    // before the next run the arena's free regions are given back
-	grown    int     // bytes of the largest input since that was done
-	trust    trust   // in the session
-	trustCPU trust   // in the fallback
-	unclosed []error // of sessions
+	vain     []vain        // shapes of which one item alone had no room
+	shrink   bool          // before the next run the arena's free regions are given back
+	clean    bool          // nothing has run in the arena since it was empty
+	grown    int           // bytes of the largest input since then
+	took     time.Duration // of the last run
+	trust    trust         // in the session
+	trustCPU trust         // in the fallback
+	unclosed []error       // of sessions
 	share    share
 	shut     attempted // to open a session
 	// toldCPU says that it has been said that items are computed on the CPU.
@@ -91,20 +98,19 @@ func (t *trust) lost(items int) bool {
 	return true
 }
 
-// limit is for one shape.
-type limit struct {
+// vain is that one item of a shape alone had no room.
+type vain struct {
 	shape []int64
-	items int       // that a run may have
-	well  int       // runs since the last change
-	vain  attempted // to run one item alone
+	attempted
 }
 
-// mostLimits bounds how many shapes' limits are remembered.
-const mostLimits = 256
-
-// growAfter is how many runs of a smaller batch go well before one more item is
-// tried.
-const growAfter = 200
+const (
+	// mostVain bounds how many shapes are remembered that have no room.
+	mostVain = 256
+	// lookAgain is after how long it is looked again what others have left: the device
+	// has been read by then.
+	lookAgain = 150 * time.Millisecond
+)
 
 // batch answers all items of b.
 func (l *ladder) batch(ctx context.Context, b *batch) {
@@ -117,28 +123,55 @@ func (l *ladder) batch(ctx context.Context, b *batch) {
 
 // items answers the items from lo to hi.
 func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
+	most := hi - lo
 	for lo < hi {
-		n := min(cmp.Or(l.limit(b.shape), l.least()), hi-lo)
+		n := min(l.size(ctx, b, lo, min(most, hi-lo)), hi-lo)
+		session := l.session
 		answered, err := l.part(ctx, b, lo, lo+n)
 		if err != nil {
 			l.failing(ctx, b, lo, lo+n, err)
 			answered = n
 		}
-		lo += answered
+		if lo += answered; answered == 0 && l.session == session {
+			most = max(n/2, 1) // in any case, whatever the strategy makes of it
+		}
 	}
 }
 
-// limit is how many items of that shape one run may have. 0: one alone had no room.
-func (l *ladder) limit(shape []int64) int {
-	i := l.find(shape)
+// size is how many of so many items the next run takes. It gives memory back first
+// where others want it.
+func (l *ladder) size(ctx context.Context, b *batch, lo, items int) int {
 	switch {
-	case i < 0:
-		return l.o.Batch
-	case l.o.Fixed:
-		return min(l.most[i].items, 1) * l.o.Batch
-	default:
-		return l.most[i].items
+	case l.session == nil && l.fallback != nil:
+		c := l.workCPU.Next(b.key, memory.Room{Budget: math.MaxInt64, Items: items})
+		return max(min(c.Batch, items), l.least())
+	case l.session == nil:
+		return max(min(l.work.Target(b.key), items), l.least())
 	}
+	for {
+		room := l.share.room(l.session)
+		room.Items = items
+		c := l.work.Next(b.key, room)
+		if c.Look {
+			l.giveBack(ctx, b, lo)
+			if sleep(ctx, lookAgain) {
+				continue
+			}
+		}
+		l.shrink = l.shrink || c.Shrink
+		return max(min(c.Batch, items), l.least())
+	}
+}
+
+// giveBack leaves the session nothing but its weights.
+func (l *ladder) giveBack(ctx context.Context, b *batch, lo int) {
+	in := b.input(l.o, lo, lo+1)
+	if _, err := l.session.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{ShrinkOnly: true}); err != nil {
+		l.shrink = true // the next run does it
+		return
+	}
+	l.clean, l.grown = true, 0
+	l.share.ran(l.session, 0, false, false, ort.RunOptions{})
 }
 
 // least is how many items a run has at least.
@@ -149,27 +182,25 @@ func (l *ladder) least() int {
 	return 1
 }
 
-func (l *ladder) find(shape []int64) int {
-	return slices.IndexFunc(l.most, func(m limit) bool { return slices.Equal(m.shape, shape) })
-}
-
 // part answers the items from lo to hi, and says how many: none, when it is to be
 // called again with fewer. With an error, which is another one than out of
 // memory, none are answered.
 func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, _ error) {
-	if l.session == nil || l.share.changed(l.o) {
+	if l.session == nil || l.share.changed() {
 		err := l.reopen(ctx)
 		if outOfMemory(err) || errors.Is(err, ort.ErrNoProvider) && l.o.Fallback != nil {
 			return l.noSession(ctx, b, lo, hi, err)
 		}
 		if err != nil {
-			b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
+			if ctx.Err() != nil || !l.elsewhere(b, lo, hi) {
+				b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
+			}
 			return hi - lo, nil
 		}
 		return 0, nil
 	}
-	if m := l.hopeless(b.shape); m != nil && l.o.Ledger != nil {
-		l.alone(ctx, b, lo, hi, m.vain.err)
+	if v := l.hopeless(b.shape); v != nil && l.seat.Ledger != nil {
+		l.alone(ctx, b, lo, hi, v.err)
 		return hi - lo, nil
 	}
 	out, err := l.attempt(ctx, b, lo, hi, l.others.RLocker())
@@ -181,14 +212,12 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone func()) (answered int, _ error) {
 	switch {
 	case err == nil:
-		l.went(b.shape, hi-lo)
+		l.went(b.shape)
 		b.answer(lo, hi, out, nil)
 	case !outOfMemory(err):
 		return 0, err
 	case hi-lo > 1 && !l.o.Fixed:
-		half := (hi - lo + 1) / 2
-		l.o.Log.Warn("out of memory: the batch is split", "network", l.o.Name, "items", hi-lo, "into", half, "error", err)
-		l.ranOut(b.shape, half)
+		l.o.Log.Warn("out of memory: the batch is split", "network", l.o.Name, "items", hi-lo, "error", err)
 		return 0, nil
 	default:
 		alone()
@@ -270,8 +299,7 @@ func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 	// Where the item before had no room either, this one has none.
 	if l.hopeless(b.shape) == nil {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
-			l.ranOut(b.shape, 0)
-			l.most[l.find(b.shape)].vain = attempted{time.Now(), l.share.room(l.o), err}
+			l.inVain(b.shape, err)
 		}
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
@@ -333,9 +361,14 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 	if err := l.openFallback(ctx); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	out, err := l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
 	if err == nil {
 		l.trustCPU = trust{}
+	}
+	if err == nil || outOfMemory(err) {
+		r := memory.Ran{Batch: hi - lo, Seconds: time.Since(began).Seconds(), OutOfMemory: err != nil}
+		l.workCPU.Ran(b.key, r, memory.Room{Budget: math.MaxInt64})
 	}
 	return out, err
 }
@@ -349,12 +382,15 @@ func (l *ladder) openFallback(ctx context.Context) error {
 		return fmt.Errorf("loading %s on the CPU: %w", l.o.Name, err)
 	}
 	l.fallback = s
+	if l.workCPU == nil {
+		l.workCPU = l.o.workload(&Seat{Device: "host", Key: l.seat.Key + " on the CPU"})
+	}
 	return nil
 }
 
 // noRoom is the error of an item that fits nowhere.
 func (l *ladder) noRoom(shape []int64, err error) error {
-	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Now: l.share.mayGrow(l.o), Err: err}
+	e := &NoRoomError{Network: l.o.Name, Shape: slices.Clone(shape), Now: l.share.mayGrow(), Err: err}
 	var oom *ort.OutOfMemoryError
 	var oversize *memory.OversizeError
 	var leased *leasedError
@@ -391,9 +427,14 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
+	if l.seat.Wait != nil {
+		if err := l.seat.Wait(ctx, l.took); err != nil {
+			return nil, err
+		}
+	}
 	in := b.input(l.o, lo, hi)
 	bytes := len(in.Data)
-	lease, err := l.share.run(ctx, l.o, l.session, bytes, hi-lo == 1 || l.o.Fixed)
+	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, hi-lo), hi-lo == 1 || l.o.Fixed)
 	if err != nil {
 		l.shrink = true // what is free in the arena may be what lacks
 		return nil, err
@@ -402,14 +443,24 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	if o.ShrinkFirst {
 		l.grown = 0
 	}
-	l.grown = max(l.grown, bytes)
+	clean := l.clean || o.ShrinkFirst
+	l.grown, l.clean = max(l.grown, bytes), o.Shrink
 	beside.Lock()
+	began := time.Now()
 	out, err := l.run(ctx, l.session, in, o)
+	l.took = time.Since(began)
 	beside.Unlock()
 	if lease != nil {
 		lease.Release()
 	}
-	l.share.ran(l.o, l.session, bytes, err == nil)
+	r := memory.Ran{Batch: hi - lo, Seconds: l.took.Seconds(), OutOfMemory: outOfMemory(err)}
+	r.Bytes = l.share.ran(l.session, bytes, err == nil, clean, o)
+	if r.OutOfMemory && clean {
+		r.Need = l.share.needed(l.session, err)
+	}
+	if err == nil || r.OutOfMemory {
+		l.work.Ran(b.key, r, l.share.room(l.session))
+	}
 	if err == nil {
 		l.trust = trust{}
 	}
@@ -434,28 +485,17 @@ func (l *ladder) run(ctx context.Context, s Session, in *ort.Tensor, o ort.RunOp
 	return out, nil
 }
 
-// went notes that a run went well.
-func (l *ladder) went(shape []int64, items int) {
-	i := l.find(shape)
-	if i < 0 || items < l.most[i].items {
-		return
-	}
-	m := &l.most[i]
-	if m.well++; m.well < growAfter && m.items > 0 {
-		return
-	}
-	m.items, m.well, m.vain = m.items+1, 0, attempted{}
-	if m.items >= l.o.Batch {
-		l.most = slices.Delete(l.most, i, i+1)
-	}
+// went notes that a run on a shape went well: one item has room.
+func (l *ladder) went(shape []int64) {
+	l.vain = slices.DeleteFunc(l.vain, func(v vain) bool { return slices.Equal(v.shape, shape) })
 }
 
-// hopeless is the limit that says that one item of that shape alone has no room: of a
-// shape that is no larger, and was tried not long ago.
-func (l *ladder) hopeless(shape []int64) *limit {
-	for i := range l.most {
-		if m := &l.most[i]; m.items == 0 && elements(m.shape) <= elements(shape) && m.vain.recently(l.o, l.share.room(l.o)) {
-			return m
+// hopeless says that one item of that shape alone has no room, if it is no smaller than
+// one that was tried not long ago.
+func (l *ladder) hopeless(shape []int64) *vain {
+	for i := range l.vain {
+		if v := &l.vain[i]; elements(v.shape) <= elements(shape) && l.share.recently(v.attempted) {
+			return v
 		}
 	}
 	return nil
@@ -469,32 +509,29 @@ func elements(shape []int64) int64 {
 	return n
 }
 
-// ranOut notes that only so many items fit.
-func (l *ladder) ranOut(shape []int64, items int) {
-	i := l.find(shape)
-	if i < 0 {
-		if len(l.most) == mostLimits { // it is learned again if it is met again
-			l.most = slices.Delete(l.most, 0, 1)
-		}
-		l.most = append(l.most, limit{shape: slices.Clone(shape)})
-		i = len(l.most) - 1
+// inVain notes that one item alone had no room.
+func (l *ladder) inVain(shape []int64, err error) {
+	l.went(shape)
+	if len(l.vain) == mostVain { // it is learned again if it is met again
+		l.vain = slices.Delete(l.vain, 0, 1)
 	}
-	l.most[i].items, l.most[i].well = items, 0
+	l.vain = append(l.vain, vain{slices.Clone(shape), l.share.inVain(err)})
 }
 
 // reopen closes the session and opens another. Where memory is short, that may be for
 // a moment; a fallback need not wait for it.
 func (l *ladder) reopen(ctx context.Context) error {
 	l.discard()
-	if l.shut.recently(l.o, l.share.room(l.o)) {
+	if l.share.recently(l.shut) {
 		return l.shut.err
 	}
 	wait := firstWait
 	for try := 1; ; try++ {
 		s, err := l.open(ctx)
 		if err == nil {
-			l.session, l.shrink, l.grown, l.shut = s, false, 0, attempted{}
+			l.session, l.shrink, l.clean, l.grown, l.shut = s, false, true, 0, attempted{}
 			l.share.opened(s)
+			l.work.Opened()
 			return nil
 		}
 		l.share.close()
@@ -507,7 +544,7 @@ func (l *ladder) reopen(ctx context.Context) error {
 			tries = triesToLoad
 		}
 		if l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == tries || !sleep(ctx, wait) {
-			l.shut = attempted{time.Now(), l.share.room(l.o), err}
+			l.shut = l.share.inVain(err)
 			return err
 		}
 		wait = min(2*wait, longestWait)
@@ -525,10 +562,10 @@ func (l *ladder) openAgain(ctx context.Context) error {
 }
 
 func (l *ladder) open(ctx context.Context) (Session, error) {
-	if err := l.share.open(ctx, l.o); err != nil {
+	if err := l.share.open(ctx); err != nil {
 		return nil, err
 	}
-	return l.o.Open(ctx)
+	return l.seat.Open(ctx)
 }
 
 // discard closes the session. That one cannot be closed keeps nobody from opening
@@ -550,6 +587,10 @@ func (l *ladder) closed(err error) {
 }
 
 func (l *ladder) close() error {
+	l.work.Close()
+	if l.workCPU != nil {
+		l.workCPU.Close()
+	}
 	l.discard()
 	if l.fallback != nil {
 		l.closed(l.fallback.Close())

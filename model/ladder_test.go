@@ -43,10 +43,10 @@ func hogRun(t *testing.T, limit int64, fallback bool, pictures int) []model.Resu
 		t.Fatal(err)
 	}
 	o := model.RunnerOptions{Batch: 8, Type: f.ElementType(), Name: "hog.onnx"}
-	o.Open = func(ctx context.Context) (model.Session, error) {
+	o.Seats = at(func(ctx context.Context) (model.Session, error) {
 		s, err := f.Load(ctx, model.SessionOptions{ArenaLimit: limit})
 		return counted{s, &failed}, err
-	}
+	})
 	if fallback {
 		o.Fallback = func(ctx context.Context) (model.Session, error) { return f.Load(ctx, model.SessionOptions{}) }
 	}
@@ -140,10 +140,10 @@ func arena(t *testing.T, batches func(infer func(n int, w, h int64))) (most int6
 	}
 	r := model.NewRunner(model.RunnerOptions{
 		Batch: 8, Type: f.ElementType(), Name: "net.onnx",
-		Open: func(ctx context.Context) (model.Session, error) {
+		Seats: at(func(ctx context.Context) (model.Session, error) {
 			s, err := f.Load(ctx, model.SessionOptions{})
 			return watched{s, &most, &shrunk}, err
-		},
+		}),
 	})
 	batches(func(n int, w, h int64) {
 		in := make([]model.Input, n)

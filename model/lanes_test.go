@@ -128,7 +128,7 @@ func TestLanesRunAtOnce(t *testing.T) {
 					arrived.Wait()
 					return nil
 				}}
-				r := model.NewRunner(model.RunnerOptions{Lanes: lanes, Batch: 2, Open: open(n.load), Name: "net", Type: ort.Float32})
+				r := model.NewRunner(model.RunnerOptions{Batch: 2, Seats: []model.Seat{{Lanes: lanes, Open: open(n.load)}}, Name: "net", Type: ort.Float32})
 				check(t, r.Infer(t.Context(), items(2*lanes, 3)))
 				if err := r.Close(); err != nil {
 					t.Error(err)
@@ -151,7 +151,7 @@ func TestLanesLeaveRoomForAnItemAlone(t *testing.T) {
 		time.Sleep(time.Millisecond) // so that another lane is nearly always at work
 		return nil
 	}}
-	r := model.NewRunner(model.RunnerOptions{Lanes: 2, Batch: 1, Open: model.Shared(n.load), Name: "net", Type: ort.Float32})
+	r := model.NewRunner(model.RunnerOptions{Batch: 1, Seats: []model.Seat{{Lanes: 2, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	for range 3 {
@@ -185,7 +185,7 @@ func TestLanesLoseTheirSession(t *testing.T) {
 			s.dead.CompareAndSwap(false, run == 5 || run == 60)
 			return only(s.dead.Load(), errors.New("dead"))
 		}}
-		r := model.NewRunner(model.RunnerOptions{Lanes: 3, Batch: 4, Open: model.Shared(n.load), Name: "net", Type: ort.Float32})
+		r := model.NewRunner(model.RunnerOptions{Batch: 4, Seats: []model.Seat{{Lanes: 3, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
 		for range 10 {
 			check(t, r.Infer(t.Context(), items(40, 3)))
 		}
@@ -275,10 +275,10 @@ func TestClosingLanes(t *testing.T) {
 			arrived.Wait()
 			return nil
 		}}
-		r := model.NewRunner(model.RunnerOptions{Lanes: 2, Batch: 1, Name: "net", Type: ort.Float32, Open: func(ctx context.Context) (model.Session, error) {
+		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Seats: []model.Seat{{Lanes: 2, Open: func(ctx context.Context) (model.Session, error) {
 			s, err := n.load(ctx)
 			return unclosable{s}, err
-		}})
+		}}}})
 		check(t, r.Infer(t.Context(), items(2, 1)))
 		if err := r.Close(); err == nil || strings.Count(err.Error(), "stuck") != 2 {
 			t.Errorf("closing: %v", err)
@@ -342,9 +342,9 @@ func TestEachItemGetsItsOwnResultInLanes(t *testing.T) {
 		c := drawLaneCase(rt)
 		synctest.Test(t, func(*testing.T) {
 			n, cpu := &network{run: c.fail}, &network{}
-			o := model.RunnerOptions{Lanes: c.lanes, Batch: c.batch, Fixed: c.fixed, Open: n.load, Fallback: cpu.load, Type: ort.Float32, Name: "net"}
+			o := model.RunnerOptions{Batch: c.batch, Fixed: c.fixed, Seats: []model.Seat{{Lanes: c.lanes, Open: n.load}}, Fallback: cpu.load, Type: ort.Float32, Name: "net"}
 			if c.shared {
-				o.Open = model.Shared(n.load)
+				o.Seats[0].Open = model.Shared(n.load)
 			}
 			r := model.NewRunner(o)
 			var mu sync.Mutex

@@ -27,40 +27,65 @@ type Session interface {
 
 // RunnerOptions say where a Runner runs its network, and in what portions.
 type RunnerOptions struct {
-	// Open loads the network. It is called when the first batch is there, and
-	// again when one item alone has run out of memory, the session is lost, or Cap has
-	// changed.
-	Open func(ctx context.Context) (Session, error)
+	// Seats are the devices that it runs on: one or more. Each item goes to the one
+	// that is likely to be done with it first.
+	Seats []Seat
 	// Fallback loads the network where there is more memory, but less speed: on
 	// the CPU. It takes what one item alone has no room for on the device. Nil:
 	// such an item fails.
 	Fallback func(ctx context.Context) (Session, error)
 	// Type is the element type of the input.
 	Type ort.ElementType
-	// Batch is how many items one run takes at most; 0 is 8.
+	// Batch is how many items a run shall take; 0: the Governor finds out.
 	Batch int
-	// Lanes is how many batches run at once; 0 is 1. Each lane has a session of its own
-	// from Open (see Shared), a Fallback of its own, and learns by itself what fits.
-	Lanes int
+	// Most is how many items a run may take; 0: any number.
+	Most int
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool
 	// Shrink gives the arena's free regions back after each run, which takes time:
 	// for pictures of such different sizes that what one needed is in the way of all
 	// else.
 	Shrink bool
+	// Governor decides how many items a run takes. Nil: one that knows nothing yet.
+	Governor *memory.Governor
+	// Name is that of the network, for messages and leases.
+	Name string
+	// Log gets what happened to memory; nil is silence.
+	Log *slog.Logger
+}
+
+// Seat is a device on which a network runs.
+type Seat struct {
+	Device string // "host", "gpu:0", "sim:0"
+	// Key is what runs cost the same under: the kind of device, the network's content,
+	// the runtime and how it computes. What is learned is kept under it.
+	Key string
+	// Open loads the network. It is called when the first batch is there, and
+	// again when one item alone has run out of memory, the session is lost, or Cap has
+	// changed. When it fails for another reason than memory, the device is taken to be
+	// lost, and its items go to another one, if there is one left.
+	Open func(ctx context.Context) (Session, error)
+	// Lanes is how many batches run at once; 0 is 1. Each lane has a session of its own
+	// from Open (see Shared), a Fallback of its own, and its part of the memory.
+	Lanes int
 	// Ledger is that of the device. The session's memory is leased of it, and what a
 	// run adds to that before the run. Nil: no leases.
 	Ledger *memory.Ledger
 	// Weights are bytes that a session has of the device beside its arena.
 	Weights int64
+	// Budget is how many bytes the arenas of all lanes may have beside the weights,
+	// where there is no Ledger; 0: any number.
+	Budget int64
 	// Cap is how many bytes Open's session may have of the device, where that can
 	// change only with a new session: one is opened when it has changed. Nil: it
 	// does not change.
 	Cap func() int64
-	// Name is that of the network, for messages and leases.
-	Name string
-	// Log gets what happened to memory; nil is silence.
-	Log *slog.Logger
+	// Scarce tells whether others have taken all that was free of the device. Nil:
+	// that is not known.
+	Scarce func() bool
+	// Wait is called before each run, with how long the last one computed: it holds
+	// the run up where others are to have the device. Nil: nobody is.
+	Wait func(ctx context.Context, ran time.Duration) error
 }
 
 // Input is one item's tensor.
@@ -114,12 +139,12 @@ type Runner struct {
 	o RunnerOptions
 
 	mu      sync.Mutex
-	idle    *sync.Cond // signalled when a batch becomes ready
+	idle    *sync.Cond // told when a batch becomes ready
 	active  int        // callers between Enter and leave
 	waiting int        // of them, how many wait for results
 	open    []*batch   // that still take items, oldest first
 	filling []*batch   // that take no more, and are not filled yet
-	ready   []*batch   // to be run
+	seats   []*seat
 	closed  bool
 
 	cancel   context.CancelCauseFunc
@@ -127,10 +152,22 @@ type Runner struct {
 	closeErr error         // of the sessions; read after stopped
 }
 
+// seat is a device at work.
+type seat struct {
+	*Seat
+	lanes []*ladder
+	work  *memory.Workload // of the first lane, which stands for all
+	ready []*batch         // to be run
+	lost  bool
+}
+
 // batch is items of one shape.
 type batch struct {
+	seat   *seat
+	key    string // of the shape
 	shape  []int64
 	tensor *ort.Tensor
+	most   int // items that it has room for
 	bytes  int // of one item
 	slots  []slot
 	filled int // of them, how many are answered for
@@ -153,14 +190,37 @@ const (
 
 // NewRunner starts a Runner. Close ends it.
 func NewRunner(o RunnerOptions) *Runner {
-	o.Batch = cmp.Or(max(o.Batch, 0), 8)
-	o.Lanes = max(o.Lanes, 1)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	if o.Governor == nil {
+		o.Governor, _ = memory.NewGovernor(memory.GovernorOptions{}) // nothing can be wrong with that
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r := &Runner{o: o, cancel: cancel, stopped: make(chan struct{})}
 	r.idle = sync.NewCond(&r.mu)
+	for i := range o.Seats {
+		r.seats = append(r.seats, r.newSeat(&o.Seats[i]))
+	}
 	go r.run(ctx)
 	return r
+}
+
+// workload has the Governor decide about a session on a seat.
+func (o RunnerOptions) workload(s *Seat) *memory.Workload {
+	return o.Governor.Workload(memory.WorkloadOptions{Name: o.Name, Device: s.Device, Key: s.Key, Batch: o.Batch, Most: o.Most})
+}
+
+func (r *Runner) newSeat(of *Seat) *seat {
+	s := &seat{Seat: of}
+	others := &sync.RWMutex{}
+	for range max(of.Lanes, 1) {
+		s.lanes = append(s.lanes, &ladder{
+			o: r.o, seat: of, others: others, share: share{seat: of, name: r.o.Name},
+			work:      r.o.workload(of),
+			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
+		})
+	}
+	s.work = s.lanes[0].work
+	return s
 }
 
 // Close ends the Runner and its sessions. Who still waits gets an error.
@@ -265,7 +325,8 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 	if r.closed {
 		return nil, 0, nil, errClosed
 	}
-	at := slices.IndexFunc(r.open, func(b *batch) bool { return slices.Equal(b.shape, shape) })
+	key := fmt.Sprint(shape)
+	at := slices.IndexFunc(r.open, func(b *batch) bool { return b.key == key })
 	if at < 0 {
 		size := r.o.Type.Size()
 		for _, n := range shape {
@@ -279,23 +340,35 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 			r.shut(r.open[0])
 		}
 		at = len(r.open)
-		r.open = append(r.open, newBatch(r.o.Type, shape, size, r.o.Batch))
+		seat := r.soonest(key)
+		n := seat.work.Target(key)
+		r.open = append(r.open, &batch{
+			seat: seat, key: key, shape: slices.Clone(shape), bytes: size, most: n,
+			tensor: ort.NewTensor(r.o.Type, append([]int64{int64(n)}, shape...)...),
+		})
 	}
 	b, done = r.open[at], make(chan Result, 1)
 	b.slots = append(b.slots, slot{ctx: ctx, done: done})
 	i = len(b.slots) - 1
-	if len(b.slots) == r.o.Batch {
+	if len(b.slots) == b.most {
 		r.shut(b)
 	}
 	return b, i, done, nil
 }
 
-// newBatch has room for n items.
-func newBatch(t ort.ElementType, shape []int64, bytes, n int) *batch {
-	return &batch{
-		shape: slices.Clone(shape), bytes: bytes,
-		tensor: ort.NewTensor(t, append([]int64{int64(n)}, shape...)...),
+// soonest is the seat that would be done first with one more batch.
+func (r *Runner) soonest(key string) *seat {
+	var works []*memory.Workload
+	var seats []*seat
+	for _, s := range r.seats {
+		if !s.lost {
+			works, seats = append(works, s.work), append(seats, s)
+		}
 	}
+	if len(seats) == 1 {
+		return seats[0]
+	}
+	return seats[slices.Index(works, r.o.Governor.Soonest(works, key))]
 }
 
 const (
@@ -325,22 +398,63 @@ func (r *Runner) enqueueFilled(b *batch) {
 }
 
 func (r *Runner) enqueue(b *batch) {
-	r.ready = append(r.ready, b)
-	r.idle.Signal()
+	b.seat.ready = append(b.seat.ready, b)
+	b.seat.work.Queue(len(b.slots))
+	r.idle.Broadcast()
+}
+
+// elsewhere gives the items of b from lo to hi, and all that waits for their seat, to
+// others: the device is lost. It does nothing, and says so, where there is no other.
+func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.seats, func(o *seat) bool { return o != s && !o.lost }) {
+		return false
+	}
+	if !s.lost {
+		r.o.Log.Error("a device is lost: its items go to the others", "network", r.o.Name, "device", s.Device)
+	}
+	s.lost = true
+	waiting := s.ready
+	s.ready = nil
+	for _, o := range append(waiting, r.part(b, lo, hi)) {
+		s.work.Queue(-len(o.slots))
+		o.seat = r.soonest(o.key)
+		r.enqueue(o)
+	}
+	for _, o := range slices.Concat(r.open, r.filling) {
+		if o.seat == s {
+			o.seat = r.soonest(o.key)
+		}
+	}
+	return true
+}
+
+// part makes the items of b from lo to hi that are filled a batch of their own.
+func (r *Runner) part(b *batch, lo, hi int) *batch {
+	part := &batch{
+		seat: b.seat, key: b.key, shape: b.shape, bytes: b.bytes, most: hi - lo,
+		tensor: ort.NewTensor(r.o.Type, append([]int64{int64(hi - lo)}, b.shape...)...),
+	}
+	for i := lo; i < hi; i++ {
+		if b.slots[i].is == filled {
+			copy(part.tensor.Data[len(part.slots)*b.bytes:], b.tensor.Data[i*b.bytes:(i+1)*b.bytes])
+			part.slots = append(part.slots, b.slots[i])
+		}
+	}
+	part.filled = len(part.slots)
+	return part
 }
 
 // runFilled runs the items of a batch that are filled, in a batch of their own.
 func (r *Runner) runFilled(b *batch) {
-	part := newBatch(r.o.Type, b.shape, b.bytes, r.o.Batch)
-	for i, s := range b.slots {
-		if s.is != filled {
-			continue
+	part := r.part(b, 0, len(b.slots))
+	for i := range b.slots {
+		if b.slots[i].is == filled {
+			b.slots[i].is = gone
 		}
-		copy(part.tensor.Data[len(part.slots)*b.bytes:], b.tensor.Data[i*b.bytes:(i+1)*b.bytes])
-		part.slots = append(part.slots, s)
-		b.slots[i].is = gone
 	}
-	if part.filled = len(part.slots); part.filled > 0 {
+	if part.filled > 0 {
 		r.enqueue(part)
 	}
 }
@@ -360,41 +474,47 @@ func (r *Runner) flush() {
 }
 
 // next waits for a batch.
-func (r *Runner) next() (*batch, bool) {
+func (r *Runner) next(s *seat) (*batch, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.ready) == 0 && !r.closed {
+	for len(s.ready) == 0 && !r.closed {
 		r.idle.Wait()
 	}
 	if r.closed {
 		return nil, false
 	}
-	b := r.ready[0]
-	r.ready = slices.Delete(r.ready, 0, 1) // which lets go of its tensor
+	b := s.ready[0]
+	s.ready = slices.Delete(s.ready, 0, 1) // which lets go of its tensor
 	return b, true
 }
 
 // run runs batches in all lanes until the Runner is closed.
 func (r *Runner) run(ctx context.Context) {
 	defer close(r.stopped)
-	var others sync.RWMutex
 	var lanes sync.WaitGroup
-	errs := make([]error, r.o.Lanes)
-	for i := range errs {
-		lanes.Go(func() { errs[i] = r.lane(ctx, &ladder{o: r.o, others: &others}) })
+	var mu sync.Mutex
+	for _, s := range r.seats {
+		for _, l := range s.lanes {
+			lanes.Go(func() {
+				err := r.lane(ctx, s, l)
+				mu.Lock()
+				defer mu.Unlock()
+				r.closeErr = errors.Join(r.closeErr, err)
+			})
+		}
 	}
 	lanes.Wait()
-	r.closeErr = errors.Join(errs...)
 }
 
 // lane is the goroutine that the runs of one session are on.
-func (r *Runner) lane(ctx context.Context, l *ladder) error {
+func (r *Runner) lane(ctx context.Context, s *seat, l *ladder) error {
 	for {
-		b, ok := r.next()
+		b, ok := r.next(s)
 		if !ok {
 			return l.close()
 		}
 		l.batch(ctx, b)
+		s.work.Queue(-len(b.slots))
 	}
 }
 

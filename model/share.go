@@ -4,51 +4,58 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
+	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/memory"
 )
 
-// share is what a Runner's session has of its device, kept as leases. The zero
-// value is of none. It belongs to the ladder's goroutine.
+// share is what a session has of its device, kept as leases. It belongs to the
+// ladder's goroutine.
 type share struct {
+	seat *Seat
+	name string // of the network
+
 	held *memory.Lease // weights and arena; nil without a ledger or a session
 	cap  int64         // that the session was opened with
 	used bool          // a run has been tried in it
 	base int64         // bytes of the arena without any run
+	peak int64         // bytes of the arena that were ever in use
 	// ratio is how many bytes of the arena a run took for one of its input, the
-	// largest of rated bytes.
+	// largest of rated bytes: for shapes of which nothing else is known.
 	ratio float64
 	rated int
 }
 
 // changed tells whether the device has become another than the session was opened
 // for.
-func (s *share) changed(o RunnerOptions) bool {
-	if o.Cap == nil || !s.used { // or it would only be opened again and again
+func (s *share) changed() bool {
+	if s.seat.Cap == nil || !s.used { // or it would only be opened again and again
 		return false
 	}
-	d := o.Cap() - s.cap
+	d := s.seat.Cap() - s.cap
 	return max(d, -d) > s.cap/16
 }
 
 // open leases what the weights take, before a session is opened.
-func (s *share) open(ctx context.Context, o RunnerOptions) (err error) {
+func (s *share) open(ctx context.Context) (err error) {
 	s.close()
 	s.used = false
-	if o.Cap != nil {
-		s.cap = o.Cap()
+	if s.seat.Cap != nil {
+		s.cap = s.seat.Cap()
 	}
-	if o.Ledger != nil {
-		s.held, err = acquire(ctx, o, memory.Residency, o.Weights)
+	if s.seat.Ledger != nil {
+		s.held, err = s.acquire(ctx, memory.Residency, s.seat.Weights)
 	}
 	return err
 }
 
 // opened looks at the new session.
 func (s *share) opened(session Session) {
+	s.base, s.peak = 0, 0
 	if st, err := session.Stats(); err == nil {
-		s.base = st.Allocated
+		s.base, s.peak = st.Allocated, st.MaxInUse
 	}
 }
 
@@ -60,58 +67,94 @@ func (s *share) close() {
 	}
 }
 
-// run leases what a run on so many bytes of input adds to what the session has.
-// Nothing is known before the first run: that is taken for its input alone.
-func (s *share) run(ctx context.Context, o RunnerOptions, session Session, bytes int, wait bool) (*memory.Lease, error) {
+// allocated is what the arena has beside the weights, in bytes.
+func (s *share) allocated(session Session) int64 {
+	if st, err := session.Stats(); err == nil {
+		return max(st.Allocated-s.base, 0)
+	}
+	return 0
+}
+
+// room is what the arena may have, and has, beside the weights.
+func (s *share) room(session Session) memory.Room {
+	r := memory.Room{Budget: math.MaxInt64, Allocated: s.allocated(session)}
+	switch {
+	case s.seat.Ledger != nil:
+		r.Budget = s.free() - s.seat.Weights
+	case s.seat.Budget > 0:
+		r.Budget = s.seat.Budget / int64(max(s.seat.Lanes, 1))
+	}
+	r.Scarce = s.seat.Scarce != nil && s.seat.Scarce()
+	return r
+}
+
+// run leases what a run adds to what the session has: to the bytes that it is known to
+// take, or where nothing is known (0) to what its input lets expect. Before the first
+// run that is its input alone.
+func (s *share) run(ctx context.Context, session Session, input int, known int64, wait bool) (*memory.Lease, error) {
 	s.used = true
-	if o.Ledger == nil {
+	if s.seat.Ledger == nil {
 		return nil, nil
 	}
-	need := int64(max(s.ratio, 1) * float64(bytes))
-	if st, err := session.Stats(); err == nil {
-		need = s.base + need - st.Allocated
+	need := known
+	if need == 0 {
+		need = int64(max(s.ratio, 1) * float64(input))
 	}
+	need -= s.allocated(session)
 	if !wait {
-		lease, ok := o.Ledger.TryAcquire(memory.Request{Kind: memory.Work, Bytes: need, Holder: o.Name})
+		lease, ok := s.seat.Ledger.TryAcquire(memory.Request{Kind: memory.Work, Bytes: need, Holder: s.name})
 		if !ok {
 			return nil, memory.ErrOutOfMemory
 		}
 		return lease, nil
 	}
-	return acquire(ctx, o, memory.Work, need)
+	return s.acquire(ctx, memory.Work, need)
 }
 
-// ran corrects the leases to what the session has after a run.
-func (s *share) ran(o RunnerOptions, session Session, bytes int, well bool) {
+// ran corrects the leases to what the session has after a run that went well, or not,
+// and tells what the run took of the arena; 0: that is not known. The run's options are
+// o, and clean says that the arena was empty before.
+func (s *share) ran(session Session, input int, well, clean bool, o ort.RunOptions) (took int64) {
 	st, err := session.Stats()
 	if err != nil {
-		return // the leases stay as they were
+		return 0 // the leases stay as they were
 	}
-	if well && bytes >= s.rated {
-		s.ratio = float64(max(st.Allocated, st.MaxInUse)-s.base) / float64(bytes)
-		s.rated = bytes
+	if well && input >= s.rated {
+		s.ratio = float64(max(st.Allocated, st.MaxInUse)-s.base) / float64(input)
+		s.rated = input
 	}
 	if s.held != nil {
-		s.held.Resize(o.Weights + max(st.Allocated-s.base, 0))
+		s.held.Resize(s.seat.Weights + max(st.Allocated-s.base, 0))
 	}
+	switch {
+	case !well:
+	case o.Shrink: // it has gone again
+		if st.MaxInUse > s.peak {
+			took = st.MaxInUse - s.base
+		}
+	case clean:
+		took = max(st.Allocated-s.base, 0)
+	}
+	s.peak = max(s.peak, st.MaxInUse)
+	return took
 }
 
-// room is how many bytes of the device this session could have, with what it has.
-func (s *share) room(o RunnerOptions) int64 {
-	if o.Ledger == nil {
+// free is how many bytes of the device this session could have, with what it has.
+func (s *share) free() int64 {
+	if s.seat.Ledger == nil {
 		return 0
 	}
-	u := o.Ledger.Usage()
-	room := u.Limit - u.Residency - u.Work
+	u := s.seat.Ledger.Usage()
+	free := u.Limit - u.Residency - u.Work
 	if s.held != nil {
-		room += s.held.Bytes()
+		free += s.held.Bytes()
 	}
-	return room
+	return free
 }
 
 // mayGrow tells whether there may be more room for it at another time.
-func (s *share) mayGrow(o RunnerOptions) bool {
-	return o.Ledger != nil && s.room(o) < o.Ledger.Usage().Ceiling
+func (s *share) mayGrow() bool {
+	return s.seat.Ledger != nil && s.free() < s.seat.Ledger.Usage().Ceiling
 }
 
 // leasePatience is how long a lease is waited for. Who has the memory may keep it,
@@ -119,15 +162,12 @@ func (s *share) mayGrow(o RunnerOptions) bool {
 const leasePatience = 250 * time.Millisecond
 
 // acquire waits its turn, but not for ever.
-func acquire(ctx context.Context, o RunnerOptions, kind memory.Kind, bytes int64) (*memory.Lease, error) {
+func (s *share) acquire(ctx context.Context, kind memory.Kind, bytes int64) (*memory.Lease, error) {
 	patient, cancel := context.WithTimeout(ctx, leasePatience)
 	defer cancel()
-	lease, err := o.Ledger.Acquire(patient, memory.Request{Kind: kind, Bytes: bytes, Holder: o.Name})
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		u := o.Ledger.Usage()
+	lease, err := s.seat.Ledger.Acquire(patient, memory.Request{Kind: kind, Bytes: bytes, Holder: s.name})
+	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		u := s.seat.Ledger.Usage()
 		return nil, &leasedError{need: bytes, have: max(u.Limit-u.Residency-u.Work, 0)}
 	}
 	return lease, err
@@ -146,16 +186,32 @@ func (e *leasedError) Is(target error) bool { return target == memory.ErrOutOfMe
 // attempted is when something was tried in vain for want of memory.
 type attempted struct {
 	when time.Time
-	room int64 // bytes of the device that there were
+	free int64 // bytes of the device that there were
 	err  error
 }
 
+func (s *share) inVain(err error) attempted { return attempted{time.Now(), s.free(), err} }
+
 // recently tells that trying again now would be in vain too, as there is no more
 // room. Without a ledger nobody knows of more, so that it takes longer.
-func (a attempted) recently(o RunnerOptions, room int64) bool {
+func (s *share) recently(a attempted) bool {
 	pause := nextTime
-	if o.Ledger != nil {
+	if s.seat.Ledger != nil {
 		pause = longestWait
 	}
-	return !a.when.IsZero() && time.Since(a.when) < pause && room <= a.room
+	return !a.when.IsZero() && time.Since(a.when) < pause && s.free() <= a.free
+}
+
+// needed is how many bytes the arena would have had to have for a run that began with
+// an empty one, as far as its error tells; 0: it does not.
+func (s *share) needed(session Session, err error) int64 {
+	var oom *ort.OutOfMemoryError
+	if !errors.As(err, &oom) {
+		return 0
+	}
+	need := oom.Requested
+	if st, err := session.Stats(); err == nil && st.Limit > 0 && oom.Available > 0 {
+		need += max(st.Limit-oom.Available-s.base, 0)
+	}
+	return need
 }

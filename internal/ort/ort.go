@@ -533,8 +533,11 @@ func (s *Session) run(ctx context.Context, in []*Tensor, o RunOptions) ([]*Tenso
 			s.options.Log.Warn("the session's arena was not shrunk", "error", err)
 		}
 	}
-	if o.ShrinkFirst {
+	if o.ShrinkFirst || o.ShrinkOnly {
 		shrink()
+	}
+	if o.ShrinkOnly {
+		return nil, nil
 	}
 	out, err := s.compute(ctx, inputs)
 	if o.Shrink {

@@ -80,6 +80,9 @@ type RunOptions struct {
 	// Weights, and what other runs in flight use, are what is left. The next run has
 	// to allocate anew.
 	Shrink bool
+	// ShrinkOnly gives the arena's free regions back and computes nothing: there are no
+	// outputs.
+	ShrinkOnly bool
 }
 
 // Stats are those of a session's arena, in bytes.
