@@ -21,6 +21,9 @@ type SessionOptions struct {
 	Device string
 	// Threads compute one run; 0 is 1.
 	Threads int
+	// Concurrent is how many runs may be in flight at once; 0 is 1, and on a GPU more
+	// is an error. They share the arena.
+	Concurrent int
 	// ArenaLimit bounds what weights and runs may allocate, in bytes; 0: no bound.
 	ArenaLimit int64
 	// Log gets the runtime's warnings; nil is silence.
@@ -60,7 +63,7 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, Concurrent: o.Concurrent, ArenaLimit: o.ArenaLimit, Log: o.Log}
 	if strings.HasPrefix(o.Device, "gpu:") {
 		so.Provider = ort.CUDA
 		if so.DeviceID, err = cudaNumber(o.Device); err != nil {

@@ -123,6 +123,9 @@ func TestNetworksOfAllKinds(t *testing.T) {
 		"four, neither fewer": {testnet.EmbedderOptions{Size: 32, Batch: 4}, nil, 1e-5},
 		"any size":            {testnet.EmbedderOptions{}, map[string]any{"width": 32, "height": 32}, 1e-5},
 		"batches of three":    {testnet.EmbedderOptions{Size: 32}, map[string]any{"infer_batch": 3}, 1e-5},
+		"two batches at once": {testnet.EmbedderOptions{Size: 32}, map[string]any{"infer_batch": 2, "threads": 2}, 1e-5},
+		"four at once":        {testnet.EmbedderOptions{Size: 32, Batch: 2}, map[string]any{"threads": 4}, 1e-5},
+		"one thread":          {testnet.EmbedderOptions{Size: 32}, map[string]any{"threads": 1}, 1e-5},
 		"a float16 network":   {testnet.EmbedderOptions{Size: 32, Type: onnx.Float16}, nil, 1e-2},
 		"float16 vectors":     {testnet.EmbedderOptions{Size: 32}, map[string]any{"dtype": "float16"}, 5e-4},
 	} {
@@ -145,6 +148,71 @@ func TestNetworksOfAllKinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// On the CPU each thread has a run of its own, where the pictures of all have room.
+func TestWorkIsDivided(t *testing.T) {
+	const (
+		picture = 48 * 3 * 32 * 32 * 4 // bytes in a run
+		much    = 1 << 40
+	)
+	sized := testnet.EmbedderOptions{Size: 32}
+	for name, tt := range map[string]struct {
+		net    testnet.EmbedderOptions
+		fields map[string]any
+		device pipeline.Device
+		host   int64
+		want   embed.Division
+	}{
+		"two threads":              {sized, map[string]any{"threads": 2}, pipeline.Host, much, embed.Division{Lanes: 2, Batch: 4, Threads: 1}},
+		"many threads":             {sized, map[string]any{"threads": 48}, pipeline.Host, much, embed.Division{Lanes: 48, Batch: 4, Threads: 1}},
+		"one thread":               {sized, map[string]any{"threads": 1}, pipeline.Host, much, embed.Division{Lanes: 1, Batch: 8, Threads: 1}},
+		"room for 16 pictures":     {sized, map[string]any{"threads": 8}, pipeline.Host, 16 * 32 * picture, embed.Division{Lanes: 4, Batch: 4, Threads: 2}},
+		"and threads left over":    {sized, map[string]any{"threads": 7}, pipeline.Host, 16 * 32 * picture, embed.Division{Lanes: 4, Batch: 4, Threads: 2}},
+		"memory is short":          {sized, map[string]any{"threads": 8}, pipeline.Host, 1, embed.Division{Lanes: 2, Batch: 4, Threads: 4}},
+		"memory is not known":      {sized, map[string]any{"threads": 8}, pipeline.Host, 0, embed.Division{Lanes: 2, Batch: 4, Threads: 4}},
+		"large batches":            {sized, map[string]any{"threads": 8, "infer_batch": 32}, pipeline.Host, much, embed.Division{Lanes: 8, Batch: 32, Threads: 1}},
+		"and memory is short":      {sized, map[string]any{"threads": 8, "infer_batch": 32}, pipeline.Host, 1, embed.Division{Lanes: 1, Batch: 32, Threads: 8}},
+		"a fixed batch":            {testnet.EmbedderOptions{Size: 32, Batch: 3}, map[string]any{"threads": 2}, pipeline.Host, much, embed.Division{Lanes: 2, Batch: 3, Threads: 1}},
+		"a simulated device":       {sized, map[string]any{"threads": 2}, "sim:0", much, embed.Division{Lanes: 1, Batch: 8, Threads: 2}},
+		"a GPU":                    {sized, map[string]any{"threads": 2}, "gpu:0", much, embed.Division{Lanes: 1, Batch: 8, Threads: 2}},
+		"a GPU with large batches": {sized, map[string]any{"threads": 2, "infer_batch": 64}, "gpu:0", much, embed.Division{Lanes: 1, Batch: 64, Threads: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, runs := embed.DividedOn(newStage(t, tt.net, tt.fields), tt.device, tt.host)
+			if got != tt.want {
+				t.Errorf("%+v, want %+v", got, tt.want)
+			}
+			if want := int64(got.Lanes*got.Batch) * picture; runs != want {
+				t.Errorf("%d bytes for the runs, want %d", runs, want)
+			}
+		})
+	}
+	t.Run("sizes of their own", func(t *testing.T) {
+		got, _ := embed.DividedOn(newStage(t, testnet.EmbedderOptions{}, map[string]any{"threads": 8, "resize": "none"}), pipeline.Host, much)
+		if want := (embed.Division{Lanes: 1, Batch: 1, Threads: 8}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	})
+}
+
+// newStage makes the stage by itself.
+func newStage(t *testing.T, net testnet.EmbedderOptions, fields map[string]any) *embed.Stage {
+	t.Helper()
+	in := embed.Info()
+	values := map[string]any{"model": saved(t, "net.onnx", testnet.Embedder(net))}
+	for k, v := range fields {
+		values[k] = v
+	}
+	c, err := pipeline.NewConfig(in, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := in.New(t.Context(), c, pipeline.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.(*embed.Stage)
 }
 
 // A second run computes nothing; one with another network of the same name does.
