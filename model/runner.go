@@ -60,9 +60,9 @@ type Seat struct {
 	// Key is what runs cost the same under: the kind of device, the network's content,
 	// the runtime and how it computes. What is learned is kept under it.
 	Key string
-	// Open loads the network. It is called when the first batch is there, and
-	// again when one item alone has run out of memory, the session is lost, or Cap has
-	// changed. When it fails for another reason than memory, the device is taken to be
+	// Open loads the network. It is called when the first item comes, so that it loads
+	// while a batch is filled, and again when one item alone has run out of memory, the
+	// session is lost, or Cap has changed. When it fails for another reason than memory, the device is taken to be
 	// lost, and its items go to another one, if there is one left.
 	Open func(ctx context.Context) (Session, error)
 	// Lanes is how many batches run at once; 0 is 1. Each lane has a session of its own
@@ -139,7 +139,8 @@ type Runner struct {
 	o RunnerOptions
 
 	mu      sync.Mutex
-	idle    *sync.Cond // told when a batch becomes ready
+	idle    *sync.Cond // told when a batch becomes ready, or the first item comes
+	begun   bool       // an item has come
 	active  int        // callers between Enter and leave
 	waiting int        // of them, how many wait for results
 	open    []*batch   // that still take items, oldest first
@@ -347,6 +348,10 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 			tensor: ort.NewTensor(r.o.Type, append([]int64{int64(n)}, shape...)...),
 		})
 	}
+	if !r.begun {
+		r.begun = true
+		r.idle.Broadcast()
+	}
 	b, done = r.open[at], make(chan Result, 1)
 	b.slots = append(b.slots, slot{ctx: ctx, done: done})
 	i = len(b.slots) - 1
@@ -473,6 +478,16 @@ func (r *Runner) flush() {
 	}
 }
 
+// begins waits for the first item.
+func (r *Runner) begins() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.begun && !r.closed {
+		r.idle.Wait()
+	}
+	return !r.closed
+}
+
 // next waits for a batch.
 func (r *Runner) next(s *seat) (*batch, bool) {
 	r.mu.Lock()
@@ -508,6 +523,9 @@ func (r *Runner) run(ctx context.Context) {
 
 // lane is the goroutine that the runs of one session are on.
 func (r *Runner) lane(ctx context.Context, s *seat, l *ladder) error {
+	if r.begins() {
+		_ = l.reopen(ctx) // the first batch meets the error too, and has somebody to tell
+	}
 	for {
 		b, ok := r.next(s)
 		if !ok {

@@ -159,6 +159,33 @@ func TestBatchesAreFilledFromAllCallers(t *testing.T) {
 	})
 }
 
+// The network loads while the first batch is filled, and not before there is one.
+func TestLoadsBesideTheFirstBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, loading := &doubler{}, make(chan struct{})
+		r := model.NewRunner(model.RunnerOptions{Name: "doubler.onnx", Type: ort.Float32, Seats: at(func(ctx context.Context) (model.Session, error) {
+			close(loading)
+			return d.open(ctx)
+		})})
+		leave := r.Enter()
+		synctest.Wait()
+		if d.opened != 0 {
+			t.Error("it was loaded for nobody")
+		}
+		in := item(1, 3)
+		fill := in.Fill
+		in.Fill = func(ctx context.Context, dst []byte) error {
+			<-loading
+			return fill(ctx, dst)
+		}
+		check(t, r.Infer(t.Context(), []model.Input{in}))
+		leave()
+		if err := r.Close(); err != nil || d.opened != 1 || d.closed != 1 {
+			t.Errorf("%d sessions opened, %d closed: %v", d.opened, d.closed, err)
+		}
+	})
+}
+
 // A caller that could add may wait for memory that only the end of this batch
 // brings back.
 func TestBatchesDoNotWaitForEver(t *testing.T) {
