@@ -112,15 +112,10 @@ func (n *network) ended(t interface{ Errorf(string, ...any) }) {
 
 // As many batches are in flight as there are lanes: here each waits for the others.
 func TestLanesRunAtOnce(t *testing.T) {
-	for name, open := range map[string]func(func(context.Context) (model.Session, error)) func(context.Context) (model.Session, error){
-		"sessions of their own": func(load func(context.Context) (model.Session, error)) func(context.Context) (model.Session, error) {
-			return load
-		},
-		"one session": model.Shared,
-	} {
+	const lanes = 3
+	for name, shared := range map[string]bool{"sessions of their own": false, "one session": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const lanes = 3
 				var arrived sync.WaitGroup
 				arrived.Add(lanes)
 				n := &network{run: func(*netSession, int, *ort.Tensor) error {
@@ -128,13 +123,17 @@ func TestLanesRunAtOnce(t *testing.T) {
 					arrived.Wait()
 					return nil
 				}}
-				r := model.NewRunner(model.RunnerOptions{Batch: 2, Seats: []model.Seat{{Lanes: lanes, Open: open(n.load)}}, Name: "net", Type: ort.Float32})
+				o, sessions := model.RunnerOptions{Batch: 2, Seats: []model.Seat{{Lanes: lanes, Open: n.load}}, Name: "net", Type: ort.Float32}, lanes
+				if shared {
+					o.Seats[0].Open, sessions = model.Shared(n.load), 1
+				}
+				r := model.NewRunner(o)
 				check(t, r.Infer(t.Context(), items(2*lanes, 3)))
 				if err := r.Close(); err != nil {
 					t.Error(err)
 				}
-				if want := map[string]int{"one session": 1}[name]; want > 0 && n.loaded != want {
-					t.Errorf("%d sessions were loaded, want %d", n.loaded, want)
+				if n.loaded != sessions {
+					t.Errorf("%d sessions were loaded, want %d", n.loaded, sessions)
 				}
 				n.ended(t)
 			})

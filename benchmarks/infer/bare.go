@@ -22,8 +22,8 @@ import (
 // CPU time for one image.
 type parts struct {
 	Decode, Prepare float64
-	// Inference is that of one session with a thread for each core, as the stage
-	// has it, and of as many sessions with one thread each.
+	// Inference is that of one session with a thread for each core, and of as many
+	// sessions with one thread each.
 	Shared, Apart float64
 	Runtime       string // the runtime's version
 }

@@ -25,7 +25,7 @@ import (
 
 const (
 	threads = 2
-	batch   = 8 // images in one run of a network: the stage's default
+	batch   = 8 // images in one run of a network; of forgepipe's two at once, 4 in each
 )
 
 func main() {
