@@ -15,8 +15,8 @@ type Device interface {
 // is not known is not taken for nothing.
 const Unknown = -1
 
-// A Reading is a device's memory at one instant, in bytes. Any figure but Total
-// can be Unknown.
+// A Reading is a device at one instant: its memory in bytes, and how busy it is.
+// Any figure but Total can be Unknown.
 type Reading struct {
 	Physical int64 // what the hardware has
 	Total    int64 // what can be used at most: Physical, or the least limit below it
@@ -27,6 +27,9 @@ type Reading struct {
 	// Stalled is the share of time, from 0 to 1, in which some process waited
 	// for memory, over the last ten seconds (PSI "some avg10").
 	Stalled float64
+	// Busy is the share of time, from 0 to 1, in which the device computed for
+	// anybody, this process included, over the last second or less.
+	Busy float64
 }
 
 // Described is a Device that has more to say about itself than its name.

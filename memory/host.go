@@ -53,13 +53,14 @@ const unlimited = math.MaxInt64
 // Name is "host".
 func (h Host) Name() string { return "host" }
 
-// Read takes one reading, for which it reads a few small files.
+// Read takes one reading, for which it reads a few small files. How busy the cores
+// are it does not tell.
 func (h Host) Read(context.Context) (Reading, error) {
 	m, err := h.Memory()
 	if err != nil {
 		return Reading{}, err
 	}
-	r := Reading{Physical: m.Physical, Total: m.Total, Free: m.Available, Used: m.Total - m.Available, Own: m.RSS, Stalled: m.Stalled}
+	r := Reading{Physical: m.Physical, Total: m.Total, Free: m.Available, Used: m.Total - m.Available, Own: m.RSS, Stalled: m.Stalled, Busy: Unknown}
 	if m.RSS == 0 {
 		r.Own = Unknown
 	}

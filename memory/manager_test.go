@@ -37,7 +37,7 @@ func (p *pool) Read(context.Context) (memory.Reading, error) {
 	if p.broken.Load() {
 		return memory.Reading{}, errors.New("fallen off the bus")
 	}
-	return memory.Reading{Physical: 100 * gib, Total: 100 * gib, Used: p.used.Load(), Free: memory.Unknown, Own: p.own.Load(), Stalled: memory.Unknown}, nil
+	return memory.Reading{Physical: 100 * gib, Total: 100 * gib, Used: p.used.Load(), Free: memory.Unknown, Own: p.own.Load(), Stalled: memory.Unknown, Busy: memory.Unknown}, nil
 }
 
 func (p *pool) Close() error {

@@ -351,5 +351,8 @@ func (r Reading) check() error {
 	if r.Stalled != Unknown && !(r.Stalled >= 0 && r.Stalled <= 1) {
 		return fmt.Errorf("the share of stalled time is %v", r.Stalled)
 	}
+	if r.Busy != Unknown && !(r.Busy >= 0 && r.Busy <= 1) {
+		return fmt.Errorf("the share of busy time is %v", r.Busy)
+	}
 	return nil
 }

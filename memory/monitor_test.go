@@ -37,7 +37,7 @@ func (d *fakeDevice) Read(ctx context.Context) (memory.Reading, error) {
 
 // good tells readings apart by what they use.
 func good(n int64) memory.Reading {
-	return memory.Reading{Physical: gib, Total: gib, Used: n, Free: gib - n, Own: memory.Unknown}
+	return memory.Reading{Physical: gib, Total: gib, Used: n, Free: gib - n, Own: memory.Unknown, Busy: memory.Unknown}
 }
 
 func sample(t *testing.T, m *memory.Monitor, device string) memory.Sample {
@@ -105,6 +105,8 @@ func TestMonitorKeepsTheLastGoodReading(t *testing.T) {
 		"too much used":   {nonsense(func(r *memory.Reading) { r.Used = 3 * gib; r.Reserved = gib }), "3 GiB are used of 1 GiB"},
 		"stalled for two": {nonsense(func(r *memory.Reading) { r.Stalled = 2 }), "stalled"},
 		"stalled NaN":     {nonsense(func(r *memory.Reading) { r.Stalled = math.NaN() }), "stalled"},
+		"busy for two":    {nonsense(func(r *memory.Reading) { r.Busy = 2 }), "the share of busy time is 2"},
+		"busy NaN":        {nonsense(func(r *memory.Reading) { r.Busy = math.NaN() }), "busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -156,10 +158,10 @@ func TestMonitorKeepsTheLastGoodReading(t *testing.T) {
 // reserved counted as used (NVML before version 2 of its call), nothing known.
 func TestMonitorAcceptsOddReadings(t *testing.T) {
 	for name, r := range map[string]memory.Reading{
-		"only the total":         {Physical: -1, Total: gib, Used: -1, Free: -1, Reserved: -1, Own: -1, Stalled: -1},
+		"only the total":         {Physical: -1, Total: gib, Used: -1, Free: -1, Reserved: -1, Own: -1, Stalled: -1, Busy: -1},
 		"over a lowered limit":   {Physical: gib, Total: mib, Used: 700 * mib, Free: 0},
 		"reserved counts twice":  {Physical: gib, Total: gib, Used: gib + 100*mib, Reserved: 100 * mib},
-		"more resident than own": {Physical: gib, Total: gib, Used: mib, Own: 2 * mib, Stalled: 1},
+		"more resident than own": {Physical: gib, Total: gib, Used: mib, Own: 2 * mib, Stalled: 1, Busy: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

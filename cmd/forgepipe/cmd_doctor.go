@@ -30,7 +30,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 		Short: "Say what this machine offers, and what is missing",
 		Long: `Say how many cores and how much memory there are, which libraries read and write
 images and run networks, and for each that is missing what that costs and which
-command mends it; and which NVIDIA GPUs there are.
+command mends it; which NVIDIA GPUs there are, and how busy they are now.
 Nothing that is missing here keeps forgepipe from running, so the exit code is 0.`,
 		Example: "  forgepipe doctor\n  forgepipe doctor --json",
 		Args:    cobra.NoArgs,
@@ -165,6 +165,9 @@ func nvidiaCheck() (c checkJSON, count int) {
 		size := "memory not known"
 		if r, err := g.Read(context.Background()); err == nil {
 			size = memory.FormatBytes(r.Total)
+			if r.Busy != memory.Unknown {
+				size += fmt.Sprintf(", busy %.0f%%", 100*r.Busy)
+			}
 		} else {
 			problems = append(problems, err.Error())
 		}

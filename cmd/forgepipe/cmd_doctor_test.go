@@ -21,9 +21,9 @@ func TestDoctorNVIDIA(t *testing.T) {
 		name, flag string
 		want       string
 	}{
-		{"two GPUs", "-DCOUNT=2", "ok  nvidia  gpu:0 Made-up GPU 0 (7.8 GiB), gpu:1 Made-up GPU 1 (7.8 GiB), driver 0.0-fake\n"},
+		{"two GPUs", "-DCOUNT=2", "ok  nvidia  gpu:0 Made-up GPU 0 (7.8 GiB, busy 25%), gpu:1 Made-up GPU 1 (7.8 GiB, busy 25%), driver 0.0-fake\n"},
 		{"no GPU", "-DCOUNT=0", "ok  nvidia  no GPU, driver 0.0-fake\n"},
-		{"one GPU lost", "-DLOST=0", "!!  nvidia  gpu:0 Made-up GPU 0 (memory not known), gpu:1 Made-up GPU 1 (7.8 GiB), driver 0.0-fake\n" +
+		{"one GPU lost", "-DLOST=0", "!!  nvidia  gpu:0 Made-up GPU 0 (memory not known), gpu:1 Made-up GPU 1 (7.8 GiB, busy 25%), driver 0.0-fake\n" +
 			"            reading the memory of gpu:0: nvmlDeviceGetMemoryInfo_v2: the GPU is lost: "},
 		{"versions apart", "-DINIT=18", "!!  nvidia  not known\n" +
 			"            starting the NVIDIA driver: nvmlInit_v2: the NVIDIA library and the kernel driver are of different versions: restart the machine"},

@@ -28,6 +28,9 @@ func deviceOf(s memory.DeviceState, now time.Time) control.Device {
 		if s.Stalled != memory.Unknown {
 			d.Stalled = &s.Stalled
 		}
+		if s.Busy != memory.Unknown {
+			d.Busy = &s.Busy
+		}
 		age := max(now.Sub(s.At).Seconds(), 0)
 		d.AgeSeconds = &age
 	}

@@ -92,7 +92,7 @@ func TestUnknownFiguresAreNull(t *testing.T) {
 	now := time.Now()
 	unknown := memory.Reading{
 		Physical: memory.Unknown, Total: 100, Used: memory.Unknown, Free: memory.Unknown,
-		Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown,
+		Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown, Busy: memory.Unknown,
 	}
 	for _, tt := range []struct {
 		name  string
@@ -101,7 +101,7 @@ func TestUnknownFiguresAreNull(t *testing.T) {
 	}{
 		{
 			"never read", memory.DeviceState{Sample: memory.Sample{Device: "gpu:0", Err: errors.New("it hangs")}},
-			`{"device":"gpu:0","physical":null,"total":null,"used":null,"free":null,"reserved":null,"own":null,"stalled":null,` +
+			`{"device":"gpu:0","physical":null,"total":null,"used":null,"free":null,"reserved":null,"own":null,"stalled":null,"busy":null,` +
 				`"age_seconds":null,"error":"it hangs","leased":null,"limit":null,"waiting":0,"holders":[]}`,
 		},
 		{
@@ -109,7 +109,7 @@ func TestUnknownFiguresAreNull(t *testing.T) {
 				Sample: memory.Sample{Device: "gpu:0", Reading: unknown, At: now.Add(-2 * time.Second)},
 				Leased: true, Usage: memory.Usage{Residency: 1, Work: 2, Limit: 9, Waiting: 1},
 			},
-			`{"device":"gpu:0","physical":null,"total":100,"used":null,"free":null,"reserved":null,"own":null,"stalled":null,` +
+			`{"device":"gpu:0","physical":null,"total":100,"used":null,"free":null,"reserved":null,"own":null,"stalled":null,"busy":null,` +
 				`"age_seconds":2,"leased":3,"limit":9,"waiting":1,"holders":[]}`,
 		},
 	} {

@@ -163,8 +163,8 @@ func (d *Device) Description() string { return d.description }
 func (d *Device) UUID() string { return d.uuid }
 
 // Read takes a reading in the primary context. What driver and firmware reserve
-// counts as used, and whose the rest is CUDA does not tell. Read never makes a
-// context, which would take some hundred MiB: where the process has none, and
+// counts as used; whose the rest is, and how busy the GPU is, CUDA does not tell.
+// Read never makes a context, which would take some hundred MiB: where the process has none, and
 // nobody uses the device, the error wraps ErrNoContext. When ctx ends first, the
 // call goes on without its caller, and the next one waits for it.
 func (d *Device) Read(ctx context.Context) (memory.Reading, error) {
@@ -190,7 +190,7 @@ func (d *Device) Read(ctx context.Context) (memory.Reading, error) {
 		}
 		return memory.Reading{
 			Physical: memory.Unknown, Total: total, Used: total - free, Free: free,
-			Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown,
+			Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown, Busy: memory.Unknown,
 		}, nil
 	})
 }

@@ -234,7 +234,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("without a context: %v, %d retained", err, f.count("Retain"))
 	}
 	defer use(t, d, "session clip")()
-	want := memory.Reading{Physical: -1, Total: 80 * gib, Used: 20 * gib, Free: 60 * gib, Reserved: -1, Own: -1, Stalled: -1}
+	want := memory.Reading{Physical: -1, Total: 80 * gib, Used: 20 * gib, Free: 60 * gib, Reserved: -1, Own: -1, Stalled: -1, Busy: -1}
 	for range 3 {
 		if r, err := d.Read(t.Context()); err != nil || r != want {
 			t.Errorf("%+v, %v", r, err)

@@ -37,6 +37,7 @@ var (
 	fnMemory2   = []string{"nvmlDeviceGetMemoryInfo_v2"} // since driver 510
 	fnMemory1   = []string{"nvmlDeviceGetMemoryInfo"}
 	fnCompute   = []string{"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses"}
+	fnBusy      = []string{"nvmlDeviceGetUtilizationRates"}
 	fnGraphics  = []string{"nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2", "nvmlDeviceGetGraphicsRunningProcesses"}
 	fnNecessary = [][]string{fnInit, fnShutdown, fnCount, fnHandle}
 )
@@ -223,7 +224,19 @@ func (n *goNVML) read(i int) (memory.Reading, error) {
 			r.Own = p.Bytes
 		}
 	}
+	r.Busy = n.busy(g)
 	return r, nil
+}
+
+// busy is the share of the driver's last sample period, of 1/6 s to 1 s, in which
+// something ran on the GPU. It is Unknown in MIG mode, where the driver does not
+// tell it, and where the figure cannot be.
+func (n *goNVML) busy(g gpu) float64 {
+	u, err := value(n, fnBusy, g.GetUtilizationRates)
+	if err != nil || u.Gpu > 100 {
+		return memory.Unknown
+	}
+	return float64(u.Gpu) / 100
 }
 
 // figures are what the driver tells of a GPU's memory, in bytes.
@@ -257,7 +270,7 @@ func (f figures) reading() (memory.Reading, error) {
 	r := memory.Reading{
 		Physical: int64(f.total), Total: int64(f.total),
 		Used: int64(f.used), Free: int64(f.free), Reserved: memory.Unknown,
-		Own: memory.Unknown, Stalled: memory.Unknown,
+		Own: memory.Unknown, Stalled: memory.Unknown, Busy: memory.Unknown,
 	}
 	if f.apart {
 		r.Reserved = int64(f.reserved)

@@ -72,7 +72,7 @@ func TestMockServers(t *testing.T) {
 				total := int64(config.MemoryMB) * mib
 				want := memory.Reading{
 					Physical: total, Total: total, Used: memory.Unknown, Free: memory.Unknown,
-					Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown,
+					Reserved: memory.Unknown, Own: memory.Unknown, Stalled: memory.Unknown, Busy: memory.Unknown,
 				}
 				if r, err := g.Read(t.Context()); err != nil || r != want {
 					t.Errorf("%s reads %+v, %v, not %+v", g.Name(), r, err, want)
@@ -115,7 +115,7 @@ func TestMockFigures(t *testing.T) {
 		{Total: 81920 * mib, Used: 200 * mib, Own: memory.Unknown},
 		{Total: 24576 * mib, Used: 300 * mib, Own: memory.Unknown},
 	} {
-		want.Physical, want.Reserved, want.Stalled = want.Total, 3*mib, memory.Unknown
+		want.Physical, want.Reserved, want.Stalled, want.Busy = want.Total, 3*mib, memory.Unknown, memory.Unknown
 		want.Free = want.Total - want.Used - want.Reserved
 		if r, err := d.Devices()[i].Read(t.Context()); err != nil || r != want {
 			t.Errorf("GPU %d reads %+v, %v, not %+v", i, r, err, want)

@@ -232,7 +232,8 @@ func (g *GPU) Description() string { return g.description }
 // GPU's memory, of a GPU in MIG mode that of the whole GPU. With drivers before
 // 510 Reserved is Unknown and Used includes it. Own is Unknown where the driver
 // does not list this process: it may have nothing there, or be listed under
-// another number because it runs in a container. Stalled is Unknown. Where ctx
+// another number because it runs in a container. Busy is Unknown where the driver
+// does not tell it, as in MIG mode. Stalled is Unknown. Where ctx
 // ends first the error is ctx's.
 func (g *GPU) Read(ctx context.Context) (memory.Reading, error) {
 	r, err := ask(ctx, g.driver, "reading "+g.name, func() (memory.Reading, error) { return g.driver.lib.read(g.index) })

@@ -185,6 +185,12 @@ var children = map[string]func(){
 		g, _ := lib.DeviceGetHandleByIndex(0)
 		g.GetMemoryInfo_v2()
 	},
+	"unguarded busy": func() {
+		lib := gonvml.New(gonvml.WithLibraryPath(os.Getenv(envLibrary)))
+		lib.Init()
+		g, _ := lib.DeviceGetHandleByIndex(0)
+		g.GetUtilizationRates()
+	},
 	"unguarded failed start": func() {
 		lib := gonvml.New(gonvml.WithLibraryPath(os.Getenv(envLibrary)))
 		lib.Init()
@@ -281,7 +287,7 @@ func ask(t *testing.T, do, library string) report {
 // are in testdata/nvml.c.
 var complete = memory.Reading{
 	Physical: 8000 * mib, Total: 8000 * mib, Used: 1500 * mib, Free: 6000 * mib, Reserved: 500 * mib,
-	Own: 300 * mib, Stalled: memory.Unknown,
+	Own: 300 * mib, Stalled: memory.Unknown, Busy: 0.25,
 }
 
 // but is complete with some figures changed.
@@ -329,7 +335,7 @@ func TestLibrary(t *testing.T) {
 			want: both(gpuReport{First: complete, Processes: others, Listed: 300 * mib})},
 		{name: "old driver", flags: "-DOLD", want: both(gpuReport{
 			First: but(func(r *memory.Reading) {
-				r.Used, r.Reserved, r.Own = 2000*mib, memory.Unknown, memory.Unknown
+				r.Used, r.Reserved, r.Own, r.Busy = 2000*mib, memory.Unknown, memory.Unknown, memory.Unknown
 			}),
 			List: failure{Text: "listing the processes of %s: nvmlDeviceGetComputeRunningProcesses_v3: this driver does not have it"},
 		})},
@@ -362,10 +368,25 @@ func TestLibrary(t *testing.T) {
 		})},
 		{name: "driver after that", flags: `-DVERSION="535.98"`,
 			want: both(gpuReport{First: complete, Processes: others, Listed: 300 * mib})},
+		{name: "idle", flags: "-DBUSY=0", want: both(gpuReport{
+			First: but(func(r *memory.Reading) { r.Busy = 0 }), Processes: others, Listed: 300 * mib,
+		})},
+		{name: "busy all the time", flags: "-DBUSY=100", want: both(gpuReport{
+			First: but(func(r *memory.Reading) { r.Busy = 1 }), Processes: others, Listed: 300 * mib,
+		})},
+		{name: "busier than can be", flags: "-DBUSY=101", want: both(gpuReport{
+			First: but(func(r *memory.Reading) { r.Busy = memory.Unknown }), Processes: others, Listed: 300 * mib,
+		})},
+		{name: "how busy is not there", flags: "-DNO_BUSY", want: both(gpuReport{
+			First: but(func(r *memory.Reading) { r.Busy = memory.Unknown }), Processes: others, Listed: 300 * mib,
+		})},
+		{name: "how busy fails", flags: "-DBUSY_FAILS=999", want: both(gpuReport{
+			First: but(func(r *memory.Reading) { r.Busy = memory.Unknown }), Processes: others, Listed: 300 * mib,
+		})},
 		{name: "MIG mode", flags: "-DMIG -DCOUNT=1", want: []gpuReport{{
 			Name: "gpu:0", Description: "Made-up GPU 0, in MIG mode (all of its instances)",
-			First:     but(func(r *memory.Reading) { r.Own = 340 * mib }),
-			Second:    but(func(r *memory.Reading) { r.Own = 340 * mib }),
+			First:     but(func(r *memory.Reading) { r.Own, r.Busy = 340*mib, memory.Unknown }),
+			Second:    but(func(r *memory.Reading) { r.Own, r.Busy = 340*mib, memory.Unknown }),
 			Processes: others, Listed: 340 * mib,
 		}}},
 		{name: "no GPU", flags: "-DCOUNT=0", want: nil},
@@ -506,6 +527,7 @@ func TestChild(t *testing.T) {
 func TestGuards(t *testing.T) {
 	tests := []struct{ do, library, symbol string }{
 		{"unguarded memory", fake(t, "-DOLD"), "nvmlDeviceGetMemoryInfo_v2"},
+		{"unguarded busy", fake(t, "-DNO_BUSY"), "nvmlDeviceGetUtilizationRates"},
 		{"unguarded start", fake(t, "-DNO_INIT"), "nvmlInit"},
 		{"unguarded failed start", "/nowhere/libnvidia-ml.so.1", "nvmlDeviceGetCount"},
 	}

@@ -5,7 +5,8 @@
  * NVIDIA's NVML API reference.
  *
  *   OLD              only unversioned functions, and neither processes, MIG
- *                    mode nor the second version of the memory information
+ *                    mode, how busy nor the second version of the memory
+ *                    information
  *   LISTS=1, 2       process lists of that version only (otherwise 2 and 3)
  *   NO_INIT          none of the functions that start it
  *   INIT=n           start fails with n
@@ -22,6 +23,9 @@
  *   UNTOLD           what processes have is not available
  *   SHUFFLED         the lists are laid out as in driver 535.54
  *   DEADLY           asking for the lists ends the process, with code 98
+ *   BUSY=n           the GPUs are busy for n % of the time (otherwise 25)
+ *   NO_BUSY          the function that tells it is not there
+ *   BUSY_FAILS=n     it fails with n
  *   MIG              the first GPU is in MIG mode
  *   HANG_INIT, HANG_MEMORY, HANG_SHUTDOWN
  *                    hangs until there is the file $FAKE_NVML_GATE
@@ -42,6 +46,9 @@ enum { SUCCESS = 0, INVALID_ARGUMENT = 2, INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 1
 #ifndef LOST
 #define LOST -1
 #endif
+#ifndef BUSY
+#define BUSY 25
+#endif
 #ifndef VERSION
 #define VERSION "0.0-fake"
 #endif
@@ -49,6 +56,7 @@ enum { SUCCESS = 0, INVALID_ARGUMENT = 2, INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 1
 typedef struct { int index; } device;
 typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned int version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned int gpu, memory; } utilization;
 typedef struct { unsigned int pid; unsigned long long used; } process_v1;
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } process_v2;
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; unsigned long long protected; } process_shuffled;
@@ -192,6 +200,22 @@ int nvmlDeviceGetMigMode(device *d, unsigned int *current, unsigned int *pending
 	return 3; /* not supported */
 #endif
 }
+
+#if !defined(OLD) && !defined(NO_BUSY)
+int nvmlDeviceGetUtilizationRates(device *d, utilization *u) {
+	must_be_started("nvmlDeviceGetUtilizationRates");
+	(void)d;
+	u->gpu = BUSY;
+	u->memory = 99;
+#ifdef MIG
+	return 3; /* not supported */
+#elif defined(BUSY_FAILS)
+	return BUSY_FAILS;
+#else
+	return SUCCESS;
+#endif
+}
+#endif
 
 /*
  * Process 1 computes and has 1000 MiB, this one has 300 MiB and both computes

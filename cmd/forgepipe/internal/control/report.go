@@ -22,6 +22,7 @@ type Device struct {
 	Reserved    *int64   `json:"reserved"`
 	Own         *int64   `json:"own"`
 	Stalled     *float64 `json:"stalled"`     // share of the last ten seconds, 0 to 1
+	Busy        *float64 `json:"busy"`        // share of the last second or less, 0 to 1
 	AgeSeconds  *float64 `json:"age_seconds"` // of the figures above; null: there are none
 	Error       string   `json:"error,omitempty"`
 	Leased      *int64   `json:"leased"` // null: nothing leases this device

@@ -23,16 +23,16 @@ func Memory(r *control.Report, now time.Time) string {
 
 // MemoryLines is Memory as lines, for a block that is drawn again and again.
 func MemoryLines(r *control.Report, now time.Time) []string {
-	rows := [][]string{{"device", "total", "used", "free", "reserved", "own", "stalled", "leased", "of", ""}}
+	rows := [][]string{{"device", "total", "used", "free", "reserved", "own", "stalled", "busy", "leased", "of", ""}}
 	var notes []string
 	for _, d := range r.Devices {
 		rows = append(rows, []string{
 			d.Device, known(d.Total), known(d.Used), known(d.Free), known(d.Reserved), known(d.Own), share(d.Stalled),
-			known(d.Leased), known(d.Limit), d.Description,
+			share(d.Busy), known(d.Leased), known(d.Limit), d.Description,
 		})
 		notes = append(notes, deviceNotes(d)...)
 	}
-	lines := table(rows, false, true, true, true, true, true, true, true, true)
+	lines := table(rows, false, true, true, true, true, true, true, true, true, true)
 	lines = append(lines, notes...)
 	if held := holders(r.Devices, now); len(held) > 1 {
 		lines = append(lines, "")
@@ -119,6 +119,9 @@ func MemoryLine(r *control.Report, now time.Time) string {
 		part := fmt.Sprintf("%s used %s, free %s, own %s", d.Device, known(d.Used), known(d.Free), known(d.Own))
 		if d.Stalled != nil && *d.Stalled > 0 {
 			part += ", stalled " + share(d.Stalled)
+		}
+		if d.Busy != nil {
+			part += ", busy " + share(d.Busy)
 		}
 		if d.Leased != nil {
 			part += fmt.Sprintf(", leased %s of %s", known(d.Leased), known(d.Limit))

@@ -13,7 +13,7 @@ import (
 func TestMemory(t *testing.T) {
 	now := time.Unix(1000, 0)
 	bytes := func(n int64) *int64 { return &n }
-	age, stalled := 12.0, 0.05
+	age, stalled, busy := 12.0, 0.05, 0.25
 	r := &control.Report{
 		Devices: []control.Device{
 			{
@@ -21,17 +21,17 @@ func TestMemory(t *testing.T) {
 				Free: bytes(3 << 30), Reserved: bytes(0), Own: bytes(64 << 20), Stalled: &stalled, Leased: bytes(5 << 20), Limit: bytes(9 << 20), Waiting: 2,
 				Holders: []control.Holder{{Holder: "evil\x1b[2J\nname", Kind: "residency", Bytes: 5 << 20, Leases: 3, Since: now.Add(-time.Minute)}},
 			},
-			{Device: "gpu:0", Description: "NVIDIA X", Total: bytes(8 << 30), AgeSeconds: &age, Error: "it hangs"},
+			{Device: "gpu:0", Description: "NVIDIA X", Total: bytes(8 << 30), Busy: &busy, AgeSeconds: &age, Error: "it hangs"},
 			{Device: "gpu:1", Error: "it is lost"},
 		},
 		Process: control.Process{PID: 7, Go: bytes(3 << 20), GoHeap: bytes(2 << 20)},
 		NVIDIA:  control.NVIDIA{Driver: "550.54"},
 	}
 	want := strings.TrimLeft(`
-device  total   used   free  reserved     own  stalled  leased     of
-host    4 GiB  1 GiB  3 GiB       0 B  64 MiB     5.0%   5 MiB  9 MiB
-gpu:0   8 GiB      -      -         -       -        -       -      -  NVIDIA X
-gpu:1       -      -      -         -       -        -       -      -
+device  total   used   free  reserved     own  stalled   busy  leased     of
+host    4 GiB  1 GiB  3 GiB       0 B  64 MiB     5.0%      -   5 MiB  9 MiB
+gpu:0   8 GiB      -      -         -       -        -  25.0%       -      -  NVIDIA X
+gpu:1       -      -      -         -       -        -      -       -      -
 host: total is from /sys/fs/cgroup/memory.max, the machine has 16 GiB
 host: 2 calls wait for room
 gpu:0: these figures are 12.0 s old: it hangs
@@ -54,7 +54,7 @@ NVIDIA driver 550.54
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	line := MemoryLine(r, now)
-	for _, part := range []string{"host used 1 GiB, free 3 GiB, own 64 MiB, stalled 5.0%, leased 5 MiB of 9 MiB, 2 waiting; gpu:0 used -", "it is lost"} {
+	for _, part := range []string{"host used 1 GiB, free 3 GiB, own 64 MiB, stalled 5.0%, leased 5 MiB of 9 MiB, 2 waiting; gpu:0 used -", "own -, busy 25.0%, it hangs", "it is lost"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("%q lacks %q", line, part)
 		}
