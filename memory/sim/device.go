@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,13 +19,15 @@ type Config struct {
 	Total    int64  // bytes, more than zero
 	Reserved int64  // bytes of Total that nobody can have, as a driver's
 	Others   Trace  // what neighbours want; they get at most what is left
+	Load     Load   // for how much of the time neighbours compute
+	// Speed is what the device computes at, as a share of this machine's CPU; 0 is 1.
+	// Whoever computes for the device asks for it and takes so much longer, or less.
+	Speed float64
 	// Lag is by how much readings are late: they show the device as it was then.
 	// Allocations meet it as it is.
 	Lag    time.Duration
 	Faults []Fault          // when readings go wrong; the first that covers the time counts
 	Clock  func() time.Time // nil: time.Now
-	// Speed is how fast it computes, as a share of what it is compared with; 0 is 1.
-	Speed float64
 }
 
 // Validate names what is wrong with the configuration.
@@ -38,12 +41,15 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the lag is %s: readings cannot come before their time", c.Lag)
 	}
 	if math.IsNaN(c.Speed) || c.Speed < 0 || math.IsInf(c.Speed, 0) {
-		return fmt.Errorf("the speed is %g: it must be a positive number", c.Speed)
+		return fmt.Errorf("the speed is %g: it must be a positive number, as a share of the CPU's", c.Speed)
 	}
 	for _, f := range c.Faults {
 		if err := f.validate(); err != nil {
 			return err
 		}
+	}
+	if err := c.Load.validate(); err != nil {
+		return err
 	}
 	return c.Others.validate()
 }
@@ -88,13 +94,22 @@ type Device struct {
 
 	mu      sync.Mutex
 	own     int64
-	history []change // of own, oldest first; what no reading can show any more is dropped
+	history []change  // of own, oldest first; what no reading can show any more is dropped
+	runs    int       // that compute now
+	since   time.Time // when the first of them began
+	spans   []span    // in which some run computed, oldest first; what no reading can show any more is dropped
 }
 
 type change struct {
 	at  time.Time
 	own int64
 }
+
+// span is a time in which the device computed for this process.
+type span struct{ from, to time.Time }
+
+// busyWindow is the time that Busy of a reading is about.
+const busyWindow = time.Second
 
 var (
 	_ memory.Device    = (*Device)(nil)
@@ -108,6 +123,7 @@ func New(c Config) (*Device, error) {
 		return nil, fmt.Errorf("simulating a device: %w", err)
 	}
 	c.Name = cmp.Or(c.Name, "sim:0")
+	c.Speed = cmp.Or(c.Speed, 1)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -117,12 +133,45 @@ func New(c Config) (*Device, error) {
 // Name is the one of the configuration, "sim:0" if there was none.
 func (d *Device) Name() string { return d.c.Name }
 
-// Speed is how fast it computes: 1, unless the configuration says something else.
-func (d *Device) Speed() float64 { return cmp.Or(d.c.Speed, 1) }
-
-// Description says that the device is simulated, and its size.
+// Description says that the device is simulated, its size, and its speed where that
+// is not the CPU's.
 func (d *Device) Description() string {
-	return "simulated device of " + memory.FormatBytes(d.c.Total)
+	text := "simulated device of " + memory.FormatBytes(d.c.Total)
+	if d.c.Speed != 1 {
+		text += fmt.Sprintf(", at %g of the CPU's speed", d.c.Speed)
+	}
+	return text
+}
+
+// Speed is what the device computes at, as a share of this machine's CPU. What takes a second on the CPU takes 1/Speed seconds on
+// the device.
+func (d *Device) Speed() float64 { return d.c.Speed }
+
+// Compute begins a run that readings count as busy until done is called. Several
+// may be under way at once. done may be called more than once.
+func (d *Device) Compute() (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.runs == 0 {
+		d.since = d.c.Clock()
+	}
+	d.runs++
+	return sync.OnceFunc(d.computed)
+}
+
+func (d *Device) computed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.runs--; d.runs > 0 {
+		return
+	}
+	now := d.c.Clock()
+	if !now.After(d.since) {
+		return // it took no time
+	}
+	d.spans = append(d.spans, span{d.since, now})
+	oldest := now.Add(-d.c.Lag - busyWindow)
+	d.spans = slices.DeleteFunc(d.spans, func(s span) bool { return s.to.Before(oldest) })
 }
 
 // Read shows the device as it was Lag ago, or goes wrong as a fault says.
@@ -150,7 +199,7 @@ func (d *Device) Read(ctx context.Context) (memory.Reading, error) {
 	return memory.Reading{
 		Physical: d.c.Total, Total: d.c.Total, Reserved: d.c.Reserved,
 		Used: own + others, Free: d.c.Total - d.c.Reserved - own - others, Own: own,
-		Stalled: memory.Unknown,
+		Stalled: memory.Unknown, Busy: d.busyAt(at),
 	}, nil
 }
 
@@ -218,6 +267,30 @@ func (d *Device) ownAt(at time.Time) int64 {
 		own = c.own
 	}
 	return own
+}
+
+// busyAt is the share of the window before a moment in which somebody computed.
+// Neighbours go on while this process computes, as a GPU's time is sliced.
+func (d *Device) busyAt(at time.Time) float64 {
+	from := at.Add(-busyWindow)
+	var own time.Duration
+	count := func(s span) {
+		if s.from.Before(from) {
+			s.from = from
+		}
+		if s.to.After(at) {
+			s.to = at
+		}
+		own += max(s.to.Sub(s.from), 0)
+	}
+	for _, s := range d.spans {
+		count(s)
+	}
+	if d.runs > 0 {
+		count(span{d.since, at})
+	}
+	free := 1 - own.Seconds()/busyWindow.Seconds()
+	return 1 - free*(1-d.c.Load.At(max(at.Sub(d.start), 0)))
 }
 
 // othersAt is what neighbours have: what they want, as far as there is room.

@@ -1,7 +1,7 @@
 // Package sim is a device that exists only in figures, to test and to tune what
 // decides about memory without a GPU. A [Device] has a size, neighbours that take
-// memory after a [Trace], readings that come late, and probes that fail or hang.
-// A [Session] on it uses memory as one of ONNX Runtime does: its [Arena] keeps
+// memory after a [Trace] and compute after a [Load], readings that come late, and
+// probes that fail or hang. A [Session] on it uses memory as one of ONNX Runtime does: its [Arena] keeps
 // what it once had, grows by one of two strategies, is shrunk on request, and
 // runs out of memory with the runtime's words. The package decides nothing.
 package sim

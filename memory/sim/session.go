@@ -37,8 +37,8 @@ type RunOptions struct {
 	// Shrink gives back what the arena does not need after the run, also after one
 	// that failed (the runtime's memory.enable_memory_arena_shrinkage).
 	Shrink bool
-	// During is called while the run has its memory, if it gets it; nil: the run
-	// takes no time.
+	// During is called while the run has its memory, if it gets it, and is the time
+	// in which the device computes; nil: the run takes no time.
 	During func()
 }
 
@@ -77,6 +77,7 @@ func (s *Session) Run(batch int, o RunOptions) error {
 		return fmt.Errorf("running a batch of %d: %w", batch, err)
 	}
 	if o.During != nil {
+		defer s.arena.device.Compute()()
 		o.During()
 	}
 	return nil

@@ -3,7 +3,9 @@ package sim_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -467,6 +469,67 @@ func TestUnderAMonitor(t *testing.T) {
 	})
 }
 
+// A device is busy while a run of this process computes, alone or with others of
+// it, and for the neighbours' share of the rest of the time.
+func TestBusy(t *testing.T) {
+	load := sim.Load{Points: []sim.LoadPoint{{At: 3 * time.Second, Share: 0.5}, {At: 5 * time.Second}}}
+	for name, tt := range map[string]struct {
+		config sim.Config
+		batch  time.Duration       // a run of so long is begun at 0.2, 0.7, 1.2, ... 6.2 s
+		want   map[float64]float64 // by seconds
+	}{
+		"idle":       {want: map[float64]float64{0: 0, 2: 0}},
+		"neighbours": {config: sim.Config{Load: load}, want: map[float64]float64{2.9: 0, 3: 0.5, 4.9: 0.5, 5: 0}},
+		"neighbours, in turn": {
+			config: sim.Config{Load: sim.Load{Points: []sim.LoadPoint{{Share: 0.25}, {At: time.Second, Share: 0.75}}, Every: 2 * time.Second}},
+			want:   map[float64]float64{0: 0.25, 1: 0.75, 2.5: 0.25, 3.5: 0.75},
+		},
+		"own":                {batch: 200 * time.Millisecond, want: map[float64]float64{0.2: 0, 0.4: 0.2, 0.6: 0.2, 0.9: 0.4, 1.1: 0.4, 1.2: 0.4, 5.3: 0.4}},
+		"own and neighbours": {config: sim.Config{Load: load}, batch: 200 * time.Millisecond, want: map[float64]float64{2.9: 0.4, 3.1: 0.7, 4.9: 0.7, 5.1: 0.4}},
+		"own all the time":   {config: sim.Config{Load: load}, batch: 500 * time.Millisecond, want: map[float64]float64{0.7: 0.5, 1.3: 1, 3.7: 1, 5.7: 1}},
+		"late":               {config: sim.Config{Lag: 900 * time.Millisecond}, batch: 200 * time.Millisecond, want: map[float64]float64{1.1: 0, 1.3: 0.2, 1.6: 0.2, 1.8: 0.4, 3.4: 0.4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := device(t, tt.config)
+				s := session(t, d, sim.SessionConfig{})
+				if tt.batch > 0 {
+					for i := range 13 {
+						time.AfterFunc(time.Duration(i)*500*time.Millisecond+200*time.Millisecond, func() {
+							for range 2 { // at once they count once
+								go func() {
+									if err := s.Run(1, sim.RunOptions{During: func() { time.Sleep(tt.batch) }}); err != nil {
+										t.Error(err)
+									}
+								}()
+							}
+						})
+					}
+				}
+				began := time.Now()
+				for _, at := range slices.Sorted(maps.Keys(tt.want)) {
+					time.Sleep(time.Duration(at*float64(time.Second)) - time.Since(began))
+					synctest.Wait()
+					if got := read(t, d).Busy; math.Abs(got-tt.want[at]) > 1e-6 {
+						t.Errorf("at %v s it is busy for %v, want %v", at, got, tt.want[at])
+					}
+				}
+				time.Sleep(10 * time.Second) // until all runs have ended
+			})
+		})
+	}
+}
+
+func TestSpeed(t *testing.T) {
+	if d := device(t, sim.Config{}); d.Speed() != 1 {
+		t.Errorf("without one: %v", d.Speed())
+	}
+	d := device(t, sim.Config{Total: 8 * gib, Speed: 0.25})
+	if d.Speed() != 0.25 || d.Description() != "simulated device of 8 GiB, at 0.25 of the CPU's speed" {
+		t.Errorf("%v, %s", d.Speed(), d.Description())
+	}
+}
+
 func TestClock(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	d := device(t, sim.Config{Others: sim.Ramp(0, 0, 8*gib, gib), Clock: func() time.Time { return now }})
@@ -507,6 +570,13 @@ func TestConfigErrors(t *testing.T) {
 		"trace negative":   {good(func(c *sim.Config) { c.Others = sim.Constant(-1) }), "point 0 of a trace has -1 bytes"},
 		"trace too long":   {good(func(c *sim.Config) { c.Others = sim.Trace{Points: []sim.Point{{At: 9}}, Every: 9} }), "begins again after 9ns"},
 		"trace every":      {good(func(c *sim.Config) { c.Others.Every = -1 }), "begins again after -1ns"},
+		"negative speed":   {good(func(c *sim.Config) { c.Speed = -1 }), "the speed is -1"},
+		"speed NaN":        {good(func(c *sim.Config) { c.Speed = math.NaN() }), "the speed is NaN"},
+		"load order":       {good(func(c *sim.Config) { c.Load.Points = []sim.LoadPoint{{At: 2}, {At: 1}} }), "point 1 of a load is at 1ns"},
+		"load negative":    {good(func(c *sim.Config) { c.Load = sim.SteadyLoad(-0.1) }), "point 0 of a load is -0.1"},
+		"load too high":    {good(func(c *sim.Config) { c.Load = sim.SteadyLoad(1.1) }), "a share of the time, from 0 to 1"},
+		"load too long":    {good(func(c *sim.Config) { c.Load = sim.Load{Points: []sim.LoadPoint{{At: 9}}, Every: 9} }), "begins again after 9ns"},
+		"load every":       {good(func(c *sim.Config) { c.Load.Every = -1 }), "a load begins again after -1ns"},
 		"fault order":      {good(func(c *sim.Config) { c.Faults = []sim.Fault{{From: 2, Until: 1}} }), "a fault lasts from 2ns until 1ns"},
 		"fault kind":       {good(func(c *sim.Config) { c.Faults = []sim.Fault{{Kind: 7}} }), "fault kind 7"},
 		"no item":          {open(sim.SessionConfig{}), "0 bytes for each item"},
