@@ -44,7 +44,7 @@ items; 130 interrupted.`,
 		Example: `  forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --sample 200
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
-  forgepipe run pipeline.yaml --simulate gpu:8GiB
+  forgepipe run pipeline.yaml --simulate gpu:8GiB,speed=0.5
   forgepipe run pipeline.yaml --json --quiet > result.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"log/slog"
@@ -88,22 +89,48 @@ func parseSet(set []string) (map[string]string, error) {
 
 // simulateFlag adds --simulate.
 func simulateFlag(fl *pflag.FlagSet, cards *[]string) {
-	fl.StringArrayVar(cards, "simulate", nil, "plan and run as if there were a GPU with so much memory, `gpu:SIZE`, and no other: networks run on the CPU inside it; may be repeated")
+	fl.StringArrayVar(cards, "simulate", nil, "plan and run as if there were a GPU with so much memory, `gpu:SIZE[,speed=SHARE]`, and no other: networks run on the CPU inside it, at a share of its speed (0.5 takes twice as long; default 1); may be repeated")
 }
 
 // simulated are the cards of --simulate.
 func simulated(cards []string) (devices []memory.Device, err error) {
 	for i, c := range cards {
-		size, ok := strings.CutPrefix(c, "gpu:")
-		bytes, perr := memory.ParseBytes(size)
-		if !ok || perr != nil || bytes <= 0 {
-			return nil, usagef("for example --simulate gpu:8GiB", "--simulate %q is no card", c)
+		config, err := parseCard(c)
+		if err != nil {
+			return nil, err
 		}
-		d, err := sim.New(sim.Config{Name: fmt.Sprintf("sim:%d", i), Total: bytes})
+		config.Name = fmt.Sprintf("sim:%d", i)
+		d, err := sim.New(config)
 		if err != nil {
 			return nil, err
 		}
 		devices = append(devices, d)
 	}
 	return devices, nil
+}
+
+// parseCard reads gpu:SIZE[,speed=SHARE].
+func parseCard(card string) (c sim.Config, err error) {
+	const hint = "for example --simulate gpu:8GiB, or gpu:8GiB,speed=0.5"
+	size, options, more := strings.Cut(card, ",")
+	size, ok := strings.CutPrefix(size, "gpu:")
+	if c.Total, err = memory.ParseBytes(size); !ok || err != nil || c.Total <= 0 {
+		return c, usagef(hint, "--simulate %q is no card", card)
+	}
+	if !more {
+		return c, nil
+	}
+	for option := range strings.SplitSeq(options, ",") {
+		name, value, _ := strings.Cut(option, "=")
+		switch {
+		case name != "speed":
+			return c, usagef(hint, "--simulate %q: a card has no %q: it has a size, and a speed", card, name)
+		case c.Speed != 0:
+			return c, usagef(hint, "--simulate %q has more than one speed", card)
+		}
+		if c.Speed, err = strconv.ParseFloat(value, 64); err != nil || !(c.Speed > 0 && c.Speed <= 1) {
+			return c, usagef(hint, "--simulate %q: the speed is a share of this CPU's, more than 0 and 1 at most, and not %q", card, value)
+		}
+	}
+	return c, nil
 }
