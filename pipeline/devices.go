@@ -101,13 +101,14 @@ const readPatience = 10 * time.Second
 type deviceLedger struct {
 	name   Device
 	ledger *memory.Ledger
-	detach func() // takes the ledger off the manager of memory
-	before int64  // bytes of residency a tick ago
-	beside int64  // bytes that the process has of the device beside what is leased: a GPU's context, libraries
+	detach func()      // takes the ledger off the manager of memory
+	before int64       // bytes of residency a tick ago
+	beside int64       // bytes that the process has of the device beside what is leased: a GPU's context, libraries
+	others *neighbours // that the run holds back for; nil: for nobody
 
-	neighbours memory.Neighbours
-	read       time.Time   // of the last reading that they were told of
-	scarce     atomic.Bool // others have taken all that was free
+	expects memory.Neighbours
+	read    time.Time   // of the last reading that they were told of
+	scarce  atomic.Bool // others have taken all that was free
 }
 
 // openDevices makes the ledgers of the devices that stages were placed on.
@@ -131,6 +132,9 @@ func (r *run) openDevices(ctx context.Context) error {
 				d.ledger.SetLimit(reading.Free - r.pipe.gpuHeadroom(reading.Total))
 			}
 			d.detach = r.memory.Attach(d.ledger)
+			if w := r.pipe.WhenBusy; w != "" && w != memory.ShareWhenBusy {
+				d.others = newNeighbours(w)
+			}
 			r.devices = append(r.devices, d)
 		}
 	}
@@ -153,6 +157,7 @@ const ahead = 5 * governTick
 func (r *run) followDevices(now time.Time) {
 	for _, d := range r.devices {
 		s, ok := r.memory.Monitor().Sample(string(d.name))
+		d.others.note(s)
 		if !ok || !s.Known() {
 			continue // what is not known changes nothing
 		}
@@ -176,9 +181,9 @@ func (r *run) followDevices(now time.Time) {
 		others := max(s.Total-max(s.Reserved, 0)-own-free, 0)
 		if s.At.After(d.read) {
 			d.read = s.At
-			d.neighbours.Observe(s.At, others, s.Total)
+			d.expects.Observe(s.At, others, s.Total)
 		}
-		limit := max(own-d.beside+free+others-d.neighbours.Expect(ahead, headroom), 0)
+		limit := max(own-d.beside+free+others-d.expects.Expect(ahead, headroom), 0)
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
 			r.event(EventLimit, "", "", fmt.Sprintf("of %s the run may now use %s, and before %s", d.name, memory.FormatBytes(limit), memory.FormatBytes(u.Limit)))
 		}

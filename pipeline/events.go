@@ -22,6 +22,7 @@ const (
 	EventRefused   EventKind = "refused"   // somebody waited for memory that nobody could give back
 	EventPostponed EventKind = "postponed" // an item that has no room now is tried again when all others are through
 	EventGoverned  EventKind = "governed"  // the governor changed how many items a network takes at once
+	EventYielded   EventKind = "yielded"   // the run begins to hold back for others on a device, or no longer does
 	EventRepeated  EventKind = "repeated"  // a batch was split and repeated after running out of memory or a panic
 )
 

@@ -23,11 +23,14 @@ import (
 type Pipeline struct {
 	Name        string
 	HostLimit   Amount // of host memory; the zero value is 60%
-	GPUHeadroom int64
-	Strategy    string // decides about the batches of networks; empty: adaptive
-	OnError     OnError
-	MaxFailed   MaxFailed
-	Limits      imageio.Limits
+	GPUHeadroom int64  // bytes of each device beside the host that stay free; 0: as its size suggests
+	// WhenBusy says what is done about others who compute on such a device: see
+	// Env.Courtesy. Empty is memory.ShareWhenBusy: nothing.
+	WhenBusy  memory.WhenBusy
+	Strategy  string // decides about the batches of networks; empty: adaptive
+	OnError   OnError
+	MaxFailed MaxFailed
+	Limits    imageio.Limits
 
 	name       string // of the file it was loaded from
 	log        *slog.Logger
@@ -211,7 +214,7 @@ func Load(ctx context.Context, file string, data []byte, o Options) (*Pipeline, 
 	}
 	p := New(spec.Name, o)
 	p.name = file
-	p.HostLimit, p.GPUHeadroom, p.Strategy = spec.HostLimit, spec.GPUHeadroom, spec.Strategy
+	p.HostLimit, p.GPUHeadroom, p.WhenBusy, p.Strategy = spec.HostLimit, spec.GPUHeadroom, spec.WhenBusy, spec.Strategy
 	p.OnError, p.MaxFailed, p.Limits = spec.OnError, spec.MaxFailed, spec.Limits
 	b := parser{file: file}
 	if err := p.checkStrategy(); err != nil {

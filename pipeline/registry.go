@@ -351,6 +351,21 @@ func (e Env) Ledger(d Device) *memory.Ledger {
 	return nil
 }
 
+// Courtesy is for who computes on a device beside the host which the stage was
+// placed on: each that does so on its own, such as a session, gets one of its own
+// and calls Wait before each run. Nil, whose Wait never waits, where nobody is
+// waited for (see Pipeline.WhenBusy), for the host, and outside of a run.
+func (e Env) Courtesy(d Device) *Courtesy {
+	if e.seat.run != nil {
+		for _, l := range e.seat.run.devices {
+			if l.name == d && l.others != nil {
+				return &Courtesy{run: e.seat.run, device: d, stage: e.StageID, others: l.others}
+			}
+		}
+	}
+	return nil
+}
+
 // HostRoom is how many bytes of host memory the run may still take, when the
 // stage opens: for what allocates by itself and can be told a bound.
 func (e Env) HostRoom() int64 {

@@ -95,6 +95,7 @@ type run struct {
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
 	spills                                             atomic.Int64
 	paused                                             atomic.Int32 // somebody has stopped stages, to look at memory
+	yielding                                           atomic.Int32 // calls that wait until others are through with a device
 	working                                            atomic.Int32 // goroutines that neither wait for memory nor to deliver
 	leaks                                              []string     // that were found
 	phaseMemory                                        []PhaseMemory

@@ -83,9 +83,10 @@ func (a Amount) Of(total int64) int64 {
 type Spec struct {
 	File        string
 	Name        string
-	HostLimit   Amount // memory.host.limit
-	GPUHeadroom int64  // memory.gpu.headroom, bytes of each GPU that stay free
-	Strategy    string // memory.strategy, decides about the batches of networks
+	HostLimit   Amount          // memory.host.limit
+	GPUHeadroom int64           // memory.gpu.headroom, bytes of each GPU that stay free
+	WhenBusy    memory.WhenBusy // memory.gpu.when_busy, what is done about others who compute there
+	Strategy    string          // memory.strategy, decides about the batches of networks
 	OnError     OnError
 	MaxFailed   MaxFailed
 	Limits      imageio.Limits
@@ -288,6 +289,15 @@ func parseOnError(s string) (OnError, error) {
 	return "", fmt.Errorf("%q is neither %s nor %s", s, Quarantine, Stop)
 }
 
+func parseWhenBusy(s string) (memory.WhenBusy, error) {
+	w, err := memory.ParseWhenBusy(s)
+	if err != nil {
+		choices := []string{string(memory.ShareWhenBusy), string(memory.YieldWhenBusy), string(memory.PauseWhenBusy)}
+		err = fmt.Errorf("%w%s", err, didYouMean(s, choices))
+	}
+	return w, err
+}
+
 func parseCount(limit int) func(string) (int, error) {
 	return func(s string) (int, error) {
 		v, err := strconv.Atoi(s)
@@ -368,7 +378,8 @@ func (p *parser) spec(root *yamlNode) *Spec {
 				},
 				"gpu": func(n *yamlNode) {
 					p.fields(n, "memory.gpu", map[string]func(*yamlNode){
-						"headroom": text(p, "memory.gpu.headroom", &s.GPUHeadroom, memory.ParseBytes),
+						"headroom":  text(p, "memory.gpu.headroom", &s.GPUHeadroom, memory.ParseBytes),
+						"when_busy": text(p, "memory.gpu.when_busy", &s.WhenBusy, parseWhenBusy),
 					})
 				},
 			})

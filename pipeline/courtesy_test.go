@@ -1,0 +1,302 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// computing is a stage that computes on a simulated device as its neighbours there
+// let it.
+type computing struct {
+	card     *sim.Device
+	takes    time.Duration // for one item
+	env      pipeline.Env
+	courtesy *pipeline.Courtesy
+	ran      time.Duration
+
+	mu   sync.Mutex
+	runs []time.Time // when each began
+}
+
+const short = 50 * time.Millisecond // of runs
+
+func (*computing) Serial() {}
+
+func (*computing) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: 1} }
+
+func (*computing) Place(_ pipeline.Device, have []pipeline.Device) (pipeline.Device, error) {
+	return have[0], nil
+}
+
+func (c *computing) Open(_ context.Context, d pipeline.Device) error {
+	c.courtesy = c.env.Courtesy(d)
+	return nil
+}
+
+func (c *computing) Process(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+	if err := c.courtesy.Wait(ctx, c.ran); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	c.mu.Lock()
+	c.runs = append(c.runs, began)
+	c.mu.Unlock()
+	done := c.card.Compute()
+	time.Sleep(c.takes)
+	done()
+	c.ran = time.Since(began)
+	time.Sleep(5 * time.Millisecond) // with what it does on the host
+	return b, nil
+}
+
+// between counts the runs that began in a time since the first.
+func (c *computing) between(from, to time.Duration) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, at := range c.runs {
+		if after := at.Sub(c.runs[0]); after >= from && after < to {
+			n++
+		}
+	}
+	return n
+}
+
+// neighbourly starts a run beside neighbours who compute as the configuration says.
+func neighbourly(ctx context.Context, t *testing.T, when memory.WhenBusy, items int, config sim.Config, takes time.Duration) (*pipeline.Run, *computing, *told) {
+	t.Helper()
+	return besides(ctx, t, when, items, func(d *sim.Device) memory.Device { return d }, config, takes)
+}
+
+// besides is neighbourly with the device as the run sees it.
+func besides(ctx context.Context, t *testing.T, when memory.WhenBusy, items int, see func(*sim.Device) memory.Device, config sim.Config, takes time.Duration) (*pipeline.Run, *computing, *told) {
+	t.Helper()
+	config.Total = 1 << 30
+	c := &computing{takes: takes}
+	var err error
+	if c.card, err = sim.New(config); err != nil {
+		t.Fatal(err)
+	}
+	registry := pipeline.NewRegistry(pipeline.Info{
+		Name: "compute", Short: "Computes.", Version: 1,
+		New: func(_ context.Context, _ pipeline.Config, env pipeline.Env) (pipeline.Stage, error) {
+			c.env = env
+			return c, nil
+		},
+	})
+	p := pipeline.New("neighbourly", pipeline.Options{Devices: []memory.Device{see(c.card)}})
+	p.WhenBusy = when
+	p.SetSource(inputs(items))
+	if err := p.Use(ctx, registry, "compute", "compute", nil); err != nil {
+		t.Fatal(err)
+	}
+	news := &told{began: time.Now()}
+	run, err := p.Start(ctx, pipeline.RunOptions{NoStore: true, OnEvent: news.on})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run, c, news
+}
+
+// told is what a run tells of neighbours, and when.
+type told struct {
+	began time.Time
+	mu    sync.Mutex
+	texts []string
+	at    []time.Duration
+}
+
+func (n *told) on(e pipeline.Event) {
+	if e.Kind != pipeline.EventYielded {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.texts, n.at = append(n.texts, e.Stage+": "+e.Message), append(n.at, e.Time.Sub(n.began))
+}
+
+// want checks what was told and when, within a second.
+func (n *told) want(t *testing.T, at []time.Duration, texts ...string) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.texts) != len(texts) {
+		t.Fatalf("told %q at %v", n.texts, n.at)
+	}
+	for i, text := range texts {
+		before, after, _ := strings.Cut(text, "*")
+		if !strings.HasPrefix(n.texts[i], before) || !strings.HasSuffix(n.texts[i], after) || (n.at[i]-at[i]).Abs() > time.Second {
+			t.Errorf("told %q at %v; want %q at %v", n.texts[i], n.at[i], text, at[i])
+		}
+	}
+}
+
+func ended(t *testing.T, run *pipeline.Run, state string) {
+	t.Helper()
+	s, err := run.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) || s.State != state {
+		t.Errorf("%s, %v", s.State, err)
+	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestYieldsToNeighbours(t *testing.T) {
+	const s = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		load := sim.Load{Points: []sim.LoadPoint{{At: 20 * s, Share: 0.6}, {At: 60 * s}}}
+		run, c, news := neighbourly(t.Context(), t, memory.YieldWhenBusy, 1500, sim.Config{Load: load}, short)
+		ended(t, run, "done")
+		// A run and what is done on the host take 55 ms; beside a neighbour, 125 ms.
+		for _, tt := range []struct{ from, to, least, most int }{{0, 20, 355, 365}, {25, 60, 265, 300}, {65, 75, 175, 185}} {
+			if n := c.between(time.Duration(tt.from)*s, time.Duration(tt.to)*s); n < tt.least || n > tt.most {
+				t.Errorf("%d runs from %d to %d s, want %d to %d", n, tt.from, tt.to, tt.least, tt.most)
+			}
+		}
+		news.want(t, []time.Duration{21 * s}, "compute: sim:0: others use *% of it: the run leaves it to them for so long")
+	})
+}
+
+func TestWaitsUntilNeighboursAreThrough(t *testing.T) {
+	const s = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		load := sim.Load{Points: []sim.LoadPoint{{At: 20 * s, Share: 0.6}, {At: 60 * s}}}
+		run, c, news := neighbourly(t.Context(), t, memory.PauseWhenBusy, 1000, sim.Config{Load: load}, short)
+		ended(t, run, "done")
+		if n := c.between(23*s, 65*s); n != 0 {
+			t.Errorf("%d runs while others are there", n)
+		}
+		if n := c.between(68*s, 78*s); n < 175 {
+			t.Errorf("%d runs when others have gone", n)
+		}
+		news.want(t, []time.Duration{22500 * time.Millisecond, 67 * s},
+			"compute: sim:0: others use *% of it: the run waits until they are through",
+			"compute: sim:0: others use 0% of it: the run goes on, after 45s")
+	})
+}
+
+// Also long runs are fitted in: what was read while they ran counts.
+func TestYieldsWithLongRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run, c, _ := neighbourly(t.Context(), t, memory.YieldWhenBusy, 60, sim.Config{Load: sim.SteadyLoad(0.6)}, 700*time.Millisecond)
+		ended(t, run, "done")
+		if n := c.between(20*time.Second, 90*time.Second); n < 37 || n > 43 { // 40 for 40% of the time
+			t.Errorf("%d runs of 0.7 s in 70 s", n)
+		}
+	})
+}
+
+// A run that waits for others ends when it is asked to, in either way.
+func TestWaitingForNeighboursEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end   func(run *pipeline.Run, cancel func())
+		runs  int // of the calls that were waiting
+		state string
+	}{
+		"drained":   {func(run *pipeline.Run, _ func()) { run.Drain() }, 1, "interrupted"},
+		"cancelled": {func(_ *pipeline.Run, cancel func()) { cancel() }, 0, "interrupted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				run, c, news := neighbourly(ctx, t, memory.PauseWhenBusy, 100, sim.Config{Load: sim.SteadyLoad(1)}, short)
+				time.Sleep(time.Minute + 123*time.Millisecond) // in the midst of a wait
+				before := len(c.runs)
+				asked := time.Now()
+				tt.end(run, cancel)
+				ended(t, run, tt.state)
+				if took := time.Since(asked); took > 2*short {
+					t.Errorf("it takes %s to end", took)
+				}
+				if n := len(c.runs) - before; n != tt.runs {
+					t.Errorf("%d runs after that, want %d", n, tt.runs)
+				}
+				news.want(t, []time.Duration{2500 * time.Millisecond, time.Minute},
+					"compute: sim:0: others use 100% of it: the run waits until they are through",
+					"compute: sim:0: the run ends, and no longer waits for others")
+			})
+		})
+	}
+}
+
+// Nobody is waited for where it is not known how busy the device is: not from the
+// beginning on, and no longer when readings fail.
+func TestNobodyIsWaitedForBlindly(t *testing.T) {
+	const s = time.Second
+	for name, tt := range map[string]struct {
+		blind bool          // the device never tells
+		ends  time.Duration // of 100 runs
+		at    []time.Duration
+		news  []string
+	}{
+		"never told": {true, 6 * s, nil, nil},
+		"no longer told": {false, 39 * s, []time.Duration{2500 * time.Millisecond, 33 * s}, []string{
+			"compute: sim:0: others use 100% of it: the run waits until they are through",
+			"compute: sim:0: how busy it is, is not known: the run goes on, after 31s",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				see := func(d *sim.Device) memory.Device { return d }
+				if tt.blind {
+					see = func(d *sim.Device) memory.Device { return blind{d} }
+				}
+				run, _, news := besides(t.Context(), t, memory.PauseWhenBusy, 100, see, sim.Config{Load: sim.SteadyLoad(1), Faults: []sim.Fault{{From: 30 * s}}}, short)
+				ended(t, run, "done")
+				if took := time.Since(news.began); (took - tt.ends).Abs() > s {
+					t.Errorf("it takes %s, want %s", took, tt.ends)
+				}
+				news.want(t, tt.at, tt.news...)
+			})
+		})
+	}
+}
+
+// blind is a device that does not tell how busy it is.
+type blind struct{ *sim.Device }
+
+func (b blind) Read(ctx context.Context) (memory.Reading, error) {
+	r, err := b.Device.Read(ctx)
+	r.Busy = memory.Unknown
+	return r, err
+}
+
+func TestWhenBusyOfAFile(t *testing.T) {
+	const yaml = "memory: {gpu: {headroom: 1GiB, when_busy: %s}}\nsource: {none: {}}\nstages:\n  - none: {}\n"
+	for text, want := range map[string]memory.WhenBusy{"share": memory.ShareWhenBusy, "yield": memory.YieldWhenBusy, "pause": memory.PauseWhenBusy} {
+		s, err := pipeline.ParseSpec("p.yaml", fmt.Appendf(nil, yaml, text), pipeline.Vars{})
+		if err != nil || s.WhenBusy != want || s.GPUHeadroom != 1<<30 {
+			t.Errorf("%s: %+v, %v", text, s, err)
+		}
+	}
+}
+
+func TestSharingWaitsForNobody(t *testing.T) {
+	for _, when := range []memory.WhenBusy{"", memory.ShareWhenBusy} {
+		synctest.Test(t, func(t *testing.T) {
+			run, c, news := neighbourly(t.Context(), t, when, 100, sim.Config{Load: sim.SteadyLoad(1)}, short)
+			ended(t, run, "done")
+			if n := c.between(0, 6*time.Second); n != 100 || c.courtesy != nil {
+				t.Errorf("%d runs in 6 s, with %v", n, c.courtesy)
+			}
+			news.want(t, nil)
+			if c := c.env.Courtesy(pipeline.Host); c != nil {
+				t.Error("there is courtesy on the host")
+			}
+		})
+	}
+	if err := (*pipeline.Courtesy)(nil).Wait(t.Context(), time.Hour); err != nil {
+		t.Error(err)
+	}
+}
