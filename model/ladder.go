@@ -61,6 +61,8 @@ type ladder struct {
 	others *sync.RWMutex
 	// elsewhere takes items to another device, where there is one: this one is lost.
 	elsewhere func(b *batch, lo, hi int) bool
+	// wait holds a run up for others, given how long the last one computed.
+	wait func(ctx context.Context, ran time.Duration) error
 
 	session  Session
 	fallback Session
@@ -427,10 +429,8 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
-	if l.seat.Wait != nil {
-		if err := l.seat.Wait(ctx, l.took); err != nil {
-			return nil, err
-		}
+	if err := l.wait(ctx, l.took); err != nil {
+		return nil, err
 	}
 	in := b.input(l.o, lo, hi)
 	bytes := len(in.Data)

@@ -83,9 +83,9 @@ type Seat struct {
 	// Scarce tells whether others have taken all that was free of the device. Nil:
 	// that is not known.
 	Scarce func() bool
-	// Wait is called before each run, with how long the last one computed: it holds
-	// the run up where others are to have the device. Nil: nobody is.
-	Wait func(ctx context.Context, ran time.Duration) error
+	// Wait makes for each lane what it calls before each run, with how long its last one
+	// computed: that holds the run up where others are to have the device. Nil: nobody is.
+	Wait func() (wait func(ctx context.Context, ran time.Duration) error)
 }
 
 // Input is one item's tensor.
@@ -205,6 +205,14 @@ func NewRunner(o RunnerOptions) *Runner {
 	return r
 }
 
+// wait is what a lane calls before each run.
+func wait(s *Seat) func(context.Context, time.Duration) error {
+	if s.Wait == nil {
+		return func(context.Context, time.Duration) error { return nil }
+	}
+	return s.Wait()
+}
+
 // workload has the Governor decide about a session on a seat.
 func (o RunnerOptions) workload(s *Seat) *memory.Workload {
 	return o.Governor.Workload(memory.WorkloadOptions{Name: o.Name, Device: s.Device, Key: s.Key, Batch: o.Batch, Most: o.Most})
@@ -218,6 +226,7 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			o: r.o, seat: of, others: others, share: share{seat: of, name: r.o.Name},
 			work:      r.o.workload(of),
 			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
+			wait:      wait(of),
 		})
 	}
 	s.work = s.lanes[0].work
@@ -486,6 +495,22 @@ func (r *Runner) begins() bool {
 		r.idle.Wait()
 	}
 	return !r.closed
+}
+
+// Wants is how many items of that shape are worth having at once: what all lanes run,
+// and one batch more, which is filled meanwhile. Calls may give most at a time.
+func (r *Runner) Wants(shape []int64) (together, most int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := fmt.Sprint(shape)
+	for _, s := range r.seats {
+		if !s.lost {
+			n := s.work.Target(key)
+			together += n * len(s.lanes)
+			most = max(most, n)
+		}
+	}
+	return together + most, most
 }
 
 // next waits for a batch.

@@ -52,8 +52,9 @@ type Pipeline struct {
 
 // seat is where a stage's Env finds the run that it works in.
 type seat struct {
-	run   *run
-	share shares
+	run     *run
+	share   shares
+	devices []memory.Device
 }
 
 // Step is one stage in the chain.
@@ -85,7 +86,7 @@ func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
 		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
-		seat: &seat{share: shares{m: map[string]*shared{}}},
+		seat: &seat{share: shares{m: map[string]*shared{}}, devices: o.Devices},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

@@ -357,10 +357,19 @@ func (e Env) Ledger(d Device) *memory.Ledger {
 // waited for (see Pipeline.WhenBusy), for the host, and outside of a run.
 func (e Env) Courtesy(d Device) *Courtesy {
 	if e.seat.run != nil {
-		for _, l := range e.seat.run.devices {
-			if l.name == d && l.others != nil {
-				return &Courtesy{run: e.seat.run, device: d, stage: e.StageID, others: l.others}
-			}
+		if l := e.seat.run.device(d); l != nil && l.others != nil {
+			return &Courtesy{run: e.seat.run, device: d, stage: e.StageID, others: l.others}
+		}
+	}
+	return nil
+}
+
+// Device is what memory of a device beside the host is read from; nil for the host and
+// for what there is not.
+func (e Env) Device(d Device) memory.Device {
+	for _, m := range e.seat.devices {
+		if m.Name() == string(d) {
+			return m
 		}
 	}
 	return nil

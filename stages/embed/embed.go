@@ -11,12 +11,14 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/x448/float16"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -234,9 +236,14 @@ func specOf(c pipeline.Config) (model.Spec, error) {
 // Identity is the hash of the network.
 func (s *Stage) Identity() string { return s.file.Hash }
 
-// Batch is that of the network, so that one call fills it: with a worker more than
-// there are lanes, each lane has a batch, and one is being filled.
-func (s *Stage) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: s.batch} }
+// Batch is such that all lanes of the network have a batch, and one is being filled.
+func (s *Stage) Batch() pipeline.BatchSpec {
+	if s.runner == nil || !s.sized {
+		return pipeline.BatchSpec{Size: s.batch}
+	}
+	together, most := s.runner.Wants(s.file.Spec.Shape(1, ordinary)[1:])
+	return pipeline.BatchSpec{Size: most, Together: together}
+}
 
 // Place takes a GPU that the runtime can use, or the CPU.
 func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
@@ -268,37 +275,12 @@ func (s *Stage) Note() string {
 	return "ran on the CPU: " + s.place.Why
 }
 
-// Open takes a seat at the network's session, which stages of the same network and
-// options share. It is loaded with the first batch.
-func (s *Stage) Open(_ context.Context, d pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s on %s, CPU too %t, %d lanes, batch %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, d, s.place.CPUToo, s.lanes, s.batch, s.sized, s.session.Threads, s.session.Library)
-	o := model.RunnerOptions{
-		Type:  s.file.ElementType(),
-		Lanes: s.lanes, Batch: s.batch, Fixed: s.file.Batch > 0, Shrink: !s.sized,
-		Name: filepath.Base(s.file.Path), Log: s.env.Log,
-	}
-	// Without a bound the system would end the process where the runtime can say that
-	// there is no more.
-	host := s.session
-	host.Device, host.ArenaLimit = string(pipeline.Host), s.onHost(nil).Resident+max(s.env.HostRoom(), leastArena)
-	o.Open = model.Shared(func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, host) })
-	if ledger := s.env.Ledger(d); ledger != nil {
-		if s.place.CPUToo {
-			o.Fallback = o.Open
-		}
-		o.Ledger, o.Weights = ledger, s.file.Header.WeightBytes
-		o.Open = func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, s.session) }
-		if strings.HasPrefix(string(d), "sim:") {
-			o.Cap = func() int64 { return ledger.Usage().Limit }
-			o.Open = func(ctx context.Context) (model.Session, error) {
-				capped := s.session
-				capped.ArenaLimit = max(o.Cap(), 1) // 0 would be none
-				return s.file.Load(ctx, capped)
-			}
-		}
-	}
+// Open takes a seat at the network's sessions, which stages of the same network and
+// options share. They are loaded with the first batch.
+func (s *Stage) Open(context.Context, pipeline.Device) error {
+	key := fmt.Sprintf("model %s %s on %v, CPU too %t, %d lanes, batch %d most %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, s.place.Devices, s.place.CPUToo, s.lanes, s.asked, s.batch, s.sized, s.session.Threads, s.session.Library)
 	v, release, err := s.env.Share(key, func() (any, func() error, error) {
-		r := model.NewRunner(o)
+		r := model.NewRunner(s.runnerOptions())
 		return r, r.Close, nil
 	})
 	if err != nil {
@@ -306,6 +288,74 @@ func (s *Stage) Open(_ context.Context, d pipeline.Device) error {
 	}
 	s.runner, s.release = v.(*model.Runner), release
 	return nil
+}
+
+func (s *Stage) runnerOptions() model.RunnerOptions {
+	o := model.RunnerOptions{
+		Type:  s.file.ElementType(),
+		Batch: cmp.Or(s.file.Batch, s.asked), Fixed: s.file.Batch > 0, Shrink: !s.sized,
+		Governor: s.env.Governor(),
+		Name:     filepath.Base(s.file.Path), Log: s.env.Log,
+	}
+	if !s.sized {
+		o.Batch = cmp.Or(s.file.Batch, 1)
+	}
+	// Without a bound the system would end the process where the runtime can say that
+	// there is no more.
+	host, cost, room := s.session, s.onHost(nil).Resident, max(s.env.HostRoom(), leastArena)
+	host.Device, host.ArenaLimit = string(pipeline.Host), cost+room
+	host.Concurrent = max(s.lanes, len(s.place.Devices))
+	onHost := model.Shared(func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, host) })
+	if s.place.Devices[0] == string(pipeline.Host) {
+		o.Most = s.batch // the plan counts on that
+		o.Seats = []model.Seat{{
+			Device: string(pipeline.Host), Key: s.key(pipeline.Host), Open: onHost, Lanes: s.lanes,
+			Budget: cost + room - s.file.Header.WeightBytes,
+		}}
+		return o
+	}
+	if s.place.CPUToo {
+		o.Fallback = onHost
+	}
+	for _, d := range s.place.Devices {
+		o.Seats = append(o.Seats, s.seat(pipeline.Device(d)))
+	}
+	return o
+}
+
+// seat is a GPU, or a simulated one.
+func (s *Stage) seat(d pipeline.Device) model.Seat {
+	session := s.session
+	session.Device = string(d)
+	seat := model.Seat{
+		Device: string(d), Key: s.key(d),
+		Open:   func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, session) },
+		Ledger: s.env.Ledger(d), Weights: s.file.Header.WeightBytes,
+		Scarce: func() bool { return s.env.Scarce(d) },
+		Wait: func() func(context.Context, time.Duration) error {
+			return s.env.Courtesy(d).Wait
+		},
+	}
+	if card, ok := s.env.Device(d).(*sim.Device); ok {
+		// It is an arena on the CPU that is as large as the card.
+		seat.Cap = func() int64 { return seat.Ledger.Usage().Limit }
+		seat.Open = func(ctx context.Context) (model.Session, error) {
+			capped := session
+			capped.ArenaLimit = max(seat.Cap(), 1) // 0 would be none
+			loaded, err := s.file.Load(ctx, capped)
+			return model.Simulated(loaded, card), err
+		}
+	}
+	return seat
+}
+
+// key is what runs on a device cost the same under.
+func (s *Stage) key(d pipeline.Device) string {
+	kind := fmt.Sprintf("%s of %d threads", runtime.GOARCH, runtime.NumCPU())
+	if m, ok := s.env.Device(d).(memory.Described); ok {
+		kind = m.Description()
+	}
+	return fmt.Sprintf("%s %s, %d lanes of %d threads, ONNX Runtime %s on %s", s.file.Hash, s.file.Output.Name, s.lanes, s.session.Threads, s.runtime.Version, kind)
 }
 
 // Close leaves the seat.

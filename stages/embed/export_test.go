@@ -12,7 +12,7 @@ type Division struct {
 func DividedOn(s *Stage, device pipeline.Device, host int64) (d Division, runs int64) {
 	s.host = host
 	if _, err := s.Place(device, []pipeline.Device{device}); err != nil { // a GPU that is not here
-		s.place.Device = string(device)
+		s.place.Devices = []string{string(device)}
 		s.divide()
 	}
 	if s.session.Concurrent != s.lanes {
