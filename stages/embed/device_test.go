@@ -35,9 +35,10 @@ const (
 )
 
 // deviceRun embeds pictures on a device with a network that takes hogItem bytes for
-// each, eight at once.
+// each.
 type deviceRun struct {
 	device   string
+	options  string          // of embed, beside the network and the size
 	none     bool            // there is no simulated card
 	others   sim.Trace       // on it
 	when     func(n int) int // seconds on the card's clock after so many pictures; nil: none pass
@@ -95,8 +96,8 @@ func (d *deviceRun) run(t *testing.T) error {
 		}), nil
 	}}
 	o.Registry = standard.Registry().With(see)
-	yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - embed: {model: %s, width: 24, height: 24}\n    device: %s\n  - see: {}\n",
-		dir, saved(t, "hog.onnx", testnet.Hog(hogItem)), d.device)
+	yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - embed: {model: %s, width: 24, height: 24%s}\n    device: %s\n  - see: {}\n",
+		dir, saved(t, "hog.onnx", testnet.Hog(hogItem)), d.options, d.device)
 	p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), o)
 	if err != nil {
 		return err
@@ -131,11 +132,11 @@ func (d *deviceRun) same(t *testing.T) {
 	}
 }
 
-// A card has room for all; then neighbours take most of it, and one picture at a
-// time is what is left; then they go.
+// A card has room for eight at a time, which are asked for; then neighbours take most
+// of it, and one picture at a time is what is left; then they go.
 func TestTheCardBecomesSmallerWhileItRuns(t *testing.T) {
 	d := deviceRun{
-		device: "gpu", pictures: 150,
+		device: "gpu", pictures: 150, options: ", infer_batch: 8",
 		others: sim.Trace{Points: []sim.Point{{}, {At: 10 * time.Second, Bytes: total - 2*hogItem}, {At: 20 * time.Second}}},
 		when: func(n int) int {
 			switch {
