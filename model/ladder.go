@@ -434,7 +434,7 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	}
 	in := b.input(l.o, lo, hi)
 	bytes := len(in.Data)
-	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, hi-lo), hi-lo == 1 || l.o.Fixed)
+	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, max(hi-lo, l.least())), hi-lo == 1 || l.o.Fixed)
 	if err != nil {
 		l.shrink = true // what is free in the arena may be what lacks
 		return nil, err

@@ -142,7 +142,8 @@ type Runner struct {
 	idle    *sync.Cond // told when a batch becomes ready, or the first item comes
 	begun   bool       // an item has come
 	active  int        // callers between Enter and leave
-	waiting int        // of them, how many wait for results
+	adding  int        // calls of Infer that are not through with their items, of callers and others
+	waiting int        // calls that wait for results
 	open    []*batch   // that still take items, oldest first
 	filling []*batch   // that take no more, and are not filled yet
 	seats   []*seat
@@ -159,6 +160,7 @@ type seat struct {
 	lanes []*ladder
 	work  *memory.Workload // of the first lane, which stands for all
 	ready []*batch         // to be run
+	idle  int              // lanes that wait for one
 	lost  bool
 }
 
@@ -266,9 +268,7 @@ var errClosed = errors.New("the network has been closed")
 func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	results := make([]Result, len(inputs))
 	done := make([]chan Result, len(inputs))
-	for i, in := range inputs {
-		done[i], results[i].Err = r.add(ctx, in)
-	}
+	r.addAll(ctx, inputs, done, results)
 	r.mu.Lock()
 	r.waiting++
 	r.flushIdle()
@@ -304,6 +304,21 @@ func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	r.waiting--
 	r.mu.Unlock()
 	return results
+}
+
+// addAll fills a place for each input. It may panic, as Fill may.
+func (r *Runner) addAll(ctx context.Context, inputs []Input, done []chan Result, results []Result) {
+	r.mu.Lock()
+	r.adding++
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.adding--
+	}()
+	for i, in := range inputs {
+		done[i], results[i].Err = r.add(ctx, in)
+	}
 }
 
 // add fills a place in a batch of the item's shape.
@@ -441,6 +456,7 @@ func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 			o.seat = r.soonest(o.key)
 		}
 	}
+	r.flushIdle()
 	return true
 }
 
@@ -473,10 +489,16 @@ func (r *Runner) runFilled(b *batch) {
 	}
 }
 
-// flushIdle runs what there is when nobody is left who could add to it.
+// flushIdle runs what there is when nobody is left who could add to it, where a lane
+// has nothing else to do: until then those whose items are being run may come back.
 func (r *Runner) flushIdle() {
-	if r.waiting >= r.active {
-		r.flush()
+	if r.waiting < r.active || r.adding > 0 {
+		return
+	}
+	for _, b := range slices.Clone(r.open) {
+		if b.seat.idle > len(b.seat.ready) {
+			r.shut(b)
+		}
 	}
 }
 
@@ -503,12 +525,17 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := fmt.Sprint(shape)
+	seats := 0
 	for _, s := range r.seats {
 		if !s.lost {
+			seats++
 			n := s.work.Target(key)
 			together += n * len(s.lanes)
 			most = max(most, n)
 		}
+	}
+	if seats > 1 { // calls wait for those of their items that are on the slower one
+		together *= 2
 	}
 	return together + most, most
 }
@@ -517,8 +544,13 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 func (r *Runner) next(s *seat) (*batch, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s.idle++
+	defer func() { s.idle-- }()
 	for len(s.ready) == 0 && !r.closed {
-		r.idle.Wait()
+		r.flushIdle()
+		if len(s.ready) == 0 {
+			r.idle.Wait()
+		}
 	}
 	if r.closed {
 		return nil, false

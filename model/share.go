@@ -133,7 +133,7 @@ func (s *share) ran(session Session, input int, well, clean bool, o ort.RunOptio
 			took = st.MaxInUse - s.base
 		}
 	case clean:
-		took = max(st.Allocated-s.base, 0)
+		took = max(st.Allocated-s.base, int64(input)) // also of a session that tells nothing
 	}
 	s.peak = max(s.peak, st.MaxInUse)
 	return took

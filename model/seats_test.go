@@ -1,0 +1,187 @@
+package model_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/model"
+)
+
+// timed is a doubler whose runs take a while.
+type timed struct {
+	*doubler
+	run, item time.Duration
+}
+
+func (s timed) open(ctx context.Context) (model.Session, error) {
+	_, err := s.doubler.open(ctx)
+	return s, err
+}
+
+func (s timed) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	if !o.ShrinkOnly {
+		time.Sleep(s.run + time.Duration(in[0].Shape[0])*s.item)
+	}
+	return s.doubler.Run(ctx, in, o)
+}
+
+// calls has several callers infer so many items each, a few at a time.
+func calls(t *testing.T, r *model.Runner, callers, each int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for range callers {
+		leave := r.Enter()
+		all.Go(func() {
+			defer leave()
+			for range each / 5 {
+				check(t, r.Infer(t.Context(), items(5, 3)))
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Items go to the device that is done with them first: one that is four times as fast
+// gets about four times as many.
+func TestDevicesGetWhatTheyAreDoneWithFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast := timed{&doubler{}, 2 * time.Millisecond, 2 * time.Millisecond}
+		slow := timed{&doubler{}, 8 * time.Millisecond, 8 * time.Millisecond}
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{
+			{Device: "sim:0", Key: "slow", Open: slow.open}, {Device: "sim:1", Key: "fast", Open: fast.open},
+		}})
+		began := time.Now()
+		calls(t, r, 16, 250)
+		took := time.Since(began)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		sum := func(d *doubler) (n int) {
+			for _, items := range d.runs {
+				n += items
+			}
+			return n
+		}
+		f, s := sum(fast.doubler), sum(slow.doubler)
+		if f+s != 4000 {
+			t.Errorf("%d and %d items were computed, want 4000 in all", f, s)
+		}
+		if share := float64(f) / float64(s); share < 3.5 || share > 4.5 {
+			t.Errorf("the fast one had %d items and the slow one %d: %.2f times as many", f, s, share)
+		}
+		// Batches of 4 take 10 and 40 ms: 500 items a second together.
+		if rate := 4000 / took.Seconds(); rate < 0.95*500 {
+			t.Errorf("%.0f items a second, want 500", rate)
+		}
+	})
+}
+
+// A device on which nothing can be loaded any more is taken out, and its items go to
+// the others: those that it was running, and those that waited for it.
+func TestLostDevice(t *testing.T) {
+	for name, lose := range map[string]func(d *doubler, run int) error{
+		"from the beginning": func(*doubler, int) error { return errors.New("no such device") },
+		"while it runs":      func(_ *doubler, run int) error { return only(run > 20, errors.New("CUDA error 700")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				well := timed{&doubler{}, time.Millisecond, time.Millisecond}
+				dying := timed{&doubler{}, time.Millisecond, time.Millisecond}
+				var lost atomic.Bool
+				dying.fail = func(run, _ int) error {
+					err := lose(dying.doubler, run)
+					lost.Store(err != nil)
+					return err
+				}
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Log: logTo(&log), Seats: []model.Seat{
+					{Device: "gpu:0", Open: func(ctx context.Context) (model.Session, error) {
+						if lost.Load() {
+							return nil, errors.New("CUDA error 700: the context is lost")
+						}
+						return dying.open(ctx)
+					}},
+					{Device: "gpu:1", Open: well.open},
+				}})
+				calls(t, r, 6, 100)
+				before := len(dying.runs)
+				calls(t, r, 6, 100)
+				if len(dying.runs) != before {
+					t.Errorf("%d more runs on a device that is lost", len(dying.runs)-before)
+				}
+				if n := strings.Count(log.String(), "a device is lost"); n != 1 {
+					t.Errorf("told %d times that a device is lost: %s", n, log.String())
+				}
+				if err := r.Close(); err != nil || dying.opened != dying.closed || well.opened != well.closed {
+					t.Errorf("%v; %d and %d opened, %d and %d closed", err, dying.opened, well.opened, dying.closed, well.closed)
+				}
+			})
+		})
+	}
+}
+
+// When the last device is lost, that is an error for all.
+func TestAllDevicesLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		none := func(context.Context) (model.Session, error) { return nil, errors.New("no driver") }
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 2, Seats: []model.Seat{
+			{Device: "gpu:0", Open: none}, {Device: "gpu:1", Open: none},
+		}})
+		defer r.Close()
+		for _, res := range r.Infer(t.Context(), items(9, 1)) {
+			if !errors.Is(res.Err, model.ErrLoading) || !strings.Contains(res.Err.Error(), "no driver") {
+				t.Errorf("%v", res.Err)
+			}
+		}
+	})
+}
+
+// Without a batch that somebody asks for, the governor finds one: large enough to be
+// fast, and never more than the device has room for.
+func TestGovernorDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, err := memory.NewGovernor(memory.GovernorOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// 20 ms beside 1 ms an item: 128 items are within 14 % of the best rate.
+		d := timed{&doubler{}, 20 * time.Millisecond, time.Millisecond}
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Governor: g, Most: 128, Seats: []model.Seat{{Device: "sim:0", Open: d.open}}})
+		defer r.Close()
+		var callers sync.WaitGroup
+		for range 8 {
+			leave := r.Enter()
+			callers.Go(func() {
+				defer leave()
+				for range 60 {
+					check(t, r.Infer(t.Context(), items(64, 1)))
+				}
+			})
+		}
+		callers.Wait()
+		var largest int
+		for _, n := range d.runs {
+			largest = max(largest, n)
+		}
+		if d.runs[0] != 1 || largest < 110 || largest > 128 {
+			t.Errorf("at first %d items, and up to %d: want 1 first and then up to about 128", d.runs[0], largest)
+		}
+		if a := g.Accounts(); len(a) != 1 || a[0].Items != 8*60*64 || a[0].Name != "net" {
+			t.Errorf("the account is %+v", a)
+		}
+	})
+}
+
+// logTo writes what is logged, as text.
+func logTo(w *strings.Builder) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, nil))
+}
