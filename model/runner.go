@@ -147,6 +147,7 @@ type Runner struct {
 	open    []*batch   // that still take items, oldest first
 	filling []*batch   // that take no more, and are not filled yet
 	seats   []*seat
+	late    bool // somebody has waited for long: nobody else is waited for
 	closed  bool
 
 	cancel   context.CancelCauseFunc
@@ -278,10 +279,8 @@ func (r *Runner) Infer(ctx context.Context, inputs []Input) []Result {
 	linger := time.AfterFunc(mostLinger, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.flush()
-		for _, b := range r.filling {
-			r.runFilled(b)
-		}
+		r.late = true
+		r.flushIdle()
 	})
 	defer linger.Stop()
 	for i, c := range done {
@@ -492,7 +491,7 @@ func (r *Runner) runFilled(b *batch) {
 // flushIdle runs what there is when nobody is left who could add to it, where a lane
 // has nothing else to do: until then those whose items are being run may come back.
 func (r *Runner) flushIdle() {
-	if r.waiting < r.active || r.adding > 0 {
+	if !r.late && (r.waiting < r.active || r.adding > 0) {
 		return
 	}
 	for _, b := range slices.Clone(r.open) {
@@ -500,12 +499,16 @@ func (r *Runner) flushIdle() {
 			r.shut(b)
 		}
 	}
-}
-
-// flush runs what there is.
-func (r *Runner) flush() {
-	for len(r.open) > 0 {
-		r.shut(r.open[0])
+	if !r.late {
+		return
+	}
+	r.late = len(r.open) > 0
+	for _, b := range r.filling {
+		if b.seat.idle > len(b.seat.ready) {
+			r.runFilled(b)
+		} else {
+			r.late = true // when a lane has time for it
+		}
 	}
 }
 
