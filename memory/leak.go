@@ -504,7 +504,8 @@ func flattens(seen []observation, noise float64) bool {
 }
 
 func median(v []float64) float64 {
-	sorted := slices.Sorted(slices.Values(v))
+	sorted := slices.Clone(v)
+	slices.Sort(sorted)
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

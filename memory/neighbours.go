@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -10,19 +11,20 @@ import (
 // has its memory: readings are late, a run takes time, and some come back. Its methods
 // must not be called by several goroutines at once.
 type Neighbours struct {
+	began time.Time         // the first reading
 	seen  []neighbourSample // of the last neighbourSpan, oldest first
 	last  int64             // level, before it rose or fell
 	rises []neighbourRise
 }
 
 type neighbourSample struct {
-	at    time.Time
+	at    time.Duration // since the first
 	bytes int64
 }
 
 // neighbourRise is when others took much more within a moment.
 type neighbourRise struct {
-	at time.Time
+	at time.Duration
 	to int64
 }
 
@@ -34,17 +36,34 @@ const (
 	returnSpan = 60 * time.Second
 	// neighbourRises bounds how many rises are remembered.
 	neighbourRises = 32
+	// driftSpan is in what time a drift shows at least: there are a few readings in it.
+	driftSpan = 300 * time.Millisecond
+	// noiseChanges is about how many changes are looked at, and leastChanges how few of
+	// them tell something.
+	noiseChanges = 32
+	leastChanges = 8
 )
 
-// Observe takes what others had of the device, of total bytes, at a moment.
-func (n *Neighbours) Observe(at time.Time, others, total int64) {
-	if k := len(n.seen); k > 0 && !at.After(n.seen[k-1].at) {
-		return
+// Observe takes what others had of the device, of total bytes, at a moment. A reading
+// that is older than the last is not taken, unless the clock was set back.
+func (n *Neighbours) Observe(now time.Time, others, total int64) {
+	others = min(max(others, 0), max(total, 0))
+	if k := len(n.seen); k > 0 {
+		switch late := n.seen[k-1].at - now.Sub(n.began); {
+		case late > neighbourSpan:
+			*n = Neighbours{}
+		case late >= 0:
+			return
+		}
 	}
-	for len(n.seen) > 0 && (at.Sub(n.seen[0].at) > neighbourSpan || len(n.seen) == neighbourMost) {
+	if len(n.seen) == 0 {
+		n.began = now
+	}
+	at := now.Sub(n.began)
+	for len(n.seen) > 0 && (at-n.seen[0].at > neighbourSpan || len(n.seen) == neighbourMost) {
 		n.seen = n.seen[1:]
 	}
-	n.rises = slices.DeleteFunc(n.rises, func(r neighbourRise) bool { return at.Sub(r.at) > returnSpan })
+	n.rises = slices.DeleteFunc(n.rises, func(r neighbourRise) bool { return at-r.at > returnSpan })
 	if len(n.seen) == 0 {
 		n.last = others
 	}
@@ -53,9 +72,12 @@ func (n *Neighbours) Observe(at time.Time, others, total int64) {
 	k := len(n.rises)
 	switch {
 	case others > n.last+step:
-		if k > 0 && at.Sub(n.rises[k-1].at) < time.Second && n.rises[k-1].to >= n.last {
+		if k > 0 && at-n.rises[k-1].at < time.Second && n.rises[k-1].to >= n.last {
 			n.rises[k-1] = neighbourRise{at, others}
-		} else if k < neighbourRises {
+		} else {
+			if k == neighbourRises {
+				n.rises = slices.Delete(n.rises, 0, 1)
+			}
 			n.rises = append(n.rises, neighbourRise{at, others})
 		}
 		n.last = others
@@ -66,9 +88,10 @@ func (n *Neighbours) Observe(at time.Time, others, total int64) {
 }
 
 // Expect is how many bytes others may have so long after the last reading, with a
-// headroom that is left to them in any case.
+// headroom that is left to them in any case. It is never less than what they have.
 func (n *Neighbours) Expect(after time.Duration, headroom int64) int64 {
 	k := len(n.seen)
+	headroom = max(headroom, 0)
 	if k == 0 {
 		return headroom
 	}
@@ -84,37 +107,46 @@ func (n *Neighbours) Expect(after time.Duration, headroom int64) int64 {
 }
 
 // at is what others had at that time, as far as is known.
-func (n *Neighbours) at(t time.Time) int64 {
-	for i := len(n.seen) - 1; i >= 0; i-- {
-		if !n.seen[i].at.After(t) {
-			return n.seen[i].bytes
-		}
+func (n *Neighbours) at(t time.Duration) int64 {
+	i, found := slices.BinarySearchFunc(n.seen, t, func(s neighbourSample, t time.Duration) int { return cmp.Compare(s.at, t) })
+	if !found {
+		i--
 	}
-	return n.seen[0].bytes
+	return n.seen[max(i, 0)].bytes
 }
 
 // drift is how much more others will have after that time if they go on as in the
-// same time before. A single step is no drift: both halves must have risen.
+// same time before. One step is no drift, nor are two: each third must have risen.
 func (n *Neighbours) drift(after time.Duration) int64 {
-	now := n.seen[len(n.seen)-1]
-	half, whole := n.at(now.at.Add(-after/2)), n.at(now.at.Add(-after))
-	return max(2*min(now.bytes-half, half-whole), 0)
-}
-
-// noise is three standard deviations of the change within that time. Rare steps are
-// no noise.
-func (n *Neighbours) noise(after time.Duration) int64 {
 	if after <= 0 {
 		return 0
 	}
-	var changes []float64
-	for i := len(n.seen) - 1; i > 0 && len(changes) < 32; i-- {
-		if n.seen[i].at.Add(-after).Before(n.seen[0].at) {
+	now := n.seen[len(n.seen)-1]
+	span := max(after, driftSpan)
+	third, second, first := n.at(now.at-span/3), n.at(now.at-2*span/3), n.at(now.at-span)
+	rise := min(now.bytes-third, third-second, second-first)
+	return int64(3 * float64(max(rise, 0)) * (float64(after) / float64(span)))
+}
+
+// noise is three standard deviations of the change within that time, or in a quarter
+// of what is known, if that is less. Rare steps are no noise.
+func (n *Neighbours) noise(after time.Duration) int64 {
+	now, first := n.seen[len(n.seen)-1], n.seen[0]
+	after = min(after, (now.at-first.at)/4)
+	if after <= 0 {
+		return 0
+	}
+	var room [2 * noiseChanges]float64
+	changes := room[:0]
+	every := max(len(n.seen)/noiseChanges, 1)
+	for i := len(n.seen) - 1; i > 0; i -= every {
+		before := n.seen[i].at - after
+		if before < first.at {
 			break
 		}
-		changes = append(changes, float64(n.seen[i].bytes-n.at(n.seen[i].at.Add(-after))))
+		changes = append(changes, float64(n.seen[i].bytes-n.at(before)))
 	}
-	if len(changes) < 8 {
+	if len(changes) < leastChanges {
 		return 0
 	}
 	m := median(changes)
