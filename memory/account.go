@@ -123,7 +123,13 @@ func (g *Governor) Accounts() []Account {
 
 // Did says in a line what was decided.
 func (a Account) Did() string {
-	text := fmt.Sprintf("%s on %s: %d items in %d runs, most of them %d at once", a.Name, a.Device, a.Items, a.Runs, a.Typical)
+	text := fmt.Sprintf("%s on %s: no item done", a.Name, a.Device)
+	if a.Runs > 0 {
+		text = fmt.Sprintf("%s on %s: %s in %s", a.Name, a.Device, count(a.Items, "item"), count(a.Runs, "run"))
+	}
+	if a.Runs > 1 {
+		text += fmt.Sprintf(", most of them %d at once", a.Typical)
+	}
 	if a.Largest > a.Typical {
 		text += fmt.Sprintf(" (at most %d)", a.Largest)
 	}
@@ -138,6 +144,13 @@ func (a Account) Did() string {
 		text += "; " + strings.Join(events, "; ")
 	}
 	return text
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func times(n int) string {
@@ -155,7 +168,10 @@ func (a Account) Limit() string {
 			worst = r
 		}
 	}
-	if a.Items == 0 || a.Limited[worst] == 0 {
+	switch {
+	case a.Items == 0:
+		return "nothing was done, so that nothing limited it"
+	case a.Limited[worst] == 0:
 		return "it was over before anything was learned"
 	}
 	return fmt.Sprintf("limited by %s (%d %% of the items)", limitTexts[worst], (100*a.Limited[worst]+a.Items/2)/a.Items)

@@ -5,6 +5,8 @@ package memory
 //
 //   - It begins with 1 and 2, and then goes to its target, four times as large as what
 //     has been seen at most. The arena gives its free regions back before each growth.
+//   - It believes that more would hardly be faster only after it has seen a run of four
+//     times as many, or of as many as have room, and looks again from time to time.
 //   - It holds the target, and sets it anew every eight runs if it has moved for more
 //     than noise.
 //   - When others take memory it steps below what there is room for at once. Where they
@@ -16,13 +18,16 @@ type adaptive struct {
 	held    int  // runs since the target was set
 	settled bool // the target has been reached; until then it moves after each probe
 	looked  bool // since the last run
-	arena   int  // largest batch since the arena gave its free regions back
+	// believed counts the runs since more than enough was last tried, and doubted how
+	// often that was repeated.
+	believed, doubted int
+	doubting          bool // that is being tried now
 }
 
 const (
 	// nearly is the share of the best rate that is enough. The rest would cost memory
 	// that others may want.
-	nearly = 0.985
+	nearly = 0.99
 	// holdRuns is for how many runs a target is held.
 	holdRuns = 8
 	// growAbove and shrinkBelow are what it must have moved by.
@@ -33,15 +38,21 @@ const (
 	// Sizes 1 and 2 are timed twice, and larger ones once, before the next is tried.
 	// The line through the first two is a guess; it gets better with each jump.
 	probesSmall, probesLarge = 2, 1
+	// doubtRuns is after how many runs it is tried whether more would be faster after
+	// all, in as many runs as the speed model trusts. Each time it takes twice as many,
+	// up to mostDoubted times.
+	doubtRuns   = 128
+	mostDoubted = 3
 )
 
 func (a *adaptive) Next(s Situation) Choice {
 	fits := s.Cost.Fits(s.Budget, s.Most)
 	over := s.Allocated > s.Budget
 	if (fits < max(a.batch, 1) || over) && s.Scarce && !a.looked && s.Allocated > 0 {
-		a.looked, a.arena = true, 0
+		a.looked = true
 		return Choice{Look: true, Rule: RulePressure}
 	}
+	over = over || fits < a.batch
 	switch want, rule := a.want(s, fits); {
 	case fits == 0:
 		a.set(0, RuleNoRoom)
@@ -49,6 +60,10 @@ func (a *adaptive) Next(s Situation) Choice {
 		a.set(max(int(stepBelow*float64(fits)), 1), RulePressure)
 		a.settled = true
 	case a.due(s, want):
+		a.doubting = a.settled && rule == RuleProbe
+		if a.doubting {
+			a.settled, a.believed, a.doubted = false, 0, min(a.doubted+1, mostDoubted)
+		}
 		a.set(want, rule)
 	case a.held >= holdRuns: // why it once became what it is does not matter any more
 		a.rule = rule
@@ -57,13 +72,9 @@ func (a *adaptive) Next(s Situation) Choice {
 	if s.Items > 0 {
 		next = min(next, s.Items)
 	}
-	// Regions for fewer items would stay beside those for more, and those for many more
-	// are for others.
-	shrink := s.Allocated > 0 && (over || next > a.arena || float64(a.batch) < shrinkBelow*float64(a.arena))
-	if shrink {
-		a.arena = 0
-	}
-	a.arena = max(a.arena, next)
+	// Regions for fewer items would stay beside those for more, and what is not needed
+	// is for others.
+	shrink := s.Allocated > 0 && (over || next > s.Covered || s.Surplus)
 	return Choice{Batch: a.batch, Shrink: shrink, Rule: a.rule}
 }
 
@@ -81,7 +92,10 @@ func (a *adaptive) due(s Situation, want int) bool {
 		return moved && a.held >= holdRuns
 	}
 	probes := probesLarge
-	if a.batch <= 2 {
+	switch {
+	case a.doubting:
+		probes = speedTrust
+	case a.batch <= 2:
 		probes = probesSmall
 	}
 	if s.Speed.Timed(a.batch) < probes {
@@ -96,11 +110,18 @@ func (a *adaptive) want(s Situation, fits int) (int, Rule) {
 	if !s.Cost.Known() {
 		return 1, RuleProbe
 	}
-	if s.Speed.Sizes() < 2 && fits > 1 { // one more tells what a run takes beside its items
-		return min(s.Cost.Largest()+1, fits), RuleProbe
+	if s.Speed.Sizes() < 2 && fits > 1 { // a second size tells what a run takes beside its items
+		timed := max(s.Speed.Largest(), 1)
+		if 2*timed > fits {
+			return max(timed/2, 1), RuleProbe
+		}
+		return 2 * timed, RuleProbe
 	}
 	enough := s.Speed.Enough(nearly, fits)
+	far := min(enough*mostExtrapolated, fits)
 	switch {
+	case enough < far && (growAbove*float64(s.Speed.Largest()) < float64(far) || a.settled && a.believed >= doubtRuns<<a.doubted):
+		return far, RuleProbe
 	case enough < fits:
 		return enough, RuleSpeed
 	case fits == s.Most:
@@ -115,6 +136,7 @@ func (a *adaptive) want(s Situation, fits int) (int, Rule) {
 func (a *adaptive) Ran(_ Situation, r Ran) {
 	a.looked = false
 	a.held++
+	a.believed++
 	if r.OutOfMemory && r.Batch <= a.batch {
 		a.set(max(r.Batch/2, 1), RuleFailed)
 		a.settled = true

@@ -3,6 +3,7 @@ package memory
 import (
 	"math"
 	"slices"
+	"sort"
 )
 
 // CostModel predicts how many bytes of a device runs of a network take: a + s·b
@@ -21,10 +22,15 @@ type CostModel struct {
 
 // costSample is what was seen of one batch size.
 type costSample struct {
-	batch int
-	bytes [costRing]int64 // the last ones
-	n     int             // that there ever were
-	run   int64           // when the last one was
+	batch   int
+	bytes   [costRing]int64 // the last ones
+	n       int             // that there ever were
+	run     int64           // when the last one was
+	learned bool            // an earlier process saw it
+	most    int64           // the largest of bytes
+	// No smaller batch took more than low, and no larger one less than high; they
+	// count this one.
+	low, high int64
 }
 
 // costFailure is a run for which there was no room, though there should have been.
@@ -35,17 +41,16 @@ type costFailure struct {
 }
 
 // costLine is a + s·b, in bytes, and how far what was seen lies from it.
-type costLine struct {
-	a, s, sigma float64
-	from        int // batch sizes that it was laid through
-}
+type costLine struct{ a, s, sigma float64 }
 
 const (
 	// costRing is how many observations of one batch size count: the largest of them.
 	costRing = 4
-	// costSizes bounds how many batch sizes are remembered.
+	// costSizes bounds how many batch sizes are remembered, and mostBatch what is one.
 	costSizes = 32
-	// costSigmas and costShare are added to what the line says.
+	mostBatch = 1 << 30
+	// costSigmas are added to what the line says, and costShare of what it says beyond
+	// the next smaller batch that was seen.
 	costSigmas = 3
 	costShare  = 0.03
 	// mostExtrapolated is how far beyond the largest batch that was seen the line is
@@ -56,20 +61,42 @@ const (
 	failedFor  = 200
 	failedMore = 1.1
 	// oddFor is for how many runs an observation is believed that stands out by more
-	// than oddShare of what the others say.
-	oddFor   = 200
-	oddShare = 0.25
+	// than oddShare of what the others say, if there are at least oddOthers.
+	oddFor    = 200
+	oddShare  = 0.25
+	oddOthers = 3
 )
-
-func (c *costSample) most() int64 { return slices.Max(c.bytes[:min(c.n, costRing)]) }
 
 // Seen takes the bytes that a run of so many items took, from an arena that was empty
 // before. Nonsense is not taken.
 func (m *CostModel) Seen(batch int, bytes int64) {
-	if batch <= 0 || bytes <= 0 {
+	if batch <= 0 || batch > mostBatch || bytes <= 0 {
 		return
 	}
-	i, found := slices.BinarySearchFunc(m.seen, batch, func(s costSample, b int) int { return s.batch - b })
+	if said := float64(m.Bytes(batch)); math.Abs(float64(bytes)-said) > oddShare*said {
+		// What an earlier process saw was something else.
+		m.seen = slices.DeleteFunc(m.seen, func(s costSample) bool { return s.learned })
+	}
+	m.add(batch, bytes, false)
+	m.fit()
+}
+
+// learn takes what an earlier process has seen. It counts until it is seen how it is
+// now. The line has to be laid afterwards.
+func (m *CostModel) learn(batch int, bytes int64) {
+	if batch > 0 && batch <= mostBatch && bytes > 0 {
+		m.add(batch, bytes, true)
+	}
+}
+
+// find is where a batch size has been seen, or would be.
+func (m *CostModel) find(batch int) (int, bool) {
+	i := sort.Search(len(m.seen), func(i int) bool { return m.seen[i].batch >= batch })
+	return i, i < len(m.seen) && m.seen[i].batch == batch
+}
+
+func (m *CostModel) add(batch int, bytes int64, learned bool) {
+	i, found := m.find(batch)
 	if !found {
 		if len(m.seen) == costSizes {
 			oldest := 0
@@ -86,10 +113,13 @@ func (m *CostModel) Seen(batch int, bytes int64) {
 		m.seen = slices.Insert(m.seen, i, costSample{batch: batch})
 	}
 	s := &m.seen[i]
+	if s.learned {
+		*s = costSample{batch: batch}
+	}
 	s.bytes[s.n%costRing] = bytes
 	s.n++
-	s.run = m.runs
-	m.fit()
+	s.run, s.learned = m.runs, learned
+	s.most = slices.Max(s.bytes[:])
 }
 
 // Ran counts a run of any kind: what is old is judged by it.
@@ -135,37 +165,47 @@ func (m *CostModel) Bytes(batch int) int64 {
 	if len(m.seen) == 0 || batch <= 0 {
 		return 0
 	}
+	i, found := m.find(batch)
 	low, high := int64(0), int64(math.MaxInt64)
-	for i := range m.seen {
-		s := &m.seen[i]
-		if s.batch <= batch {
-			low = max(low, s.most())
-		}
-		if s.batch >= batch {
-			high = min(high, s.most())
-		}
+	if i < len(m.seen) {
+		high = m.seen[i].high
 	}
-	if low >= high {
-		return high // a larger batch has taken less: what stood above that was something else
+	switch {
+	case found:
+		low = m.seen[i].low
+	case i > 0:
+		low = m.seen[i-1].low
+	}
+	between := batch // the items that the line tells of, beyond those that were seen
+	if low > high {
+		// A larger batch took less than a smaller one. Either may be the one that is
+		// wrong: what the line says between them is taken.
+		low, high = high, low
+	} else if j := i - 1; j >= 0 {
+		between -= m.seen[j].batch
 	}
 	v := m.line.a + m.line.s*float64(batch)
-	v += costSigmas*m.line.sigma + costShare*v
-	if v >= math.MaxInt64 {
+	v += costSigmas*m.line.sigma + costShare*m.line.s*float64(between)
+	if v >= float64(high) {
 		return high
 	}
-	return min(max(int64(math.Ceil(v)), low), high)
+	return max(int64(math.Ceil(v)), low)
 }
 
 // Fits is the largest batch, of most items at most, that so many bytes have room for;
-// 0 if not even one item has. If nothing is known, that is one item.
+// 0 if not even one item has. If nothing is known, that is one item in any room. One
+// item is tried again as soon as there is room for it: nothing smaller is left to try.
 func (m *CostModel) Fits(bytes int64, most int) int {
+	if bytes <= 0 {
+		return 0
+	}
 	if !m.Known() {
 		return min(1, most)
 	}
 	most = min(most, m.Largest()*mostExtrapolated)
 	for _, f := range m.fails {
 		if float64(bytes) <= failedMore*float64(f.budget) {
-			most = min(most, f.batch-1)
+			most = min(most, max(f.batch-1, 1))
 		}
 	}
 	low, high := 0, max(most, 0) // low fits, what is above high does not
@@ -183,23 +223,32 @@ func (m *CostModel) Fits(bytes int64, most int) int {
 // fit lays the line: through the medians of what every two batch sizes say (Theil and
 // Sen), which a wrong one among them does not move.
 func (m *CostModel) fit() {
-	m.line = costLine{from: len(m.seen)}
+	low, high := int64(0), int64(math.MaxInt64)
+	for i := range m.seen {
+		low = max(low, m.seen[i].most)
+		m.seen[i].low = low
+	}
+	for i := range slices.Backward(m.seen) {
+		high = min(high, m.seen[i].most)
+		m.seen[i].high = high
+	}
+	m.line = costLine{}
 	switch len(m.seen) {
 	case 0:
 		return
 	case 1: // all of it may be for the items
-		m.line.s = float64(m.seen[0].most()) / float64(m.seen[0].batch)
+		m.line.s = float64(m.seen[0].most) / float64(m.seen[0].batch)
 		return
 	}
 	var slopes, rests []float64
 	for i := range m.seen {
 		for j := range i {
-			slopes = append(slopes, float64(m.seen[i].most()-m.seen[j].most())/float64(m.seen[i].batch-m.seen[j].batch))
+			slopes = append(slopes, float64(m.seen[i].most-m.seen[j].most)/float64(m.seen[i].batch-m.seen[j].batch))
 		}
 	}
 	m.line.s = max(median(slopes), 0)
 	for i := range m.seen {
-		rests = append(rests, float64(m.seen[i].most())-m.line.s*float64(m.seen[i].batch))
+		rests = append(rests, float64(m.seen[i].most)-m.line.s*float64(m.seen[i].batch))
 	}
 	m.line.a = max(median(rests), 0)
 	if len(m.seen) < 3 {
@@ -215,23 +264,29 @@ func (m *CostModel) fit() {
 // noise is normal.
 const robustSigma = 1.4826
 
-// forgetOdd drops what stands above all else and has not been seen again: it would
-// keep the batch small for ever.
+// forgetOdd drops what all else says is wrong, and has not been seen again: it would
+// keep the batch small for ever, or let it be too large.
 func (m *CostModel) forgetOdd() {
-	if len(m.seen) < 2 {
-		return
-	}
 	for i := range m.seen {
-		s := m.seen[i]
-		if m.runs-s.run < oddFor {
+		if m.runs-m.seen[i].run < oddFor {
 			continue
 		}
 		others := CostModel{seen: slices.Delete(slices.Clone(m.seen), i, i+1)}
 		others.fit()
-		if float64(s.most()) > (1+oddShare)*float64(others.Bytes(s.batch)) {
+		if others.agree() && others.odd(m.seen[i]) {
 			m.seen = others.seen
 			m.fit()
 			return
 		}
 	}
+}
+
+// agree tells whether there are enough batch sizes to lay a line, and none lies off it.
+func (m *CostModel) agree() bool {
+	return len(m.seen) >= oddOthers && !slices.ContainsFunc(m.seen, m.odd)
+}
+
+func (m *CostModel) odd(s costSample) bool {
+	line := m.line.a + m.line.s*float64(s.batch)
+	return math.Abs(float64(s.most)-line) > oddShare*line
 }

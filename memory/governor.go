@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,9 +21,11 @@ type Governor struct {
 
 	mu        sync.Mutex
 	models    map[modelKey]*models
-	workloads []*Workload // that are open
-	ended     []Account   // of those that were closed
-	calls     int64       // a clock for what was used when
+	learned   map[modelKey]Learned // by earlier processes; models are made of it when it is used
+	workloads []*Workload          // that are open
+	ended     []Account            // of those that were closed
+	calls     int64                // a clock for what was used when
+	division  division
 }
 
 // GovernorOptions for NewGovernor. The zero value is adaptive and silent.
@@ -65,9 +68,9 @@ func NewGovernor(o GovernorOptions) (*Governor, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	g := &Governor{o: o, models: map[modelKey]*models{}}
+	g := &Governor{o: o, models: map[modelKey]*models{}, learned: map[modelKey]Learned{}}
 	for _, l := range o.Learned {
-		g.models[modelKey{l.Key, l.Shape}] = l.models()
+		g.learned[modelKey{l.Key, l.Shape}] = l
 	}
 	return g, nil
 }
@@ -90,19 +93,43 @@ type WorkloadOptions struct {
 
 const mostItems = 1024
 
+// anyMemory is more bytes than a device has: who has so many can have what it wants.
+const anyMemory = 1 << 50
+
 // Workload is one session of a network on a device.
 type Workload struct {
 	g *Governor
 	o WorkloadOptions
 
 	// The Governor's lock is for what follows.
-	shapes  map[string]*course
-	recent  *course // the last that ran
-	held    int64   // bytes of the arena
-	part    int64   // bytes of the device that were its own, when others were there
-	queued  int     // items that wait for it
-	lastRun time.Time
-	account Account
+	shapes   map[string]*course
+	recent   *course // the last that was asked about
+	held     int64   // bytes of the arena
+	arena    arena
+	part     int64     // bytes of the device that were its own, when others were there
+	queued   int       // items that wait for it
+	lastUsed time.Time // when it last ran, or was asked what comes next
+	account  Account
+}
+
+// arena is what the regions of a session's arena have room for, as far as runs tell.
+type arena struct {
+	emptied int64           // how often its regions have been given back
+	covered int64           // bytes of the largest run since then
+	took    [holdRuns]int64 // bytes of the last runs
+	runs    int             // since then
+}
+
+func (a *arena) empty() { *a = arena{emptied: a.emptied + 1} }
+
+func (a *arena) ran(bytes int64) {
+	a.covered = max(a.covered, bytes)
+	a.took[a.runs%holdRuns] = bytes
+	a.runs++
+}
+
+func (a *arena) surplus() bool {
+	return a.runs >= holdRuns && float64(slices.Max(a.took[:])) < shrinkBelow*float64(a.covered)
 }
 
 // course is what happens to items of one shape in a workload.
@@ -114,6 +141,8 @@ type course struct {
 	last     Choice
 	asked    Situation // that led to last
 	shown    Choice    // that was told of last
+	covered  int       // the largest run since the arena was emptied for that time
+	emptied  int64
 }
 
 // mostCourses bounds how many shapes a workload goes on with where it left off.
@@ -127,7 +156,7 @@ func (g *Governor) Workload(o WorkloadOptions) *Workload {
 	w := &Workload{g: g, o: o, shapes: map[string]*course{}, account: Account{Name: o.Name, Device: o.Device}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.lastRun = g.o.Clock()
+	w.lastUsed = g.o.Clock()
 	g.workloads = append(g.workloads, w)
 	return w
 }
@@ -150,6 +179,7 @@ func (w *Workload) Opened() {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
 	w.held = 0
+	w.arena.empty()
 	for _, c := range w.shapes {
 		c.models.speed.Cold()
 	}
@@ -162,14 +192,32 @@ func (w *Workload) Next(shape string, r Room) Choice {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := w.course(shape)
-	w.held = r.Allocated
+	w.recent, w.held, w.lastUsed = c, min(max(r.Allocated, 0), anyMemory), g.o.Clock()
 	r.Budget = g.partOf(w, c, r.Budget)
-	s := Situation{Room: r, Most: w.o.Most, Cost: &c.models.cost, Speed: &c.models.speed}
+	s := w.situation(c, r)
 	choice := c.strategy.Next(s)
 	choice.Batch = min(max(choice.Batch, 0), w.o.Most)
 	c.last, c.asked = choice, s
+	if choice.Shrink || choice.Look {
+		w.arena.empty()
+	}
+	if choice.Look {
+		w.held = 0
+	}
 	w.decided(c)
 	return choice
+}
+
+// situation is what a strategy is told. It needs the lock.
+func (w *Workload) situation(c *course, r Room) Situation {
+	s := Situation{Room: r, Most: w.o.Most, Cost: &c.models.cost, Speed: &c.models.speed, Surplus: w.arena.surplus()}
+	if c.emptied == w.arena.emptied {
+		s.Covered = c.covered
+	}
+	if len(w.shapes) > 1 && s.Cost.Known() { // what has room for one shape has room for others
+		s.Covered = max(s.Covered, min(s.Cost.Fits(w.arena.covered, w.o.Most), s.Cost.Largest()))
+	}
+	return s
 }
 
 // Target is how many items the next run on that shape is likely to take: so many are
@@ -184,7 +232,7 @@ func (w *Workload) Target(shape string) int {
 	case w.o.Batch > 0:
 		return min(w.o.Batch, w.o.Most)
 	}
-	if m := w.g.models[modelKey{w.o.Key, shape}]; m != nil {
+	if m := w.g.known(modelKey{w.o.Key, shape}); m != nil {
 		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), 1)
 	}
 	return 1
@@ -198,14 +246,20 @@ func (w *Workload) Bytes(shape string, batch int) int64 {
 	return w.course(shape).models.cost.Bytes(batch)
 }
 
-// Ran tells how a run ended, and what there is now.
+// Ran tells how a run ended, and what there is now. A run of no items is none.
 func (w *Workload) Ran(shape string, r Ran, now Room) {
+	if r.Batch <= 0 {
+		return
+	}
+	if !(r.Seconds > 0) || r.Seconds > math.MaxInt32 { // NaN is neither
+		r.Seconds = 0
+	}
 	g := w.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := w.course(shape)
-	w.recent, w.held, w.lastRun = c, now.Allocated, g.o.Clock()
-	now.Budget = g.partOf(w, c, now.Budget)
+	w.recent, w.held, w.lastUsed = c, min(max(now.Allocated, 0), anyMemory), g.o.Clock()
+	now.Budget = w.within(now.Budget)
 	m := c.models
 	m.cost.Ran()
 	if r.OutOfMemory {
@@ -213,14 +267,18 @@ func (w *Workload) Ran(shape string, r Ran, now Room) {
 		if took := m.cost.Bytes(r.Batch); took == 0 || took <= now.Budget && !now.Scarce || r.Need > took {
 			m.cost.Failed(r.Batch, now.Budget, r.Need)
 		}
+		w.arena.empty() // what it has got is in pieces that were too small
 	} else {
 		m.cost.Seen(r.Batch, r.Bytes)
 		m.speed.Seen(r.Batch, time.Duration(r.Seconds*float64(time.Second)))
+		if c.emptied != w.arena.emptied {
+			c.covered, c.emptied = 0, w.arena.emptied
+		}
+		c.covered = max(c.covered, r.Batch)
+		w.arena.ran(m.cost.Bytes(r.Batch))
 	}
 	w.account.ran(r, c.last)
-	s := c.asked
-	s.Room = now
-	c.strategy.Ran(s, r)
+	c.strategy.Ran(w.situation(c, now), r)
 }
 
 // course finds how it goes on with a shape. It needs the Governor's lock.
@@ -248,22 +306,37 @@ func (w *Workload) course(shape string) *course {
 	return c
 }
 
+// known finds what has been learned, here or by an earlier process; nil: nothing. It
+// needs the lock.
+func (g *Governor) known(k modelKey) *models {
+	if l, found := g.learned[k]; found {
+		delete(g.learned, k)
+		g.remember(k, l.models())
+	}
+	return g.models[k]
+}
+
 // modelsOf finds what is known, or begins to learn it. It needs the lock.
 func (g *Governor) modelsOf(k modelKey) *models {
-	m := g.models[k]
-	if m != nil {
+	if m := g.known(k); m != nil {
 		return m
 	}
+	return g.remember(k, &models{})
+}
+
+// remember forgets those models for it that were not used for longest.
+func (g *Governor) remember(k modelKey, m *models) *models {
 	if len(g.models) >= mostModels {
 		var oldest modelKey
-		for o, m := range g.models {
-			if x := g.models[oldest]; x == nil || m.used < x.used {
-				oldest = o
+		for k, m := range g.models {
+			if o := g.models[oldest]; o == nil || m.used < o.used {
+				oldest = k
 			}
 		}
 		delete(g.models, oldest)
 	}
-	m = &models{}
+	g.calls++
+	m.used = g.calls
 	g.models[k] = m
 	return m
 }
@@ -321,23 +394,47 @@ type Decision struct {
 
 // String says it in a line.
 func (d Decision) String() string {
-	budget := "any memory"
-	if d.Budget < math.MaxInt64/2 {
-		budget = FormatBytes(max(d.Budget, 0))
+	who := d.Name + " on " + d.Device
+	need := ""
+	if d.Need > 0 {
+		need = "about " + FormatBytes(d.Need)
 	}
 	switch {
 	case d.Look:
-		return fmt.Sprintf("%s on %s gives back %s, to see what others leave of it", d.Name, d.Device, FormatBytes(d.Allocated))
+		return fmt.Sprintf("%s gives back %s, to see what others leave of it", who, FormatBytes(d.Allocated))
 	case d.To == 0:
-		return fmt.Sprintf("%s on %s has no room for one item: %s are left and it takes %s", d.Name, d.Device, budget, FormatBytes(d.Need))
-	}
-	text := fmt.Sprintf("%s on %s runs %d items at once, and before %d: %s", d.Name, d.Device, d.To, d.From, ruleTexts[d.Rule])
-	if d.Need > 0 {
-		text += fmt.Sprintf(" (they take %s of %s", FormatBytes(d.Need), budget)
-		if d.Rate > 0 {
-			text += fmt.Sprintf("; %.4g items/s", d.Rate)
+		text := who + " waits for room for an item: "
+		if need != "" {
+			text += "it takes " + need + ", and "
 		}
-		text += ")"
+		if d.Budget <= 0 {
+			return text + "nothing is left for it"
+		}
+		return text + FormatBytes(d.Budget) + " are left for it"
+	}
+	text := who
+	if d.From == 0 {
+		text += fmt.Sprintf(" begins with %s at once", count(int64(d.To), "item"))
+	} else {
+		text += fmt.Sprintf(" takes %s at once now, %d before", count(int64(d.To), "item"), d.From)
+	}
+	why := ruleTexts[d.Rule]
+	if why == "" {
+		why = string(d.Rule) // another strategy's
+	}
+	text += ": " + why
+	var known []string
+	switch {
+	case need != "" && d.Budget < anyMemory:
+		known = append(known, need+" of "+FormatBytes(max(d.Budget, 0)))
+	case need != "":
+		known = append(known, need)
+	}
+	if d.Rate > 0 {
+		known = append(known, fmt.Sprintf("%.4g items/s", d.Rate))
+	}
+	if len(known) > 0 {
+		text += " (" + strings.Join(known, "; ") + ")"
 	}
 	return text
 }
@@ -355,7 +452,8 @@ var ruleTexts = map[Rule]string{
 // decided tells of a choice that is another than the last that was told. It needs the
 // lock.
 func (w *Workload) decided(c *course) {
-	if c.last.Batch == c.shown.Batch && c.last.Look == c.shown.Look && (c.last.Batch > 0 || c.last.Rule == c.shown.Rule) {
+	same := c.last.Batch == c.shown.Batch && (c.last.Batch > 0 || c.last.Rule == c.shown.Rule)
+	if !c.last.Look && same {
 		return
 	}
 	d := Decision{
@@ -366,7 +464,6 @@ func (w *Workload) decided(c *course) {
 	}
 	if d.Look {
 		d.To = d.From
-		c.shown.Look = true
 	} else {
 		c.shown = c.last
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,46 +29,54 @@ type SizeTook struct {
 	Seconds float64 `json:"seconds,omitempty"`
 }
 
-// Learned is what is known now, that it began with included, in the order of keys and
-// shapes.
+// Learned is what is known now, in the order of keys and shapes. What it began with and
+// has not used is as it was.
 func (g *Governor) Learned() []Learned {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var all []Learned
+	all := slices.Collect(maps.Values(g.learned))
+	now := g.o.Clock().UTC().Truncate(time.Second)
 	for k, m := range g.models {
-		l := Learned{Key: k.key, Shape: k.shape, When: g.o.Clock().UTC().Truncate(time.Second)}
-		for i := range m.cost.seen {
-			l.Sizes = append(l.Sizes, SizeTook{Batch: m.cost.seen[i].batch, Bytes: m.cost.seen[i].most()})
-		}
-		for i := range m.speed.seen {
-			s := &m.speed.seen[i]
-			if s.n == 0 {
-				continue
-			}
-			at, found := slices.BinarySearchFunc(l.Sizes, s.batch, func(t SizeTook, b int) int { return t.Batch - b })
-			if !found {
-				l.Sizes = slices.Insert(l.Sizes, at, SizeTook{Batch: s.batch})
-			}
-			l.Sizes[at].Seconds = s.typical()
-		}
-		if len(l.Sizes) > 0 {
+		if l := m.learned(k, now); len(l.Sizes) > 0 {
 			all = append(all, l)
 		}
 	}
-	slices.SortFunc(all, func(a, b Learned) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Shape, b.Shape)) })
+	slices.SortFunc(all, compareLearned)
 	return all
+}
+
+func compareLearned(a, b Learned) int {
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Shape, b.Shape))
+}
+
+func (m *models) learned(k modelKey, when time.Time) Learned {
+	l := Learned{Key: k.key, Shape: k.shape, When: when}
+	for i := range m.cost.seen {
+		l.Sizes = append(l.Sizes, SizeTook{Batch: m.cost.seen[i].batch, Bytes: m.cost.seen[i].most})
+	}
+	for i := range m.speed.seen {
+		s := &m.speed.seen[i]
+		if s.n == 0 {
+			continue
+		}
+		at, found := slices.BinarySearchFunc(l.Sizes, s.batch, func(t SizeTook, b int) int { return t.Batch - b })
+		if !found {
+			l.Sizes = slices.Insert(l.Sizes, at, SizeTook{Batch: s.batch})
+		}
+		l.Sizes[at].Seconds = s.typical
+	}
+	return l
 }
 
 // models begin with what was learned. What is wrong in it is soon outweighed.
 func (l Learned) models() *models {
 	m := &models{}
-	for _, s := range l.Sizes {
-		m.cost.Seen(s.Batch, s.Bytes)
-		for range 2 { // the first is not counted
-			m.speed.Seen(s.Batch, time.Duration(s.Seconds*float64(time.Second)))
-		}
+	for _, s := range l.Sizes[max(len(l.Sizes)-2*costSizes, 0):] {
+		m.cost.learn(s.Batch, s.Bytes)
+		m.speed.learn(s.Batch, s.Seconds)
 	}
-	m.speed.Cold()
+	m.cost.fit()
+	m.speed.fit()
 	return m
 }
 
@@ -102,26 +111,30 @@ func ReadLearned(file string) ([]Learned, error) {
 	return all, nil
 }
 
-// WriteLearned adds to the file what a run has learned, over what it had of the same
-// keys and shapes. The file is replaced as a whole.
+// WriteLearned adds to the file what a run has learned. Of the same key and shape the
+// newest stays, and of all of them the newest 4096. The file is replaced as a whole, and
+// one that is of no use to anybody too. Where two processes write at the same time, what
+// one of them adds may be lost.
 func WriteLearned(file string, learned []Learned) error {
 	if len(learned) == 0 {
 		return nil
 	}
 	before, err := ReadLearned(file)
 	if err != nil {
-		before = nil // it is of no use to anybody
+		before = nil
 	}
-	all := slices.Clone(learned)
-	for _, l := range before {
-		if !slices.ContainsFunc(learned, func(n Learned) bool { return n.Key == l.Key && n.Shape == l.Shape }) {
-			all = append(all, l)
+	newest := map[modelKey]Learned{}
+	for _, l := range slices.Concat(before, learned) {
+		k := modelKey{l.Key, l.Shape}
+		if o, found := newest[k]; !found || !l.When.Before(o.When) {
+			newest[k] = l
 		}
 	}
-	if len(all) > mostLearned {
-		slices.SortStableFunc(all, func(a, b Learned) int { return b.When.Compare(a.When) })
-		all = all[:mostLearned]
-	}
+	all := slices.SortedFunc(maps.Values(newest), func(a, b Learned) int {
+		return cmp.Or(b.When.Compare(a.When), compareLearned(a, b))
+	})
+	all = all[:min(len(all), mostLearned)]
+	slices.SortFunc(all, compareLearned)
 	data, err := json.MarshalIndent(all, "", "\t")
 	if err != nil {
 		return fmt.Errorf("keeping what was learned: %w", err)

@@ -3,6 +3,7 @@ package memory
 import (
 	"math"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -27,6 +28,10 @@ type speedSample struct {
 	n     int                // that there ever were, the first not counted
 	run   int64              // when the last one was
 	warm  bool               // the first one has been
+	// typical is the lower tercile of took, in seconds.
+	typical float64
+	said    float64 // what was expected of it, in seconds; 0: nothing
+	learned bool    // an earlier process saw it
 }
 
 const (
@@ -36,23 +41,47 @@ const (
 	// the line, where they are off it by more than speedOff of its time.
 	speedTrust = 3
 	speedOff   = 0.05
+	// speedStale is after how many runs of other sizes those of a size do not count
+	// beside the next one.
+	speedStale = 64
+	// speedMoved is by what share of its time a size may take something else than was
+	// expected. Where it is more, the device is faster or slower than it was, and what
+	// is stale is dropped.
+	speedMoved = 0.25
 )
 
 // Seen takes how long a run of so many items took. Nonsense is not taken.
 func (m *SpeedModel) Seen(batch int, took time.Duration) {
-	if batch <= 0 || took <= 0 {
+	if batch <= 0 || batch > mostBatch || took <= 0 {
 		return
 	}
 	m.runs++
+	said := m.Took(batch).Seconds()
 	s := m.sample(batch)
+	stale := s.learned || m.runs-s.run > speedStale
 	s.run = m.runs
 	if !s.warm {
 		s.warm = true
 		return
 	}
-	s.took[s.n%speedRing] = took.Seconds()
-	s.n++
+	if s.n == 0 || stale {
+		*s = speedSample{batch: batch, run: m.runs, warm: true, said: said}
+	}
+	s.add(took.Seconds())
+	if s.n == speedTrust && s.said > 0 && math.Abs(s.typical-s.said) > speedMoved*s.said {
+		m.seen = slices.DeleteFunc(m.seen, func(s speedSample) bool { return s.learned || m.runs-s.run > speedStale })
+	}
 	m.fit()
+}
+
+// learn takes how long a run took in an earlier process. It counts until it is seen
+// how long it takes now. The line has to be laid afterwards.
+func (m *SpeedModel) learn(batch int, seconds float64) {
+	if batch > 0 && batch <= mostBatch && seconds > 0 && seconds < math.MaxInt32 {
+		s := m.sample(batch)
+		*s = speedSample{batch: batch, learned: true}
+		s.add(seconds)
+	}
 }
 
 // Cold has the first run of each batch size not count again: it is another session.
@@ -62,9 +91,15 @@ func (m *SpeedModel) Cold() {
 	}
 }
 
+// find is where a batch size has been seen, or would be.
+func (m *SpeedModel) find(batch int) (int, bool) {
+	i := sort.Search(len(m.seen), func(i int) bool { return m.seen[i].batch >= batch })
+	return i, i < len(m.seen) && m.seen[i].batch == batch
+}
+
 // sample finds what was seen of a batch size, or begins it.
 func (m *SpeedModel) sample(batch int) *speedSample {
-	i, found := slices.BinarySearchFunc(m.seen, batch, func(s speedSample, b int) int { return s.batch - b })
+	i, found := m.find(batch)
 	if found {
 		return &m.seen[i]
 	}
@@ -84,11 +119,13 @@ func (m *SpeedModel) sample(batch int) *speedSample {
 	return &m.seen[i]
 }
 
-// typical is the lower tercile of the last runs of the size.
-func (s *speedSample) typical() float64 {
-	took := slices.Clone(s.took[:min(s.n, speedRing)])
+func (s *speedSample) add(seconds float64) {
+	s.took[s.n%speedRing] = seconds
+	s.n++
+	sorted := s.took
+	took := sorted[:min(s.n, speedRing)]
 	slices.Sort(took)
-	return took[(len(took)-1)/3]
+	s.typical = took[(len(took)-1)/3]
 }
 
 // fit lays the line through what is typical, each size as heavy as it has runs.
@@ -103,7 +140,7 @@ func (m *SpeedModel) fit() {
 		sizes++
 		// Noise is a share of the time, so that a long run is as sure as a short one only
 		// in proportion.
-		b, t := float64(s.batch), s.typical()
+		b, t := float64(s.batch), s.typical
 		g := float64(min(s.n, speedRing)) / (t * t)
 		w, x, y, xx, xy = w+g, x+g*b, y+g*t, xx+g*b*b, xy+g*b*t
 	}
@@ -136,9 +173,17 @@ func (m *SpeedModel) Sizes() (n int) {
 
 // Timed is how many runs of that size have been timed.
 func (m *SpeedModel) Timed(batch int) int {
-	for i := range m.seen {
-		if m.seen[i].batch == batch {
-			return m.seen[i].n
+	if i, found := m.find(batch); found {
+		return m.seen[i].n
+	}
+	return 0
+}
+
+// Largest is the largest batch that has been timed, 0 if none has.
+func (m *SpeedModel) Largest() int {
+	for i := range slices.Backward(m.seen) {
+		if m.seen[i].n > 0 {
+			return m.seen[i].batch
 		}
 	}
 	return 0
@@ -149,17 +194,23 @@ func (m *SpeedModel) Took(batch int) time.Duration {
 	if !m.fitted || batch <= 0 {
 		return 0
 	}
-	return time.Duration(m.took(batch) * float64(time.Second))
+	ns := m.took(batch) * float64(time.Second)
+	if ns >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(ns)
 }
+
+func (m *SpeedModel) line(batch int) float64 { return m.t0 + m.t1*float64(batch) }
 
 // took is what the line says, unless it has been seen to be wrong there.
 func (m *SpeedModel) took(batch int) float64 {
-	line := m.t0 + m.t1*float64(batch)
-	i, found := slices.BinarySearchFunc(m.seen, batch, func(s speedSample, b int) int { return s.batch - b })
+	line := m.line(batch)
+	i, found := m.find(batch)
 	if !found || m.seen[i].n < speedTrust {
 		return line
 	}
-	if t := m.seen[i].typical(); math.Abs(t-line) > speedOff*line {
+	if t := m.seen[i].typical; math.Abs(t-line) > speedOff*line {
 		return t
 	}
 	return line
@@ -180,24 +231,27 @@ func (m *SpeedModel) Enough(share float64, most int) int {
 	if !m.fitted || most <= 1 {
 		return most
 	}
-	sizes := []int{most}
+	line := most
 	// Along the line the rate rises with the batch: t0/b + t1 <= (t0/most + t1) / share.
 	if room := (m.t0/float64(most)+m.t1)/share - m.t1; room > 0 {
-		sizes = append(sizes, min(max(int(math.Ceil(m.t0/room)), 1), most))
+		line = int(min(max(math.Ceil(m.t0/room), 1), float64(most)))
 	}
+	best := max(m.Rate(most), m.Rate(line))
 	for i := range m.seen { // it need not be a line
 		if s := &m.seen[i]; s.batch <= most && s.n >= speedTrust {
-			sizes = append(sizes, s.batch)
+			best = max(best, m.Rate(s.batch))
 		}
 	}
-	best := 0.0
-	for _, b := range sizes {
-		best = max(best, m.Rate(b))
-	}
 	enough := most
-	for _, b := range sizes {
-		if b < enough && m.Rate(b) >= share*best*(1-1e-9) {
-			enough = b
+	consider := func(batch int) {
+		if batch < enough && m.Rate(batch) >= share*best*(1-1e-9) {
+			enough = batch
+		}
+	}
+	consider(line)
+	for i := range m.seen {
+		if s := &m.seen[i]; s.n >= speedTrust {
+			consider(s.batch)
 		}
 	}
 	return enough

@@ -23,6 +23,12 @@ type Situation struct {
 	Most  int
 	Cost  *CostModel  // to be read only
 	Speed *SpeedModel // to be read only
+	// Covered is how many items the regions of the arena have room for, as far as runs
+	// tell since they were given back last; more items would add regions to them.
+	Covered int
+	// Surplus says that none of the session's last eight runs took nearly what the
+	// arena has regions for.
+	Surplus bool
 }
 
 // Room is what a session may have of its device, in bytes, beside its weights, and

@@ -1,0 +1,443 @@
+package memory_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/forgepipe/forgepipe/memory"
+)
+
+// learned is what an earlier run has seen of a network that takes so many bytes for
+// each item, and t0 and t1 seconds for a run and each item of it.
+func learned(key string, perItem int64, t0, t1 float64) memory.Learned {
+	l := memory.Learned{Key: key}
+	for _, b := range []int{1, 2, 8, 32, 128, 512} {
+		l.Sizes = append(l.Sizes, memory.SizeTook{Batch: b, Bytes: perItem * int64(b), Seconds: t0 + t1*float64(b)})
+	}
+	return l
+}
+
+// divided is one of several networks on a device of which others have nothing.
+type divided struct {
+	*memory.Workload
+	held, budget int64 // of its arena; what it was told it may have
+}
+
+// share has each of the networks asked twice what it may have of so many bytes, and take
+// as much as it may. It says what each may have in the end.
+func share(t interface {
+	Helper()
+	Fatal(...any)
+}, total int64, known []memory.Learned, keys ...string) []*divided {
+	t.Helper()
+	var all []*divided
+	var asked *divided
+	o := memory.GovernorOptions{Learned: known, Clock: func() time.Time { return time.Unix(0, 0) }, Strategies: memory.StandardStrategies()}
+	adaptive := o.Strategies[memory.Adaptive]
+	o.Strategies[memory.Adaptive] = func(batch int) memory.Strategy {
+		return spy{adaptive(batch), func(s memory.Situation, _ memory.Choice) { asked.budget = s.Budget }}
+	}
+	g := newGovernor(t, o)
+	for _, k := range keys {
+		all = append(all, &divided{Workload: g.Workload(memory.WorkloadOptions{Name: k, Key: k, Device: "gpu:0"})})
+	}
+	for range 3 {
+		for _, d := range all {
+			free := total
+			for _, o := range all {
+				if o != d {
+					free -= o.held
+				}
+			}
+			asked = d
+			d.Next("", memory.Room{Budget: free, Allocated: d.held})
+			if d.budget > free {
+				t.Fatal(d.budget, "bytes are more than the free", free)
+			}
+			d.held = max(d.budget, 0)
+			d.Ran("", memory.Ran{Batch: 1}, memory.Room{Budget: free, Allocated: d.held})
+			var sum int64
+			for _, o := range all {
+				sum += o.held
+			}
+			if sum > max(total, 0) {
+				t.Fatal(sum, "bytes of", total, "are given away")
+			}
+		}
+	}
+	return all
+}
+
+func TestDivision(t *testing.T) {
+	const gib = 1 << 30
+	known := []memory.Learned{
+		learned("small", gib/64, 0.02, 0.001),
+		learned("slow start", gib/64, 0.18, 0.001), // nine times small's: three times its memory
+		learned("huge", 4*gib, 0.1, 0.3),
+		learned("no start", gib/64, 0, 0.001),
+		learned("half", 6*gib, 0.1, 0.1),
+	}
+	for name, tt := range map[string]struct {
+		total int64
+		keys  []string
+		want  []float64 // GiB
+		off   float64
+	}{
+		"one has all":              {16 * gib, []string{"small"}, []float64{16}, 0},
+		"equal ones":               {8 * gib, []string{"small", "small"}, []float64{4, 4}, 0.1},
+		"by the root of the start": {8 * gib, []string{"small", "slow start"}, []float64{2, 6}, 0.1},
+		"each has one item":        {5 * gib, []string{"small", "huge"}, []float64{1, 4}, 0.1},
+		"three":                    {12 * gib, []string{"small", "huge", "slow start"}, []float64{1, 8, 3}, 0.1},
+		"more is of no use to one": {16 * gib, []string{"no start", "slow start"}, []float64{0.6, 15.4}, 0.6},
+		"an unknown one":           {8 * gib, []string{"small", "unknown"}, []float64{4, 4}, 0.1},
+		"whole items only":         {17 * gib, []string{"half", "half"}, []float64{8.5, 8.5}, 0.1},
+		"the rest to one of them":  {18.5 * gib, []string{"half", "half"}, []float64{12.25, 6.25}, 0.1},
+		"no room for both":         {5 * gib, []string{"huge", "huge"}, []float64{4, 1}, 0.1},
+		"nothing":                  {0, []string{"small", "huge"}, []float64{0, 0}, 0},
+		"less than nothing":        {-gib, []string{"small", "huge"}, []float64{-1, -1}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i, d := range share(t, tt.total, known, tt.keys...) {
+				if got := float64(d.budget) / gib; math.Abs(got-tt.want[i]) > tt.off {
+					t.Errorf("%s may have %.2f GiB, want %.2f", tt.keys[i], got, tt.want[i])
+				}
+			}
+		})
+	}
+}
+
+// Whatever the networks are, no more is given away than there is, and where there is
+// room for an item of each, each has it.
+func TestDivisionProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var known []memory.Learned
+		var keys []string
+		var least []int64
+		var sum int64
+		for i := range rapid.IntRange(2, 6).Draw(t, "networks") {
+			k := fmt.Sprint(i)
+			bytes := rapid.Int64Range(1<<16, 1<<33).Draw(t, "bytes")
+			if rapid.IntRange(0, 4).Draw(t, "known") > 0 {
+				known = append(known, learned(k, bytes, rapid.Float64Range(0, 1).Draw(t, "t0"), rapid.Float64Range(0, 1).Draw(t, "t1")))
+			} else {
+				bytes = 0
+			}
+			keys, least = append(keys, k), append(least, bytes)
+			sum += bytes
+		}
+		total := rapid.Int64Range(0, 1<<36).Draw(t, "total")
+		for i, d := range share(t, total, known, keys...) {
+			if sum <= total && d.budget < least[i] {
+				t.Fatalf("%d of %d bytes, of which all need %d, are too few for an item of %d", d.budget, total, sum, least[i])
+			}
+		}
+	})
+}
+
+// What does not run has no part, and what is asked for the first time has one.
+func TestIdleWorkloadsLeaveTheirPart(t *testing.T) {
+	const gib = 1 << 30
+	now := time.Unix(0, 0)
+	g := newGovernor(t, memory.GovernorOptions{
+		Clock: func() time.Time { return now }, Learned: []memory.Learned{learned("a", gib/64, 0.1, 0.001)},
+	})
+	a := g.Workload(memory.WorkloadOptions{Key: "a", Device: "gpu:0"})
+	b := g.Workload(memory.WorkloadOptions{Key: "a", Device: "gpu:0"})
+	elsewhere := g.Workload(memory.WorkloadOptions{Key: "a", Device: "gpu:1"})
+	elsewhere.Next("", memory.Room{Budget: 8 * gib})
+	runs := func(w *memory.Workload) int {
+		batch := 0
+		for range 40 {
+			c := w.Next("", memory.Room{Budget: 8 * gib})
+			if c.Batch == 0 {
+				t.Fatal("no room")
+			}
+			batch = c.Batch
+			w.Ran("", memory.Ran{Batch: batch, Seconds: 0.1 + 0.001*float64(batch)}, memory.Room{Budget: 8 * gib})
+		}
+		return batch
+	}
+	if got := runs(a); got < 450 {
+		t.Errorf("alone it runs %d at once, want about 500", got)
+	}
+	b.Next("", memory.Room{Budget: 8 * gib}) // it has not run yet
+	if got := runs(a); got < 200 || got > 256 {
+		t.Errorf("beside another it runs %d at once", got)
+	}
+	now = now.Add(11 * time.Second)
+	if got := runs(a); got < 450 {
+		t.Errorf("beside an idle one it runs %d at once", got)
+	}
+	b.Next("", memory.Room{Budget: 8 * gib})
+	b.Close()
+	b.Close()
+	if got := runs(a); got < 450 {
+		t.Errorf("beside a closed one it runs %d at once", got)
+	}
+}
+
+// Images of two sizes pass one session in turn. What has room for the larger has room
+// for the smaller: the arena is given back to grow, not at each change.
+func TestShapesShareAnArena(t *testing.T) {
+	const mib = 1 << 20
+	g := newGovernor(t, memory.GovernorOptions{})
+	w := g.Workload(memory.WorkloadOptions{Key: "k"})
+	perItem := map[string]int64{"large": 40 * mib, "small": 10 * mib}
+	held, shrinks := int64(0), 0
+	for run := range 400 {
+		for shape, each := range perItem {
+			room := memory.Room{Budget: 4096 * mib, Allocated: held}
+			c := w.Next(shape, room)
+			if c.Shrink {
+				held = 0
+				if run >= 200 {
+					shrinks++
+				}
+			}
+			need := each * int64(c.Batch)
+			r := memory.Ran{Batch: c.Batch, Seconds: 0.02 + 0.001*float64(c.Batch)}
+			if held == 0 {
+				held, r.Bytes = need, need
+			}
+			if held < need {
+				t.Fatalf("run %d of %d bytes has to grow an arena of %d", run, need, held)
+			}
+			room.Allocated = held
+			w.Ran(shape, r, room)
+		}
+	}
+	if shrinks > 20 {
+		t.Errorf("in 400 runs the arena was given back %d times", shrinks)
+	}
+	// Only small ones come: what they do not need is for others.
+	for range 20 {
+		c := w.Next("small", memory.Room{Budget: 4096 * mib, Allocated: held, Items: 3})
+		if c.Shrink {
+			held = 30 * mib
+		}
+		w.Ran("small", memory.Ran{Batch: 3, Seconds: 0.023}, memory.Room{Budget: 4096 * mib, Allocated: held})
+	}
+	if held != 30*mib {
+		t.Errorf("it keeps %d bytes and needs 30 MiB", held)
+	}
+}
+
+func TestManyShapesComeAndGo(t *testing.T) {
+	g := newGovernor(t, memory.GovernorOptions{})
+	w := g.Workload(memory.WorkloadOptions{Key: "k"})
+	for i := range 5000 {
+		shape := fmt.Sprint(i)
+		if got := w.Target(shape); got != 1 {
+			t.Fatalf("of a new shape %d items are worth collecting", got)
+		}
+		c := w.Next(shape, memory.Room{Budget: 1 << 30})
+		w.Ran(shape, memory.Ran{Batch: c.Batch, Seconds: 0.1, Bytes: 1 << 20}, memory.Room{Budget: 1 << 30})
+	}
+	if got := len(g.Learned()); got > 1024 {
+		t.Errorf("%d shapes are remembered", got)
+	}
+}
+
+func TestUnknownStrategy(t *testing.T) {
+	_, err := memory.NewGovernor(memory.GovernorOptions{Strategy: "clever"})
+	if err == nil || err.Error() != `there is no strategy "clever": use one of adaptive, fixed, halving` {
+		t.Error(err)
+	}
+}
+
+// Who has tried nothing is tried first; then the one that would be done first.
+func TestSoonest(t *testing.T) {
+	g := newGovernor(t, memory.GovernorOptions{})
+	slow, fast := g.Workload(memory.WorkloadOptions{Key: "slow"}), g.Workload(memory.WorkloadOptions{Key: "fast"})
+	both := []*memory.Workload{slow, fast}
+	for _, w := range both {
+		if got := g.Soonest(both, ""); got != w {
+			t.Fatal("the one that has not run is not tried")
+		}
+		w.Queue(1)
+		w.Next("", memory.Room{Budget: 1 << 30})
+		for range 3 {
+			w.Ran("", memory.Ran{Batch: 1, Seconds: map[*memory.Workload]float64{slow: 3, fast: 1}[w]}, memory.Room{Budget: 1 << 30})
+		}
+		w.Queue(-5) // more than there was
+	}
+	counts := map[*memory.Workload]int{}
+	for range 40 {
+		w := g.Soonest(both, "")
+		w.Queue(1)
+		counts[w]++
+	}
+	if counts[slow] != 10 || counts[fast] != 30 {
+		t.Errorf("%d for the slow one, %d for the one three times as fast", counts[slow], counts[fast])
+	}
+}
+
+// Several goroutines use one Governor; the race detector looks on.
+func TestGovernorAtOnce(t *testing.T) {
+	var mu sync.Mutex
+	decisions := 0
+	g := newGovernor(t, memory.GovernorOptions{Decided: func(memory.Decision) { mu.Lock(); decisions++; mu.Unlock() }})
+	var all sync.WaitGroup
+	const each = 500
+	for i := range 4 {
+		w := g.Workload(memory.WorkloadOptions{Name: "n", Key: "k", Device: fmt.Sprint("gpu:", i%2)})
+		all.Go(func() {
+			defer w.Close()
+			for run := range each {
+				shape := fmt.Sprint(run % 3)
+				w.Queue(1)
+				r := memory.Room{Budget: int64(run) << 20, Allocated: int64(run) << 19, Scarce: run%7 == 0}
+				c := w.Next(shape, r)
+				w.Ran(shape, memory.Ran{Batch: max(c.Batch, 1), Seconds: 0.1, Bytes: int64(c.Batch) << 18, OutOfMemory: run%50 == 49}, r)
+				w.Queue(-1)
+				w.Target(shape)
+				if run%100 == 0 {
+					g.Soonest([]*memory.Workload{w}, shape)
+					g.Accounts()
+					g.Learned()
+					w.Opened()
+				}
+			}
+		})
+	}
+	all.Wait()
+	var runs int64
+	for _, a := range g.Accounts() {
+		runs += a.Runs + int64(a.OutOfMemory)
+	}
+	if runs != 4*each || decisions == 0 {
+		t.Errorf("%d runs are counted, %d decisions", runs, decisions)
+	}
+}
+
+func TestDecisionsInWords(t *testing.T) {
+	const gib = 1 << 30
+	d := memory.Decision{Name: "clip", Device: "gpu:0", From: 2, To: 8}
+	with := func(change func(*memory.Decision)) memory.Decision {
+		d := d
+		change(&d)
+		return d
+	}
+	for _, tt := range []struct {
+		d    memory.Decision
+		want string
+	}{
+		{
+			with(func(d *memory.Decision) { d.Rule, d.Need, d.Budget, d.Rate = memory.RuleSpeed, 3*gib, 8*gib, 123.456 }),
+			"clip on gpu:0 takes 8 items at once now, 2 before: more would hardly be faster (about 3 GiB of 8 GiB; 123.5 items/s)",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.From, d.To, d.Budget = memory.RuleProbe, 0, 1, 8*gib }),
+			"clip on gpu:0 begins with 1 item at once: to learn what a run takes",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.To, d.Need, d.Budget = memory.RulePressure, 1, gib, 2*gib }),
+			"clip on gpu:0 takes 1 item at once now, 2 before: others have taken memory (about 1 GiB of 2 GiB)",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.Need, d.Budget = memory.RulePinned, gib, math.MaxInt64 }),
+			"clip on gpu:0 takes 8 items at once now, 2 before: as configured (about 1 GiB)",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.To, d.Need, d.Budget = memory.RuleNoRoom, 0, gib, -5*gib }),
+			"clip on gpu:0 waits for room for an item: it takes about 1 GiB, and nothing is left for it",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.To, d.Need, d.Budget = memory.RuleNoRoom, 0, gib, gib/2 }),
+			"clip on gpu:0 waits for room for an item: it takes about 1 GiB, and 512 MiB are left for it",
+		}, {
+			with(func(d *memory.Decision) { d.Rule, d.To = memory.RuleNoRoom, 0 }),
+			"clip on gpu:0 waits for room for an item: nothing is left for it",
+		}, {
+			with(func(d *memory.Decision) { d.Look, d.Rule, d.Allocated = true, memory.RulePressure, 3*gib }),
+			"clip on gpu:0 gives back 3 GiB, to see what others leave of it",
+		}, {
+			with(func(d *memory.Decision) { d.Rule = "my own" }),
+			"clip on gpu:0 takes 8 items at once now, 2 before: my own",
+		},
+	} {
+		if got := tt.d.String(); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+// What a network did on a device, in two lines that a person understands.
+func TestAccountsInWords(t *testing.T) {
+	g := newGovernor(t, memory.GovernorOptions{Strategy: memory.Fixed})
+	room := memory.Room{Budget: 1 << 30}
+	run := func(w *memory.Workload, batch int, failed bool) {
+		w.Next("", room)
+		w.Ran("", memory.Ran{Batch: batch, Seconds: 0.5, OutOfMemory: failed}, room)
+	}
+	w := g.Workload(memory.WorkloadOptions{Name: "clip", Device: "gpu:0"})
+	unused := g.Workload(memory.WorkloadOptions{Name: "other", Device: "gpu:0"})
+	unused.Close()
+	for range 9 {
+		run(w, 8, false)
+	}
+	w.Close()
+	w = g.Workload(memory.WorkloadOptions{Name: "clip", Device: "gpu:0"})
+	run(w, 8, true)
+	run(w, 4, false)
+	run(w, 3, false)
+	one := g.Workload(memory.WorkloadOptions{Name: "one", Device: "gpu:1"})
+	run(one, 1, false)
+	failed := g.Workload(memory.WorkloadOptions{Name: "failed", Device: "gpu:1"})
+	run(failed, 8, true)
+	run(failed, 4, true)
+
+	var got []string
+	for _, a := range g.Accounts() {
+		got = append(got, a.Did(), a.Limit())
+	}
+	want := []string{
+		"clip on gpu:0: 79 items in 11 runs, most of them 8 at once; ran out of memory once, and repeated that in parts",
+		"limited by the batch that the pipeline sets (91 % of the items)",
+		"one on gpu:1: 1 item in 1 run",
+		"limited by what comes before: it did not get more items at once (100 % of the items)",
+		"failed on gpu:1: no item done; ran out of memory 2 times, and repeated that in parts",
+		"nothing was done, so that nothing limited it",
+	}
+	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
+		t.Errorf("got\n%s\nwant\n%s", a, b)
+	}
+	accounts := g.Accounts()
+	accounts[0].Limited[memory.RulePinned] = 0
+	if g.Accounts()[0].Limited[memory.RulePinned] == 0 {
+		t.Error("who got an account can change it")
+	}
+}
+
+// A decision about a run, with what it took told afterwards, for eight networks on four
+// devices.
+func BenchmarkDecide(b *testing.B) {
+	g, err := memory.NewGovernor(memory.GovernorOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all []*memory.Workload
+	for i := range 8 {
+		all = append(all, g.Workload(memory.WorkloadOptions{Key: fmt.Sprint(i), Device: fmt.Sprint("gpu:", i%4)}))
+	}
+	room := memory.Room{Budget: 8 << 30}
+	decide := func(i int) {
+		w := all[i%len(all)]
+		c := w.Next("3x224x224", room)
+		r := memory.Ran{Batch: c.Batch, Seconds: 0.02 + float64(c.Batch)*float64(1000+i%30)*1e-6}
+		if c.Shrink || i < 1000 {
+			r.Bytes = int64(c.Batch) * (20 << 20)
+		}
+		w.Ran("3x224x224", r, room)
+	}
+	for i := range 10000 { // so that there is something to remember
+		decide(i)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		decide(i)
+		i++
+	}
+}
