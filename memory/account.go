@@ -134,7 +134,7 @@ func (a Account) Did() string {
 		text += fmt.Sprintf(" (at most %d)", a.Largest)
 	}
 	var events []string
-	if n := a.SteppedBack + a.GaveBack; n > 0 {
+	if n := max(a.SteppedBack, a.GaveBack); n > 0 { // who gives all back steps back too, as a rule
 		events = append(events, fmt.Sprintf("stepped back %s for others", times(n)))
 	}
 	if a.OutOfMemory > 0 {

@@ -12,6 +12,18 @@
 // [Scope] is the memory of one piece of work, and a [LeakWatch] finds what never
 // comes back, and who keeps it.
 //
+// A [Governor] decides how many items each run of a network takes. A [Workload] is
+// one session of a network on a device: it is asked before each run what comes next,
+// with the bytes that there are for the session's arena, and is told how the run
+// ended. From that the Governor learns what runs cost ([CostModel]) and how long they
+// take ([SpeedModel]), and divides a device among the networks on it; [Neighbours]
+// expects what others will want of it. How large a batch is for that is up to a
+// [Strategy]: "adaptive" takes the smallest that is nearly as fast as the largest that
+// has room. Each change is a [Decision] that says why, and an [Account] tells at the
+// end what a network did and what limited it. What was learned can be kept in a file
+// ([WriteLearned]) for the next run to begin with. The Governor reads no device, starts
+// nothing and knows no runtime: memory/sim puts it to work in simulated time.
+//
 // [ParseBytes], [ParseShare] and [FormatBytes] are the one notation for sizes. The
 // package imports nothing of forgepipe but what lies under it.
 package memory

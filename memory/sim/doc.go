@@ -3,5 +3,6 @@
 // memory after a [Trace] and compute after a [Load], readings that come late, and
 // probes that fail or hang. A [Session] on it uses memory as one of ONNX Runtime does: its [Arena] keeps
 // what it once had, grows by one of two strategies, is shrunk on request, and
-// runs out of memory with the runtime's words. The package decides nothing.
+// runs out of memory with the runtime's words. [Drive] puts networks to work on such
+// cards in simulated time, as a memory.Governor says. The package decides nothing.
 package sim

@@ -120,6 +120,7 @@ type driveSession struct {
 	queue         int64
 	ready         time.Time
 	running       *memory.Ran // how the run ends that is on
+	starved       bool        // there was no room for an item
 	warm          map[int]bool
 }
 
@@ -208,6 +209,8 @@ func (d *driver) step() bool {
 		case s.running != nil: // it is known then how it ended
 		case s.queue == 0, s.network+1 < len(d.pools) && d.waiting(s.network+1) >= queueMost:
 			continue
+		case s.queue < int64(s.workload.Target("")) && d.coming(s.network):
+			continue
 		case c.free.After(t):
 			t = c.free
 		}
@@ -241,6 +244,14 @@ func (d *driver) waiting(network int) int64 {
 		}
 	}
 	return n
+}
+
+// coming tells whether the network before one will have more items for it, for which a
+// batch that is not full can wait.
+func (d *driver) coming(network int) bool {
+	return network > 0 && d.waiting(network) < queueMost && slices.ContainsFunc(d.sessions, func(s *driveSession) bool {
+		return s.network == network-1 && !d.cards[s.card].lost && !s.starved
+	})
 }
 
 // feed gives each session what it would run next, and one run more.
@@ -331,6 +342,7 @@ func (d *driver) run(s *driveSession) {
 	if choice.Shrink || choice.Look {
 		s.session.Shrink()
 	}
+	s.starved = choice.Batch == 0
 	if choice.Look || choice.Batch == 0 {
 		s.ready = c.polled.Add(pollEvery)
 		if choice.Look { // the first that is sure to be of what is then

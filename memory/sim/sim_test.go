@@ -225,6 +225,39 @@ func TestLimitFillsWithWhatIsKept(t *testing.T) {
 	run(t, s, 8)
 }
 
+// An arena with a limit has room for what a device of that size would have room for:
+// it can stand for a small one.
+func TestLimitIsASmallDevice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.Int64Range(1, 64).Draw(t, "items") * item
+		open := func(total, limit int64) *sim.Session {
+			d, err := sim.New(sim.Config{Total: total})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := d.Open(sim.SessionConfig{PerItem: item, Arena: sim.ArenaConfig{Limit: limit}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		small, limited := open(size, 0), open(16*gib, size)
+		for _, b := range rapid.SliceOfN(rapid.IntRange(1, 70), 1, 30).Draw(t, "batches") {
+			shrink := sim.RunOptions{Shrink: rapid.Bool().Draw(t, "shrink")}
+			want, got := small.Run(b, shrink), limited.Run(b, shrink)
+			if errors.Is(want, memory.ErrOutOfMemory) != errors.Is(got, memory.ErrOutOfMemory) {
+				t.Fatalf("a batch of %d on %d bytes: %v, with a limit: %v", b, size, want, got)
+			}
+			if a, b := small.Stats(), limited.Stats(); a.Allocated != b.Allocated || a.InUse != b.InUse || a.MaxInUse != b.MaxInUse {
+				t.Fatalf("%+v, with a limit %+v", a, b)
+			}
+			if int64(b)*item > size && got == nil {
+				t.Fatalf("a batch of %d ran in %d bytes", b, size)
+			}
+		}
+	})
+}
+
 func TestDeviceIsFull(t *testing.T) {
 	for name, strategy := range map[string]sim.Strategy{"same": sim.SameAsRequested, "doubled": sim.NextPowerOfTwo} {
 		t.Run(name, func(t *testing.T) {
