@@ -349,28 +349,31 @@ func (w *Workload) Queue(items int) {
 	w.queued = max(w.queued+items, 0)
 }
 
-// Soonest picks the workload that would be done first with a batch of that shape, if
-// it came after all that waits for it. Where one has not run yet, it is asked before
-// those that have much to do. It panics without a workload.
+// Soonest picks the workload that would first have time for a batch of that shape, after
+// all that waits for it; of several that have time now, the fastest. When a batch would
+// end is not what counts: a slow device with large batches would then stand still until
+// a fast one has much to do, and there is not always so much. One that has not run yet
+// has to be tried. It panics without a workload.
 func (g *Governor) Soonest(among []*Workload, shape string) *Workload {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	best, soonest := among[0], math.Inf(1)
+	best, soonest, fastest := among[0], math.Inf(1), 0.0
 	for _, w := range among {
-		batch, rate := 1, 0.0
+		rate := 0.0
 		if c := w.shapes[shape]; c != nil {
-			batch = max(c.last.Batch, 1)
-			rate = c.models.speed.Rate(batch)
+			rate = c.models.speed.Rate(max(c.last.Batch, 1))
 		}
-		ends := 0.0 // it has to be tried
+		begins := 0.0
 		switch {
-		case rate > 0:
-			ends = float64(w.queued+batch) / rate
+		case w.queued == 0 && rate == 0:
+			rate = math.MaxFloat64 // it has to be tried
+		case w.queued > 0 && rate == 0:
+			begins = math.MaxFloat64
 		case w.queued > 0:
-			ends = math.MaxFloat64
+			begins = float64(w.queued) / rate
 		}
-		if ends < soonest {
-			best, soonest = w, ends
+		if begins < soonest || begins == soonest && rate > fastest {
+			best, soonest, fastest = w, begins, rate
 		}
 	}
 	return best

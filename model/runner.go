@@ -172,6 +172,7 @@ type batch struct {
 	shape  []int64
 	tensor *ort.Tensor
 	most   int // items that it has room for
+	queued int // items that its seat's work was told of
 	bytes  int // of one item
 	slots  []slot
 	filled int // of them, how many are answered for
@@ -366,8 +367,9 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 		at = len(r.open)
 		seat := r.soonest(key)
 		n := seat.work.Target(key)
+		seat.work.Queue(n)
 		r.open = append(r.open, &batch{
-			seat: seat, key: key, shape: slices.Clone(shape), bytes: size, most: n,
+			seat: seat, key: key, shape: slices.Clone(shape), bytes: size, most: n, queued: n,
 			tensor: ort.NewTensor(r.o.Type, append([]int64{int64(n)}, shape...)...),
 		})
 	}
@@ -427,7 +429,6 @@ func (r *Runner) enqueueFilled(b *batch) {
 
 func (r *Runner) enqueue(b *batch) {
 	b.seat.ready = append(b.seat.ready, b)
-	b.seat.work.Queue(len(b.slots))
 	r.idle.Broadcast()
 }
 
@@ -446,17 +447,23 @@ func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 	waiting := s.ready
 	s.ready = nil
 	for _, o := range append(waiting, r.part(b, lo, hi)) {
-		s.work.Queue(-len(o.slots))
-		o.seat = r.soonest(o.key)
+		r.move(o)
 		r.enqueue(o)
 	}
 	for _, o := range slices.Concat(r.open, r.filling) {
 		if o.seat == s {
-			o.seat = r.soonest(o.key)
+			r.move(o)
 		}
 	}
 	r.flushIdle()
 	return true
+}
+
+// move gives a batch to another seat.
+func (r *Runner) move(b *batch) {
+	b.seat.work.Queue(-b.queued)
+	b.seat = r.soonest(b.key)
+	b.seat.work.Queue(b.queued)
 }
 
 // part makes the items of b from lo to hi that are filled a batch of their own.
@@ -471,7 +478,8 @@ func (r *Runner) part(b *batch, lo, hi int) *batch {
 			part.slots = append(part.slots, b.slots[i])
 		}
 	}
-	part.filled = len(part.slots)
+	part.filled, part.queued = len(part.slots), len(part.slots)
+	b.queued -= part.queued
 	return part
 }
 
@@ -592,7 +600,7 @@ func (r *Runner) lane(ctx context.Context, s *seat, l *ladder) error {
 			return l.close()
 		}
 		l.batch(ctx, b)
-		s.work.Queue(-len(b.slots))
+		s.work.Queue(-b.queued)
 	}
 }
 

@@ -3,7 +3,11 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/forgepipe/forgepipe/internal/runstore"
@@ -121,5 +125,9 @@ func (p *Pipeline) checkStrategy() error {
 	if all == nil {
 		all = memory.StandardStrategies()
 	}
-	return all.Check(p.Strategy)
+	if all[p.Strategy] == nil {
+		names := slices.Sorted(maps.Keys(all))
+		return fmt.Errorf("there is no strategy %q%s (there are %s)", p.Strategy, didYouMean(p.Strategy, names), strings.Join(names, ", "))
+	}
+	return nil
 }
