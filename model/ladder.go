@@ -61,6 +61,8 @@ type ladder struct {
 	others *sync.RWMutex
 	// elsewhere takes items to another device, where there is one: this one is lost.
 	elsewhere func(b *batch, lo, hi int) bool
+	// larger takes items for which there is no room here, if there may be some.
+	larger func(b *batch, lo, hi int) bool
 	// wait holds a run up for others, given how long the last one computed.
 	wait func(ctx context.Context, ran time.Duration) error
 
@@ -229,6 +231,9 @@ func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone
 
 // noSession does as part, where there is no room even to load the network.
 func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error) (answered int, _ error) {
+	if l.larger(b, lo, hi) {
+		return hi - lo, nil
+	}
 	if l.o.Fallback == nil {
 		b.answer(lo, hi, nil, l.noRoom(b.shape, fmt.Errorf("loading it: %w", err)))
 		return hi - lo, nil
@@ -303,6 +308,9 @@ func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 		if out, err = l.again(ctx, b, lo, hi, err); outOfMemory(err) {
 			l.inVain(b.shape, err)
 		}
+	}
+	if outOfMemory(err) && l.larger(b, lo, hi) {
+		return
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {
 		if !l.toldCPU {

@@ -68,6 +68,10 @@ type Seat struct {
 	// Lanes is how many batches run at once; 0 is 1. Each lane has a session of its own
 	// from Open (see Shared), a Fallback of its own, and its part of the memory.
 	Lanes int
+	// MostLanes is how many there may be: one more is tried where there is always a
+	// batch to be run, and kept if that makes the device 3 % faster. Less than Lanes is
+	// Lanes.
+	MostLanes int
 	// Ledger is that of the device. The session's memory is leased of it, and what a
 	// run adds to that before the run. Nil: no leases.
 	Ledger *memory.Ledger
@@ -162,6 +166,9 @@ type seat struct {
 	work  *memory.Workload // of the first lane, which stands for all
 	ready []*batch         // to be run
 	idle  int              // lanes that wait for one
+	open  int              // lanes that may run
+	done  int64            // items
+	busy  time.Duration    // of all runs
 	lost  bool
 }
 
@@ -223,13 +230,17 @@ func (o RunnerOptions) workload(s *Seat) *memory.Workload {
 }
 
 func (r *Runner) newSeat(of *Seat) *seat {
-	s := &seat{Seat: of}
+	s := &seat{Seat: of, open: max(of.Lanes, 1)}
 	others := &sync.RWMutex{}
-	for range max(of.Lanes, 1) {
+	for i := range max(of.MostLanes, s.open) {
+		if i == s.open {
+			others = &sync.RWMutex{} // those on trial share nothing with the first ones
+		}
 		s.lanes = append(s.lanes, &ladder{
 			o: r.o, seat: of, others: others, share: share{seat: of, name: r.o.Name},
 			work:      r.o.workload(of),
 			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
+			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
 			wait:      wait(of),
 		})
 	}
@@ -447,12 +458,12 @@ func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 	waiting := s.ready
 	s.ready = nil
 	for _, o := range append(waiting, r.part(b, lo, hi)) {
-		r.move(o)
+		r.move(o, r.soonest(o.key))
 		r.enqueue(o)
 	}
 	for _, o := range slices.Concat(r.open, r.filling) {
 		if o.seat == s {
-			r.move(o)
+			r.move(o, r.soonest(o.key))
 		}
 	}
 	r.flushIdle()
@@ -460,10 +471,38 @@ func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 }
 
 // move gives a batch to another seat.
-func (r *Runner) move(b *batch) {
+func (r *Runner) move(b *batch, to *seat) {
 	b.seat.work.Queue(-b.queued)
-	b.seat = r.soonest(b.key)
+	b.seat = to
 	b.seat.work.Queue(b.queued)
+}
+
+// larger gives items of b, for which lane i of their seat has no room, to who may have
+// more: the seat's first lanes, where that one is only on trial, or a larger device. It
+// does nothing, and says so, where there is none.
+func (r *Runner) larger(s *seat, i int, b *batch, lo, hi int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	to := s
+	if first := max(s.Lanes, 1); i >= first {
+		s.open = first
+	} else if to = r.largest(); s.Ledger == nil || to.Ledger.Usage().Ceiling <= s.Ledger.Usage().Ceiling {
+		return false
+	}
+	part := r.part(b, lo, hi)
+	r.move(part, to)
+	r.enqueue(part)
+	return true
+}
+
+// largest is the seat with most memory.
+func (r *Runner) largest() (largest *seat) {
+	for _, s := range r.seats {
+		if !s.lost && (largest == nil || s.Ledger != nil && s.Ledger.Usage().Ceiling > largest.Ledger.Usage().Ceiling) {
+			largest = s
+		}
+	}
+	return largest
 }
 
 // part makes the items of b from lo to hi that are filled a batch of their own.
@@ -541,7 +580,7 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 		if !s.lost {
 			seats++
 			n := s.work.Target(key)
-			together += n * len(s.lanes)
+			together += n * s.open
 			most = max(most, n)
 		}
 	}
@@ -551,24 +590,36 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 	return together + most, most
 }
 
-// next waits for a batch.
-func (r *Runner) next(s *seat) (*batch, bool) {
+// next waits for a batch for lane i; nil, while it may not run. It ends with the Runner.
+func (r *Runner) next(s *seat, i int) (b *batch, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.idle++
-	defer func() { s.idle-- }()
-	for len(s.ready) == 0 && !r.closed {
+	if i < s.open {
+		s.idle++
+		defer func() { s.idle-- }()
+	}
+	for len(s.ready) == 0 && i < s.open && !r.closed {
 		r.flushIdle()
 		if len(s.ready) == 0 {
 			r.idle.Wait()
 		}
 	}
-	if r.closed {
-		return nil, false
+	if r.closed || i >= s.open {
+		return nil, !r.closed
 	}
-	b := s.ready[0]
+	b = s.ready[0]
 	s.ready = slices.Delete(s.ready, 0, 1) // which lets go of its tensor
 	return b, true
+}
+
+// mayRun waits until lane i may.
+func (r *Runner) mayRun(s *seat, i int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i >= s.open && !r.closed {
+		r.idle.Wait()
+	}
+	return !r.closed
 }
 
 // run runs batches in all lanes until the Runner is closed.
@@ -577,9 +628,12 @@ func (r *Runner) run(ctx context.Context) {
 	var lanes sync.WaitGroup
 	var mu sync.Mutex
 	for _, s := range r.seats {
-		for _, l := range s.lanes {
+		if len(s.lanes) > s.open {
+			lanes.Go(func() { r.tryLanes(ctx, s) })
+		}
+		for i, l := range s.lanes {
 			lanes.Go(func() {
-				err := r.lane(ctx, s, l)
+				err := r.lane(ctx, s, i, l)
 				mu.Lock()
 				defer mu.Unlock()
 				r.closeErr = errors.Join(r.closeErr, err)
@@ -590,17 +644,66 @@ func (r *Runner) run(ctx context.Context) {
 }
 
 // lane is the goroutine that the runs of one session are on.
-func (r *Runner) lane(ctx context.Context, s *seat, l *ladder) error {
-	if r.begins() {
+func (r *Runner) lane(ctx context.Context, s *seat, i int, l *ladder) error {
+	if i < max(s.Lanes, 1) && r.begins() {
 		_ = l.reopen(ctx) // the first batch meets the error too, and has somebody to tell
 	}
-	for {
-		b, ok := r.next(s)
-		if !ok {
-			return l.close()
+	for r.mayRun(s, i) {
+		if i >= max(s.Lanes, 1) && l.session == nil && l.reopen(ctx) != nil {
+			r.setLanes(s, max(s.Lanes, 1)) // there is no room for one more
+			continue
 		}
-		l.batch(ctx, b)
-		s.work.Queue(-b.queued)
+		b, more := r.next(s, i)
+		switch {
+		case b != nil:
+			items, began := len(b.slots), time.Now()
+			l.batch(ctx, b)
+			s.work.Queue(-b.queued)
+			r.ran(s, items, time.Since(began))
+		case more:
+			l.discard() // its memory is for the others
+		}
+	}
+	return l.close()
+}
+
+func (r *Runner) ran(s *seat, items int, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.done += int64(items)
+	s.busy += took
+}
+
+func (r *Runner) setLanes(s *seat, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.open = n
+	r.idle.Broadcast()
+}
+
+// tryEvery is how often it is looked whether another lane is worth trying.
+const tryEvery = 250 * time.Millisecond
+
+// tryLanes has as many lanes as make the device faster.
+func (r *Runner) tryLanes(ctx context.Context, s *seat) {
+	workers := memory.NewWorkers([]memory.StageWorkers{{Least: s.open, Start: s.open, Most: len(s.lanes)}})
+	tick := time.NewTicker(tryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			r.mu.Lock()
+			load := memory.StageLoad{Done: s.done, Busy: s.busy, Queued: len(s.ready)}
+			r.mu.Unlock()
+			if !workers.Tick(now, false, []memory.StageLoad{load}) {
+				continue
+			}
+			n := workers.Counts()[0]
+			r.o.Log.Info("how many batches run at once is changed", "network", r.o.Name, "device", s.Device, "lanes", n)
+			r.setLanes(s, n)
+		}
 	}
 }
 

@@ -185,3 +185,80 @@ func TestGovernorDecides(t *testing.T) {
 func logTo(w *strings.Builder) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, nil))
 }
+
+// A second session is kept where it makes the device faster, and given up where the
+// runs only wait for each other, where there is no room for it, and where it has no
+// room for an item. No item is the worse for it.
+func TestSecondSession(t *testing.T) {
+	for name, tt := range map[string]struct {
+		serial bool // one run at a time, as on a device that is busy with one
+		refuse bool // the second session
+		poor   bool // the second one runs out of memory
+		kept   bool // it is
+	}{
+		"beside the first":  {kept: true},
+		"after the first":   {serial: true},
+		"no room for it":    {refuse: true},
+		"no room for items": {poor: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &doubler{}
+				device := make(chan struct{}, 1)
+				var open, opened, second atomic.Int64
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{{Device: "gpu:0", MostLanes: 2, Open: func(ctx context.Context) (model.Session, error) {
+					first := opened.Add(1) == 1
+					if !first && tt.refuse {
+						return nil, &ort.OutOfMemoryError{Text: "no room"}
+					}
+					open.Add(1)
+					s := secondSession{doubler: d, open: &open, poor: !first && tt.poor}
+					if !first {
+						s.runs = &second
+					}
+					if tt.serial {
+						s.device = device
+					}
+					return s, nil
+				}}}})
+				calls(t, r, 8, 6000)
+				share := float64(second.Load()) / float64(len(d.runs))
+				if opened.Load() < 2 || tt.kept && share < 0.4 || !tt.kept && share > 0.15 {
+					t.Errorf("%d sessions were opened, and the second ones had %.0f %% of the runs", opened.Load(), 100*share)
+				}
+				if err := r.Close(); err != nil || open.Load() != 0 {
+					t.Errorf("%v; %d sessions are left open", err, open.Load())
+				}
+			})
+		})
+	}
+}
+
+// secondSession takes 5 ms beside 1 ms an item, on a device of its own or not.
+type secondSession struct {
+	*doubler
+	device chan struct{} // holds a token while it is busy; nil: it never is
+	open   *atomic.Int64
+	runs   *atomic.Int64 // of all that are not the first; nil: it is
+	poor   bool
+}
+
+func (s secondSession) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	if s.poor {
+		return nil, &ort.OutOfMemoryError{Text: "no room"}
+	}
+	if s.device != nil {
+		s.device <- struct{}{}
+		defer func() { <-s.device }()
+	}
+	if s.runs != nil {
+		s.runs.Add(1)
+	}
+	time.Sleep(5*time.Millisecond + time.Duration(in[0].Shape[0])*time.Millisecond)
+	return s.doubler.Run(ctx, in, o)
+}
+
+func (s secondSession) Close() error {
+	s.open.Add(-1)
+	return nil
+}

@@ -328,7 +328,7 @@ func (s *Stage) seat(d pipeline.Device) model.Seat {
 	session := s.session
 	session.Device = string(d)
 	seat := model.Seat{
-		Device: string(d), Key: s.key(d),
+		Device: string(d), Key: s.key(d), MostLanes: 2, // one computes while the other copies
 		Open:   func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, session) },
 		Ledger: s.env.Ledger(d), Weights: s.file.Header.WeightBytes,
 		Scarce: func() bool { return s.env.Scarce(d) },
