@@ -17,10 +17,10 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash bench-infer fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 build: platform ## build the command into bin/forgepipe
 	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
@@ -93,6 +93,9 @@ bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and
 
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
+
+bench-governor: platform ## measure how well batch sizes are chosen, and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/governor -record benchmarks/RESULTS.md -images benchmarks/images
 
 ort-blob: platform ## make the ONNX Runtime library inside the program and its notices anew from npm and PyPI and compare them with what is recorded
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
