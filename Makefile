@@ -94,7 +94,7 @@ bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
 
-bench-governor: platform ## measure how well batch sizes are chosen, and record it in benchmarks/RESULTS.md
+bench-governor: platform ## measure how well batch sizes are chosen, simulated and with the runtime, and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/governor -record benchmarks/RESULTS.md -images benchmarks/images
 
 ort-blob: platform ## make the ONNX Runtime library inside the program and its notices anew from npm and PyPI and compare them with what is recorded

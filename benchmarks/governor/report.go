@@ -14,6 +14,7 @@ const (
 	backRuns       = 10 // to be back after a neighbour has left
 	ofSplit        = 0.95
 	ofCards        = 0.95
+	ofRuntime      = 0.93
 )
 
 // bars are of workloads that have a neighbour or none on one card: the least share of
@@ -31,13 +32,24 @@ var bars = []struct {
 
 func reportSimulated(tables []table, seeds int, images string) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "Networks on simulated cards in simulated time, %d drives (seeds) of %.0f s of each kind. A session's memory is that of ONNX Runtime's arena, a run's time is uneven by 3 %% and twice as long for the first of a size, and a reading of the card comes every 100 ms and is 100 ms late. %s. The card has 16 GiB where nothing else is said.\n\n", seeds, simulatedTime.Seconds(), describedNetworks)
+	fmt.Fprintf(&s, "First part: networks on simulated cards in simulated time, %d drives (seeds) of %.0f s of each kind. A session's memory is that of ONNX Runtime's arena, a run's time is uneven by 3 %% and twice as long for the first of a size, and a reading of the card comes every 100 ms and is 100 ms late. %s. The card has 16 GiB where nothing else is said.\n\n", seeds, simulatedTime.Seconds(), describedNetworks)
 	s.WriteString("The oracle knows beforehand the largest batch that fits at all times (in brackets), and never changes it; rates are shares of its rate, after the first 10 s: the mean of the drives, and the least in brackets. A rate above 100 % is of a policy that had more memory while there was more, or that kept it when the neighbour wanted it. A run reaches 95 % when its batch is as fast as that; the number is the worst of all drives. Runs that are out of memory are counted for a drive, in the mean and at most. What the neighbour had is the share of the bytes that it wanted, over the time. Calibrated is with what an earlier drive of 30 s has learned; without shrinking, the arena does not give its free regions back before it grows; AIMD adds one item after each run and halves after one that is out of memory.\n\n")
 	for _, t := range tables {
 		t.write(&s)
 		link(&s, images, t.picture("simulated"))
 	}
 	return s.String() + verdictsSimulated(tables)
+}
+
+func reportRuntime(tables []table, rounds int, version, load, images string) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "Second part: the same strategies with sessions of ONNX Runtime %s on the CPU, in %d interleaved rounds of drives of %.0f s. The card is an arena of 1 GiB at most, a sixteenth of the simulated one, and so are the network's 12.5 MiB an item (it makes one tensor of that size and takes its mean) and what neighbours want. An arena's limit cannot change, so a new session with what the neighbour leaves stands for each change of that, before the next run: the neighbour comes first here, and what had been in the arena is gone, which is kind to policies that do not shrink. What fits is for the runtime to say, and bytes are those of its arena.\n\n", version, rounds, runtimeTime.Seconds())
+	fmt.Fprintf(&s, "A run takes its CPU time, on one thread, and %s more, since a CPU is hardly faster with larger batches. The drive's clock is the sum of that and of the waits for readings, without the opening of sessions. The memory that an arena gives back stays with the process (%s): here new pages take up to 3 s a GiB. The oracle's batch was found from the arena's bytes of two sizes, and its rate is measured in each round. Each item's output was compared with what it must be. The load average was %s when it began.\n\n", perRun, tunables, load)
+	for _, t := range tables {
+		t.write(&s)
+		link(&s, images, t.picture("runtime"))
+	}
+	return s.String()
 }
 
 // picture is the name of the workload's picture.
@@ -127,6 +139,57 @@ func verdictsSimulated(tables []table) string {
 	}
 	v.say(lost(everything) == "0", "in all %d drives, with any policy, no item is lost or doubled: %s", len(everything), lost(everything))
 	return v.String() + "\n"
+}
+
+// verdictsRuntime also compares with the network middle of the first part, if that is
+// there.
+func verdictsRuntime(simulated, runtime []table) string {
+	var v verdicts
+	for _, t := range runtime {
+		r := find(runtime, t.w.name, adaptivePolicy)
+		v.say(r.leastShare() >= ofRuntime, "%s with the runtime: adaptive has at least %.0f %% of the rate of the best batch: %.1f %%", t.w.name, 100*ofRuntime, 100*r.leastShare())
+	}
+	if len(simulated) == 0 {
+		return v.String()
+	}
+	for _, o := range []struct {
+		what string
+		of   func(figures) float64
+		same float64 // differences up to it are none
+	}{
+		{"fewest runs out of memory", func(f figures) float64 { return float64(f.outOfMemory) }, 0.5},
+		{"highest rate", func(f figures) float64 { return f.share }, 0.03},
+	} {
+		turned := turned(simulated, runtime, o.of, o.same)
+		text := "none"
+		if len(turned) > 0 {
+			text = strings.Join(turned, "; ")
+		}
+		v.say(len(turned) == 0, "policies by %s, in the mean of these workloads, are in the order of the first part with the network middle; pairs that are not: %s", o.what, text)
+	}
+	return v.String()
+}
+
+// turned are the pairs of policies whose order is another with the runtime.
+func turned(simulated, runtime []table, of func(figures) float64, same float64) []string {
+	mean := func(tables []table, p policy) (sum float64) {
+		for _, t := range runtime {
+			r := find(tables, t.w.name, p)
+			sum += spreadOf(r.cells[len(r.cells)/2], of).mean / float64(len(runtime))
+		}
+		return sum
+	}
+	var pairs []string
+	for i, a := range runtime[0].rows {
+		for _, b := range runtime[0].rows[:i] {
+			before := mean(simulated, b.policy) - mean(simulated, a.policy)
+			now := mean(runtime, b.policy) - mean(runtime, a.policy)
+			if math.Abs(before) > same && math.Abs(now) > same && before*now < 0 {
+				pairs = append(pairs, fmt.Sprintf("%s and %s", b.policy.name, a.policy.name))
+			}
+		}
+	}
+	return pairs
 }
 
 // write writes a workload's table.
