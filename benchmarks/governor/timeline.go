@@ -200,7 +200,10 @@ func (p *panel) grid(s *strings.Builder, batchY func(int) float64, lasts time.Du
 	for b := 1; b <= mostBatch; b *= 8 {
 		horizontal(batchY(b), fmt.Sprintf("batch %d", b))
 	}
-	every := lasts / 6
+	every := 20 * time.Second
+	if lasts < time.Minute {
+		every = 5 * time.Second
+	}
 	bottom := batchY(1)
 	for at := time.Duration(0); at <= lasts; at += every {
 		label := fmt.Sprint(at.Seconds())
