@@ -64,7 +64,7 @@ var (
 	fourCards = []card{{4 * gib, 0.4}, {8 * gib, 1}, {16 * gib, 1}, {24 * gib, 2}}
 )
 
-const describedNetworks = "small takes 30 MiB and 1 ms an item beside 20 ms a run, middle 200 MiB and 5 ms beside 20 ms, large 900 MiB and 60 ms beside 30 ms, each with 1 GiB of weights"
+const describedNetworks = "The network small takes 30 MiB and 1 ms an item beside 20 ms a run, middle 200 MiB and 5 ms beside 20 ms, large 900 MiB and 60 ms beside 30 ms, each with 1 GiB of weights"
 
 const (
 	// simulatedTime is how long a simulated drive lasts, and warmUp after when it is
