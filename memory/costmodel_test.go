@@ -23,6 +23,7 @@ func TestCostModelIsExactOnALine(t *testing.T) {
 		seen := rapid.SliceOfNDistinct(rapid.IntRange(1, 600), 2, 40, rapid.ID[int]).Draw(t, "seen")
 		var m memory.CostModel
 		for _, b := range seen {
+			m.Ran()
 			m.Seen(b, a+s*int64(b))
 		}
 		for _, b := range seen[max(len(seen)-32, 0):] { // so many sizes are remembered

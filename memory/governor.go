@@ -87,7 +87,8 @@ type WorkloadOptions struct {
 	Batch int
 	// Most is how many items a run may take; 0 is 1024.
 	Most int
-	// Strategy goes before the Governor's.
+	// Strategy goes before the Governor's; nil: the Governor's. It is asked about all
+	// shapes.
 	Strategy Strategy
 }
 
