@@ -224,9 +224,11 @@ func TestCostModelAfterAFailure(t *testing.T) {
 		t.Errorf("it needs more than there is, but %d fit", got)
 	}
 
-	m = learn()
-	m.Failed(1, budget, 0)
-	if got := m.Fits(budget, 100); got != 1 {
-		t.Errorf("%d fit: one item must be tried again, nothing smaller is left", got)
+	for _, need := range []int64{0, budget / 2} {
+		m = learn()
+		m.Failed(1, budget, need)
+		if got := m.Fits(budget, 100); got != 1 {
+			t.Errorf("%d fit: one item must be tried again, nothing smaller is left", got)
+		}
 	}
 }
