@@ -140,6 +140,23 @@ func TestDivisionProperties(t *testing.T) {
 	})
 }
 
+// A part is held as long as it hardly moves, but not if there is no item in it.
+func TestDivisionWhenAnItemTakesMore(t *testing.T) {
+	const mib = 1 << 20
+	two := memory.Learned{Key: "two", Sizes: []memory.SizeTook{{Batch: 1, Bytes: 4000 * mib, Seconds: 1}, {Batch: 2, Bytes: 8000 * mib, Seconds: 1.5}}}
+	other := two
+	other.Key = "other"
+	both := share(t, 8300*mib, []memory.Learned{two, other}, "two", "other")
+	first := both[0]
+	room := memory.Room{Budget: 8300*mib - both[1].held}
+	first.Ran("", memory.Ran{Batch: 1, Seconds: 1, Bytes: 4200 * mib}, room)
+	both[1].Ran("", memory.Ran{Batch: 1, Seconds: 1}, memory.Room{Allocated: 4000 * mib})
+	room.Budget = 4300 * mib
+	if c := first.Next("", room); c.Batch != 1 {
+		t.Errorf("an item takes 4200 MiB of 4300, and %d may run: %s", c.Batch, c.Rule)
+	}
+}
+
 // What does not run has no part, and what is asked for the first time has one.
 func TestIdleWorkloadsLeaveTheirPart(t *testing.T) {
 	const gib = 1 << 30
