@@ -245,6 +245,36 @@ func TestShapesShareAnArena(t *testing.T) {
 	}
 }
 
+// Where others have taken what there was, what is known of a network is not to blame
+// that it had no room.
+func TestOthersAreToBlame(t *testing.T) {
+	const gib = 1 << 30
+	for name, tt := range map[string]struct {
+		after memory.Room
+		need  int64
+		keeps bool
+	}{
+		"others have taken all":       {memory.Room{Budget: 8 * gib, Scarce: true}, 0, true},
+		"less is left than it takes":  {memory.Room{Budget: gib}, 0, true},
+		"there is room":               {memory.Room{Budget: 8 * gib}, 0, false},
+		"it needs more than was said": {memory.Room{Budget: gib}, 9 * gib, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGovernor(t, memory.GovernorOptions{Learned: []memory.Learned{learned("k", gib/64, 0.1, 0.001)}})
+			w := g.Workload(memory.WorkloadOptions{Key: "k"})
+			w.Next("", memory.Room{Budget: 8 * gib})
+			w.Ran("", memory.Ran{Batch: 512, OutOfMemory: true, Need: tt.need}, tt.after)
+			kept := false
+			for _, s := range g.Learned()[0].Sizes {
+				kept = kept || s.Batch == 512 && s.Bytes == 8*gib
+			}
+			if kept != tt.keeps {
+				t.Errorf("what 512 items take is kept: %t", kept)
+			}
+		})
+	}
+}
+
 func TestManyShapesComeAndGo(t *testing.T) {
 	g := newGovernor(t, memory.GovernorOptions{})
 	w := g.Workload(memory.WorkloadOptions{Key: "k"})
@@ -302,8 +332,11 @@ func TestGovernorAtOnce(t *testing.T) {
 	g := newGovernor(t, memory.GovernorOptions{Decided: func(memory.Decision) { mu.Lock(); decisions++; mu.Unlock() }})
 	var all sync.WaitGroup
 	const each = 500
+	var workloads []*memory.Workload
 	for i := range 4 {
-		w := g.Workload(memory.WorkloadOptions{Name: "n", Key: "k", Device: fmt.Sprint("gpu:", i%2)})
+		workloads = append(workloads, g.Workload(memory.WorkloadOptions{Name: "n", Key: "k", Device: fmt.Sprint("gpu:", i%2)}))
+	}
+	for _, w := range workloads {
 		all.Go(func() {
 			defer w.Close()
 			for run := range each {
@@ -315,7 +348,7 @@ func TestGovernorAtOnce(t *testing.T) {
 				w.Queue(-1)
 				w.Target(shape)
 				if run%100 == 0 {
-					g.Soonest([]*memory.Workload{w}, shape)
+					g.Soonest(workloads, shape)
 					g.Accounts()
 					g.Learned()
 					w.Opened()
