@@ -361,3 +361,26 @@ func TestDriveWithWrongFigures(t *testing.T) {
 		}
 	}
 }
+
+// The second network waits for a full batch and holds what the first one needs for an
+// item, when a neighbour takes the rest: it gives back what is more than its part.
+func TestNoneStarvesTheOther(t *testing.T) {
+	chain := []sim.Network{
+		network("huge", 6*gib, 100*time.Millisecond, 200*time.Millisecond),
+		network("slow to start", 100*mib, 500*time.Millisecond, 2*time.Millisecond),
+	}
+	const at = time.Minute
+	_, turns := drive(t, sim.DriveOptions{
+		Cards: []sim.Config{{Total: card, Lag: 100 * time.Millisecond, Others: sim.Step(at, 0, 5*gib)}}, Chain: chain, Lasts: 3 * time.Minute,
+	})
+	var items [2]int
+	for _, s := range turns {
+		if s.At > at+10*time.Second && !s.OutOfMemory {
+			items[s.Network] += s.Batch
+		}
+	}
+	// Alone the first one would do 110/0.3 items in that time.
+	if items[0] < 200 || items[1] < 150 {
+		t.Errorf("beside the neighbour they do %v items", items)
+	}
+}
