@@ -186,6 +186,14 @@ func (w *Workload) Opened() {
 	}
 }
 
+// Emptied says that the session has given back what its arena had.
+func (w *Workload) Emptied() {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	w.held = 0
+	w.arena.empty()
+}
+
 // Next decides about the next run on items of that shape. Where several networks are
 // on the device, each has its part of the budget.
 func (w *Workload) Next(shape string, r Room) Choice {

@@ -68,6 +68,7 @@ type ladder struct {
 
 	session  Session
 	fallback Session
+	shape    []int64       // of the last batch's items
 	vain     []vain        // shapes of which one item alone had no room
 	shrink   bool          // before the next run the arena's free regions are given back
 	clean    bool          // nothing has run in the arena since it was empty
@@ -119,6 +120,7 @@ const (
 // batch answers all items of b.
 func (l *ladder) batch(ctx context.Context, b *batch) {
 	n := b.pack()
+	l.shape = b.shape
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer b.whenAllHaveLeft(n, cancel)()
@@ -129,7 +131,7 @@ func (l *ladder) batch(ctx context.Context, b *batch) {
 func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 	most := hi - lo
 	for lo < hi {
-		n := min(l.size(ctx, b, lo, min(most, hi-lo)), hi-lo)
+		n := min(l.size(ctx, b, min(most, hi-lo)), hi-lo)
 		session := l.session
 		answered, err := l.part(ctx, b, lo, lo+n)
 		if err != nil {
@@ -144,7 +146,7 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 
 // size is how many of so many items the next run takes. It gives memory back first
 // where others want it.
-func (l *ladder) size(ctx context.Context, b *batch, lo, items int) int {
+func (l *ladder) size(ctx context.Context, b *batch, items int) int {
 	switch {
 	case l.session == nil && l.fallback != nil:
 		c := l.workCPU.Next(b.key, memory.Room{Budget: math.MaxInt64, Items: items})
@@ -157,7 +159,7 @@ func (l *ladder) size(ctx context.Context, b *batch, lo, items int) int {
 		room.Items = items
 		c := l.work.Next(b.key, room)
 		if c.Look {
-			l.giveBack(ctx, b, lo)
+			l.giveBack(ctx)
 			if sleep(ctx, lookAgain) {
 				continue
 			}
@@ -168,14 +170,23 @@ func (l *ladder) size(ctx context.Context, b *batch, lo, items int) int {
 }
 
 // giveBack leaves the session nothing but its weights.
-func (l *ladder) giveBack(ctx context.Context, b *batch, lo int) {
-	in := b.input(l.o, lo, lo+1)
+func (l *ladder) giveBack(ctx context.Context) {
+	in := ort.NewTensor(l.o.Type, append([]int64{int64(l.least())}, l.shape...)...)
 	if _, err := l.session.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{ShrinkOnly: true}); err != nil {
 		l.shrink = true // the next run does it
 		return
 	}
 	l.clean, l.grown = true, 0
 	l.share.ran(l.session, 0, false, false, ort.RunOptions{})
+}
+
+// rest gives back what the session has of its device while nothing comes: others may
+// wait for it, who cannot ask.
+func (l *ladder) rest(ctx context.Context) {
+	if l.session != nil && l.shape != nil && l.seat.Ledger != nil && l.share.allocated(l.session) > 0 {
+		l.giveBack(ctx)
+		l.work.Emptied()
+	}
 }
 
 // least is how many items a run has at least.

@@ -590,21 +590,35 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 	return together + most, most
 }
 
-// next waits for a batch for lane i; nil, while it may not run. It ends with the Runner.
-func (r *Runner) next(s *seat, i int) (b *batch, more bool) {
+// idleAfter is for how long nothing comes until a session gives its memory back.
+const idleAfter = time.Second
+
+// next waits for a batch for lane i; nil, when it may not run any more, or when nothing
+// has come for a while and it has not rested yet. It ends with the Runner.
+func (r *Runner) next(s *seat, i int, rested bool) (b *batch, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	tired := false
+	if !rested {
+		t := time.AfterFunc(idleAfter, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			tired = true
+			r.idle.Broadcast()
+		})
+		defer t.Stop()
+	}
 	if i < s.open {
 		s.idle++
 		defer func() { s.idle-- }()
 	}
-	for len(s.ready) == 0 && i < s.open && !r.closed {
+	for len(s.ready) == 0 && i < s.open && !r.closed && !tired {
 		r.flushIdle()
 		if len(s.ready) == 0 {
 			r.idle.Wait()
 		}
 	}
-	if r.closed || i >= s.open {
+	if r.closed || i >= s.open || len(s.ready) == 0 {
 		return nil, !r.closed
 	}
 	b = s.ready[0]
@@ -648,18 +662,22 @@ func (r *Runner) lane(ctx context.Context, s *seat, i int, l *ladder) error {
 	if i < max(s.Lanes, 1) && r.begins() {
 		_ = l.reopen(ctx) // the first batch meets the error too, and has somebody to tell
 	}
+	rested := false
 	for r.mayRun(s, i) {
 		if i >= max(s.Lanes, 1) && l.session == nil && l.reopen(ctx) != nil {
 			r.setLanes(s, max(s.Lanes, 1)) // there is no room for one more
 			continue
 		}
-		b, more := r.next(s, i)
+		b, more := r.next(s, i, rested)
+		rested = b == nil
 		switch {
 		case b != nil:
 			items, began := len(b.slots), time.Now()
 			l.batch(ctx, b)
 			s.work.Queue(-b.queued)
 			r.ran(s, items, time.Since(began))
+		case more && i < r.lanes(s):
+			l.rest(ctx)
 		case more:
 			l.discard() // its memory is for the others
 		}
@@ -672,6 +690,12 @@ func (r *Runner) ran(s *seat, items int, took time.Duration) {
 	defer r.mu.Unlock()
 	s.done += int64(items)
 	s.busy += took
+}
+
+func (r *Runner) lanes(s *seat) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.open
 }
 
 func (r *Runner) setLanes(s *seat, n int) {

@@ -262,3 +262,57 @@ func (s secondSession) Close() error {
 	s.open.Add(-1)
 	return nil
 }
+
+// keeping is a session whose arena keeps what a run needed: its input.
+type keeping struct {
+	*doubler
+	has *atomic.Int64 // bytes
+}
+
+func (s keeping) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	if o.ShrinkFirst || o.ShrinkOnly {
+		s.has.Store(0)
+	}
+	if !o.ShrinkOnly {
+		s.has.Store(max(s.has.Load(), int64(len(in[0].Data))))
+	}
+	return s.doubler.Run(ctx, in, o)
+}
+
+func (s keeping) Stats() (ort.Stats, error) {
+	n := s.has.Load()
+	return ort.Stats{Allocated: n, MaxInUse: n}, nil
+}
+
+// A session to which nothing comes gives its memory back: another may wait for it.
+func TestIdleSessionsGiveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := memory.NewLedger("gpu:0", 100)
+		g, err := memory.NewGovernor(memory.GovernorOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var has [2]atomic.Int64
+		var runners [2]*model.Runner
+		for i := range runners {
+			d := &doubler{}
+			runners[i] = model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Governor: g, Seats: []model.Seat{{
+				Device: "gpu:0", Ledger: ledger,
+				Open: func(context.Context) (model.Session, error) { return keeping{d, &has[i]}, nil },
+			}}})
+			defer runners[i].Close()
+		}
+		for range 3 { // 80 of 100 bytes each
+			for i, r := range runners {
+				check(t, r.Infer(t.Context(), items(1, 20)))
+				if other := has[1-i].Load(); has[i].Load() != 80 || other != 0 {
+					t.Errorf("the one that ran has %d bytes, the other %d", has[i].Load(), other)
+				}
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if u := ledger.Usage(); u.Residency+u.Work != 0 || has[1].Load() != 0 {
+			t.Errorf("%d bytes are leased while nothing comes, and %d are held", u.Residency+u.Work, has[1].Load())
+		}
+	})
+}
