@@ -24,7 +24,8 @@ type Governor struct {
 	learned   map[modelKey]Learned // by earlier processes; models are made of it when it is used
 	workloads []*Workload          // that are open
 	ended     []Account            // of those that were closed
-	calls     int64                // a clock for what was used when
+	told      map[newsOf]Choice
+	calls     int64 // a clock for what was used when
 	division  division
 }
 
@@ -68,7 +69,7 @@ func NewGovernor(o GovernorOptions) (*Governor, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	g := &Governor{o: o, models: map[modelKey]*models{}, learned: map[modelKey]Learned{}}
+	g := &Governor{o: o, models: map[modelKey]*models{}, learned: map[modelKey]Learned{}, told: map[newsOf]Choice{}}
 	for _, l := range o.Learned {
 		g.learned[modelKey{l.Key, l.Shape}] = l
 	}
@@ -461,23 +462,42 @@ var ruleTexts = map[Rule]string{
 	RuleFailed:   "a larger batch had no room",
 }
 
+// newsOf is what decisions are told about.
+type newsOf struct{ name, device, shape string }
+
+// sameNews tells whether there is nothing new in a choice after another one.
+func sameNews(a, b Choice) bool {
+	return a.Batch == b.Batch && (a.Batch > 0 || a.Rule == b.Rule)
+}
+
 // decided tells of a choice that is another than the last that was told. It needs the
 // lock.
 func (w *Workload) decided(c *course) {
-	same := c.last.Batch == c.shown.Batch && (c.last.Batch > 0 || c.last.Rule == c.shown.Rule)
-	if !c.last.Look && same {
+	if !c.last.Look && sameNews(c.last, c.shown) {
 		return
+	}
+	// Sessions of one network on one device decide the same, one after the other.
+	of := newsOf{w.o.Name, w.o.Device, c.shape}
+	from := c.shown.Batch
+	if !c.last.Look {
+		told, known := w.g.told[of]
+		c.shown = c.last
+		if known && sameNews(c.last, told) {
+			return
+		}
+		if len(w.g.told) >= mostModels {
+			clear(w.g.told)
+		}
+		w.g.told[of] = c.last
 	}
 	d := Decision{
 		Time: w.g.o.Clock(), Name: w.o.Name, Device: w.o.Device, Shape: c.shape,
-		Rule: c.last.Rule, From: c.shown.Batch, To: c.last.Batch, Look: c.last.Look,
+		Rule: c.last.Rule, From: from, To: c.last.Batch, Look: c.last.Look,
 		Budget: c.asked.Budget, Allocated: c.asked.Allocated,
 		Need: c.models.cost.Bytes(max(c.last.Batch, 1)), Rate: c.models.speed.Rate(c.last.Batch),
 	}
 	if d.Look {
 		d.To = d.From
-	} else {
-		c.shown = c.last
 	}
 	w.account.decided(d)
 	if w.g.o.Decided != nil {
