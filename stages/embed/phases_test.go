@@ -1,0 +1,106 @@
+package embed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
+	"github.com/forgepipe/forgepipe/stages/standard"
+)
+
+// Two networks run in phases on a card that holds only one of them, with nothing of the
+// first left on it when the second comes; on a card that holds both, items stream
+// through both. The vectors are the same.
+func TestTwoNetworksOnOneCard(t *testing.T) {
+	in := t.TempDir()
+	for i := range 6 {
+		f, err := os.Create(filepath.Join(in, fmt.Sprintf("%d.png", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img := image.NewGray(image.Rect(0, 0, 40, 30))
+		stagetest.Noise(img)
+		img.Pix[0] = uint8(i)
+		if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := saved(t, "first.onnx", testnet.ResNet18(100)), saved(t, "second.onnx", testnet.ResNet18(100))
+	run := func(size int64) (vectors map[string][]float32, phases int, left []int64) {
+		card, err := sim.New(sim.Config{Name: "sim:0", Total: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := memory.NewManager(memory.Options{Devices: []memory.Device{card}})
+		defer func() {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		var mu sync.Mutex
+		vectors = map[string][]float32{}
+		see := pipeline.Info{Name: "see", Short: "Tests.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
+			return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, v := range it.Vectors() {
+					vectors[it.ID()+" "+v.Name] = v.Data
+				}
+				return nil
+			}), nil
+		}}
+		o := pipeline.Options{Registry: standard.Registry().With(see), Devices: []memory.Device{card}}
+		yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - {embed: {model: %s}, device: gpu}\n  - {embed: {model: %s}, device: gpu}\n  - see: {}\n", in, first, second)
+		p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := p.Plan(pipeline.RunOptions{NoStore: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true, Memory: m, OnEvent: func(e pipeline.Event) {
+			if e.Kind != pipeline.EventPhase {
+				return
+			}
+			for _, d := range m.State() {
+				if d.Device == "sim:0" {
+					left = append(left, d.Usage.Residency+d.Usage.Work)
+				}
+			}
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		return vectors, len(plan.Phases), left
+	}
+	apart, phases, left := run(350 * mib)
+	if phases != 2 || fmt.Sprint(left) != "[0 0]" {
+		t.Errorf("%d phases, and when they began %v bytes were leased", phases, left)
+	}
+	together, phases, _ := run(2048 * mib)
+	if phases != 1 {
+		t.Errorf("%d phases on a card that holds both", phases)
+	}
+	if len(apart) != 12 || len(together) != 12 {
+		t.Fatalf("%d and %d vectors, want 12", len(apart), len(together))
+	}
+	for id, v := range apart {
+		for i, x := range v {
+			if math.Abs(float64(x-together[id][i])) > 1e-5 {
+				t.Fatalf("%s: component %d is %v in phases and %v at once", id, i, x, together[id][i])
+			}
+		}
+	}
+}
