@@ -180,6 +180,9 @@ func (n *node) finishLaters(ctx context.Context) error {
 	defer n.run.working.Add(-1)
 	w := worker{node: n, second: true}
 	for it, err := range n.laters.items(ctx) {
+		if err == nil {
+			err = n.run.mayPass(ctx, it)
+		}
 		if err != nil {
 			return err
 		}
@@ -390,6 +393,9 @@ func (n *node) flush(ctx context.Context) error {
 	items := func(yield func(*Item, error) bool) {
 		pass := &call{stage: n.ID}
 		for it, err := range n.held.items(ctx) {
+			if err == nil {
+				err = n.run.mayPass(ctx, it)
+			}
 			if err == nil && n.run.draining() {
 				it.release()
 				drained = true

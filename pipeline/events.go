@@ -13,6 +13,8 @@ const (
 	EventReplaced  EventKind = "replaced"  // an output had been changed since it was written: moved to the trash and made again
 	EventRetracted EventKind = "retracted" // an output that is no longer wanted was moved to the trash
 	EventPhase     EventKind = "phase"     // a phase begins
+	EventPaused    EventKind = "paused"    // the run was paused: nothing new begins
+	EventResumed   EventKind = "resumed"   // a paused run goes on
 	EventParked    EventKind = "parked"    // a waiting picture was taken out of memory, to be decoded or read again
 	EventCleaned   EventKind = "cleaned"   // memory was cleaned up
 	EventLeak      EventKind = "leak"      // a stage takes memory and never gives it back

@@ -62,6 +62,9 @@ func (r *run) watchLeaks(ctx context.Context, nodes []*node, stop <-chan struct{
 			return
 		case <-tick.C:
 		}
+		if r.standsStill() {
+			continue
+		}
 		if !when.due(time.Now(), w.floor != 0 && w.unexplained() > w.floor+suddenGrowth) {
 			continue
 		}
@@ -169,6 +172,7 @@ func (w *leakWatcher) measure(ctx context.Context) (floor int64, ok bool) {
 func (w *leakWatcher) separate(ctx context.Context, before int64) {
 	ok := true // nothing has run since before was measured
 	for ctx.Err() == nil && !w.run.draining() {
+		w.until(ctx, time.Minute, func() bool { return !w.run.standsStill() })
 		stage, batches, more := w.watch.Next()
 		if !more {
 			return
@@ -244,17 +248,22 @@ func (w *leakWatcher) alone(ctx context.Context, i int, batches int64) {
 func (w *leakWatcher) progress(ctx context.Context, nodes []*node, enough func() bool) {
 	last, since := int64(-1), time.Now()
 	w.until(ctx, time.Minute, func() bool {
-		if now := w.calls(nodes) + w.run.src.out.Load(); now != last || w.calling() > 0 {
+		if now := w.calls(nodes) + w.run.src.out.Load(); now != last || w.calling() > 0 || w.run.standsStill() {
 			last, since = now, time.Now()
 		}
 		return enough() || time.Since(since) > 300*time.Millisecond
 	})
 }
 
-// until polls, and reports whether ok held before the time was over.
+// until polls, and reports whether ok held before the time was over. That in which
+// the run is paused does not count.
 func (w *leakWatcher) until(ctx context.Context, most time.Duration, ok func() bool) bool {
 	deadline := time.Now().Add(most)
 	for !ok() {
+		every := 2 * time.Millisecond
+		if w.run.standsStill() {
+			every, deadline = governTick, time.Now().Add(most)
+		}
 		select {
 		case <-ctx.Done():
 			return false
@@ -262,7 +271,7 @@ func (w *leakWatcher) until(ctx context.Context, most time.Duration, ok func() b
 			return false
 		case <-w.run.drain:
 			return false
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(every):
 		}
 		if time.Now().After(deadline) {
 			return false

@@ -118,6 +118,9 @@ func (n *node) start(p *pool.ContextPool) {
 			if n.active.Add(-1) > 0 {
 				return nil
 			}
+			if err := n.run.mayBegin(ctx); err != nil {
+				return err
+			}
 			if err := n.finishLaters(ctx); err != nil {
 				return err
 			}
@@ -160,6 +163,10 @@ func (w *worker) step(ctx context.Context) (more bool, err error) {
 	}
 	if len(batch) == 0 {
 		return false, nil
+	}
+	if err := w.mayBegin(ctx, batch); err != nil {
+		w.abandon(batch)
+		return false, err
 	}
 	if n.first && n.run.draining() {
 		w.abandon(batch) // waiting, but not begun
@@ -470,7 +477,7 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 		waiting := w.claim.pictures
 		w.claim.drop()
 		done := w.run.idle.add(w.priority, waiting)
-		w.run.rest(func() { work, stays, err = w.run.host.AcquireCall(ctx, r) })
+		w.run.rest(func() { work, stays, err = w.awaitRoom(ctx, r) })
 		done()
 		if err != nil {
 			return nil, nil, err
@@ -478,6 +485,22 @@ func (w *worker) lease(ctx context.Context, batch []*Item) (work, stays *memory.
 	}
 	w.claim.unpark(stays)
 	return work, stays, nil
+}
+
+// awaitRoom waits for a call's lease. One that comes while the run is paused goes
+// back until the run goes on: its call has not begun.
+func (w *worker) awaitRoom(ctx context.Context, r memory.CallRequest) (work, stays *memory.Lease, err error) {
+	for {
+		work, stays, err = w.run.host.AcquireCall(ctx, r)
+		if err != nil || !w.run.standsStill() {
+			return work, stays, err
+		}
+		work.Release()
+		stays.Release()
+		if err := w.run.mayBegin(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 // halves goes on with a batch in two parts.

@@ -67,6 +67,9 @@ type hostGovernor struct {
 	squeeze int64 // bytes of the budget that something else than leases takes
 	cleaned time.Time
 	follows bool // the limit is one that the host has
+
+	ticked time.Time     // when it last looked
+	stood  time.Duration // for which the run stood still so far
 }
 
 func newHostGovernor(r *run, nodes []*node) *hostGovernor {
@@ -79,14 +82,20 @@ func newHostGovernor(r *run, nodes []*node) *hostGovernor {
 	}
 	limit := r.pipe.hostLimit()
 	return &hostGovernor{
-		follows: limit.Bytes <= r.plan.HostTotal,
-		run:     r, nodes: nodes, limit: r.plan.HostLimit, told: r.plan.HostLimit,
+		follows: limit.Bytes <= r.plan.HostTotal, ticked: time.Now(),
+		run: r, nodes: nodes, limit: r.plan.HostLimit, told: r.plan.HostLimit,
 		workers: memory.NewWorkers(stages), loads: make([]memory.StageLoad, len(nodes)),
 	}
 }
 
 func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 	r := g.run
+	// That nothing gets done while the run stands still says nothing about workers.
+	still := r.paused.Load() > 0 || r.standsStill() || r.yielding.Load() > 0
+	if still {
+		g.stood += now.Sub(g.ticked)
+	}
+	g.ticked = now
 	r.followDevices(now)
 	s, ok := r.reading()
 	if !ok {
@@ -120,7 +129,9 @@ func (g *hostGovernor) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	g.adapt(s.Own)
-	g.setWorkers(now, pressed)
+	if !still {
+		g.setWorkers(now.Add(-g.stood), pressed)
+	}
 }
 
 // grantable is the budget less what something else than leases takes. That slows
@@ -151,6 +162,8 @@ func (g *hostGovernor) adapt(own int64) {
 	}
 }
 
+// setWorkers follows the loads of the stages; now is the time less that in which the
+// run stood still.
 func (g *hostGovernor) setWorkers(now time.Time, pressed bool) {
 	for i, n := range g.nodes {
 		queued, _ := n.in.len()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -183,7 +184,7 @@ func TestTheSumAlwaysHolds(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		s, err := p.Run(context.Background(), pipeline.RunOptions{NoStore: true, Check: true, OnEvent: func(e pipeline.Event) {
+		run, err := p.Start(context.Background(), pipeline.RunOptions{NoStore: true, Check: true, OnEvent: func(e pipeline.Event) {
 			switch e.Kind {
 			case pipeline.EventPhase:
 				phases.Add(1)
@@ -191,6 +192,16 @@ func TestTheSumAlwaysHolds(t *testing.T) {
 				repeats.Add(1)
 			}
 		}})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "pauses") {
+			time.Sleep(time.Duration(rapid.IntRange(0, 2000).Draw(rt, "until in us")) * time.Microsecond)
+			run.Pause()
+			time.Sleep(time.Millisecond)
+			run.Resume()
+		}
+		s, err := run.Wait()
 		if err != nil {
 			rt.Fatal(err)
 		}

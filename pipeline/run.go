@@ -85,11 +85,12 @@ type run struct {
 	sampleDir  string
 	sampleLock io.Closer
 
-	nodes  []*node
-	src    counters
-	listed atomic.Bool // the source has offered everything
-	drain  chan struct{}
-	began  time.Time
+	nodes   []*node
+	src     counters
+	listed  atomic.Bool // the source has offered everything
+	drain   chan struct{}
+	standby standby
+	began   time.Time
 
 	out, quarantined, ignored, renamed, decoded        atomic.Int64
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
@@ -245,7 +246,18 @@ func (r *Run) Done() <-chan struct{} { return r.done }
 func (r *Run) Drain() { r.r.drained.Do(func() { close(r.r.drain) }) }
 
 // Progress is the summary so far.
-func (r *Run) Progress() *Summary { return r.r.summary("running") }
+func (r *Run) Progress() *Summary {
+	if r.r.standsStill() {
+		return r.r.summary(statePaused)
+	}
+	return r.r.summary(stateRunning)
+}
+
+// The states of a run that has not ended.
+const (
+	stateRunning = "running"
+	statePaused  = "paused"
+)
 
 // Forecast is what a dry run found; it is nil for other runs.
 func (r *Run) Forecast() *Forecast {
@@ -364,6 +376,9 @@ func (r *run) phases(ctx context.Context) error {
 		if len(r.plan.Phases) > 1 {
 			r.event(EventPhase, nodes[0].ID, "", fmt.Sprintf("phase %d of %d", i+1, len(r.plan.Phases)))
 		}
+		if err := r.mayBegin(ctx); err != nil {
+			return err
+		}
 		began := r.ownBytes(ctx)
 		err := r.phase(ctx, nodes, feed)
 		r.phaseEnded(ctx, i, nodes, began)
@@ -384,6 +399,9 @@ func (r *run) phases(ctx context.Context) error {
 				r.working.Add(1)
 				defer r.working.Add(-1)
 				for it, err := range from.items(ctx) {
+					if err == nil {
+						err = r.mayPass(ctx, it)
+					}
 					if err != nil {
 						return err
 					}
@@ -530,11 +548,12 @@ func (r *run) summary(state string) *Summary {
 		c := n.summary()
 		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.gate.count()
 		c.Queued, _ = n.in.len()
+		c.Active = int(n.calling.Load())
 		s.Derived += c.Derived
 		s.Consumed += c.Consumed
 		s.Cached += c.Cached
 		s.Stages = append(s.Stages, c)
-		if w, ok := n.Stage.(Noter); ok && state != "running" {
+		if w, ok := n.Stage.(Noter); ok && state != stateRunning && state != statePaused {
 			s.Stages[len(s.Stages)-1].Note = w.Note()
 		}
 		if w, ok := n.Stage.(Writer); ok {

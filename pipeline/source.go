@@ -153,6 +153,9 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 	for range readers {
 		p.Go(func(ctx context.Context) error {
 			for in := range inputs {
+				if err := r.mayBegin(ctx); err != nil {
+					return err
+				}
 				if r.draining() {
 					r.listed.Store(false)
 					continue

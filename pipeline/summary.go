@@ -12,7 +12,7 @@ import (
 // stages) + Quarantined + Unfinished; Unfinished is 0 unless the run was
 // interrupted or failed.
 type Summary struct {
-	State       string                      `json:"state"` // done, interrupted, failed
+	State       string                      `json:"state"` // done, interrupted, failed; of a run under way running, paused
 	In          int64                       `json:"in"`
 	Derived     int64                       `json:"derived"`
 	Consumed    int64                       `json:"consumed"`
@@ -60,6 +60,7 @@ type StageSummary struct {
 	Calls    int64   `json:"calls"`
 	Seconds  float64 `json:"seconds"` // spent in Process, all workers together
 	Queued   int     `json:"queued"`  // items waiting before it, now
+	Active   int     `json:"active"`  // batches that are inside it, now
 	Workers  int     `json:"workers"`
 	Note     string  `json:"note,omitempty"` // what the stage has to say about the run
 }

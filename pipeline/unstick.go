@@ -105,7 +105,7 @@ func (r *run) unstick(nodes []*node, stop <-chan struct{}) {
 			moved += n.counters.in.Load() + n.calls.Load()
 		}
 		u := r.host.Usage()
-		if moved != last || r.working.Load() > 0 || u.Waiting == 0 || r.paused.Load() > 0 {
+		if moved != last || r.working.Load() > 0 || u.Waiting == 0 || r.paused.Load() > 0 || r.standsStill() {
 			last, since = moved, time.Now()
 			hopeless = since
 			continue
