@@ -187,15 +187,24 @@ type watched interface {
 
 // looking finds whose memory is meant and does something with it. Signals end it.
 func (a *app) looking(cmd *cobra.Command, args []string, f memoryFlags, do func(context.Context, watched) error) error {
+	return a.interruptible(cmd, func(ctx context.Context) error {
+		w, err := a.watched(ctx, args, f)
+		if err != nil {
+			return err
+		}
+		defer w.close()
+		return do(ctx, w)
+	})
+}
+
+// interruptible does something that a signal ends, and that leaves nothing to go
+// on with.
+func (a *app) interruptible(cmd *cobra.Command, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	sig := catch(cancel, func(string) {}, func(e *signalError) { a.end(commandName(cmd), e) })
 	defer sig.close()
-	w, err := a.watched(ctx, args, f)
-	if err == nil {
-		defer w.close()
-		err = do(ctx, w)
-	}
+	err := do(ctx)
 	if s := sig.signal(); s != 0 && err != nil {
 		return lookedError{&signalError{s}}
 	}
@@ -206,6 +215,19 @@ func (a *app) watched(ctx context.Context, args []string, f memoryFlags) (watche
 	if len(args) == 0 && f.state == "" {
 		return watchSelf(), nil
 	}
+	run, err := a.findRun(ctx, args, f)
+	if err != nil {
+		var none *noRunError
+		if errors.As(err, &none) {
+			none.Machine = true
+		}
+		return nil, err
+	}
+	return run, nil
+}
+
+// findRun finds the run of a pipeline, an output folder or --state.
+func (a *app) findRun(ctx context.Context, args []string, f memoryFlags) (*theRun, error) {
 	dir := f.state
 	if dir == "" {
 		var err error
@@ -213,7 +235,7 @@ func (a *app) watched(ctx context.Context, args []string, f memoryFlags) (watche
 			return nil, err
 		}
 	}
-	return watchRun(ctx, dir)
+	return openRun(ctx, dir)
 }
 
 // stateDir is the state directory that a pipeline or an output folder has.
@@ -251,9 +273,9 @@ type theRun struct {
 	client *control.Client
 }
 
-// watchRun finds the run of a state directory, or else the one that makes its
+// openRun finds the run of a state directory, or else the one that makes its
 // sample.
-func watchRun(ctx context.Context, dir string) (watched, error) {
+func openRun(ctx context.Context, dir string) (*theRun, error) {
 	for _, d := range []string{dir, filepath.Join(dir, "sample", ".forgepipe")} {
 		c, err := control.Open(d)
 		if err == nil {
@@ -266,7 +288,7 @@ func watchRun(ctx context.Context, dir string) (watched, error) {
 			return nil, fmt.Errorf("asking the run in %s: %w", dir, err)
 		}
 	}
-	return nil, &noRunError{control.ErrNoRun, dir}
+	return nil, &noRunError{Err: control.ErrNoRun, Place: dir}
 }
 
 func (r *theRun) look(ctx context.Context) (control.Report, error) {
@@ -284,7 +306,7 @@ func (r *theRun) placed(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, control.ErrNoRun):
-		return &noRunError{err, r.dir}
+		return &noRunError{Err: err, Place: r.dir}
 	}
 	return fmt.Errorf("asking the run in %s: %w", r.dir, err)
 }
@@ -376,17 +398,46 @@ func (a *app) showMemory(screen *terminal.Screen, r *control.Report) error {
 	}
 }
 
-// serveMemory lets other processes ask for the memory of a run, as long as it
-// runs. Without that it runs as well.
-func (a *app) serveMemory(run *pipeline.Run, own *ownMemory, log *slog.Logger) (stop func()) {
+// serve lets other processes ask a run for its memory, pause it and have it go on,
+// as long as it runs. Without that it runs as well.
+func (a *app) serve(run *pipeline.Run, own *ownMemory, log *slog.Logger) (stop func()) {
 	dir := run.Progress().StateDir
 	if dir == "" || run.Forecast() != nil {
 		return func() {}
 	}
-	s, err := control.Listen(dir, own, log)
+	s, err := control.Listen(dir, &servedRun{own, run}, log)
 	if err != nil {
-		log.Warn("forgepipe memory cannot ask this run", "cause", err)
+		log.Warn("forgepipe memory, pause and resume cannot reach this run", "cause", err)
 		return func() {}
 	}
 	return a.release(s.Close)
+}
+
+// servedRun is the run of this process, for others.
+type servedRun struct {
+	*ownMemory
+	run *pipeline.Run
+}
+
+var _ control.Run = (*servedRun)(nil)
+
+// Pause has the run begin nothing new.
+func (s *servedRun) Pause() control.State {
+	s.run.Pause()
+	return s.state()
+}
+
+// Resume has it go on.
+func (s *servedRun) Resume() control.State {
+	s.run.Resume()
+	return s.state()
+}
+
+func (s *servedRun) state() control.State {
+	sum := s.run.Progress()
+	state := control.State{State: sum.State}
+	for _, st := range sum.Stages {
+		state.Active += st.Active
+	}
+	return state
 }

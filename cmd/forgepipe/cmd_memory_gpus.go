@@ -114,8 +114,6 @@ type ownMemory struct {
 	gpus    *gpus
 }
 
-var _ control.Run = (*ownMemory)(nil)
-
 // Memory tells the latest readings.
 func (o *ownMemory) Memory() control.Report {
 	var host memory.Host

@@ -38,6 +38,7 @@ on where it stopped. A run again, after an edit or with new files, computes only
 what is missing and takes back what is no longer wanted (into .forgepipe/trash).
 
 The first Ctrl-C finishes what is in flight and stops, the second stops at once.
+From elsewhere, forgepipe pause and forgepipe resume have it stand still and go on.
 Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong; 3 the
 machine lacks something, such as a library or a GPU; 4 done, with quarantined
 items; 130 interrupted.`,
@@ -193,7 +194,7 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 	}
 	live.Store(run)
 	sig.begun(run.Drain)
-	unserve := a.serveMemory(run, &ownMemory{m, gpus}, log)
+	unserve := a.serve(run, &ownMemory{m, gpus}, log)
 	defer unserve() // also after a panic
 	stop := func() {}
 	if !f.quiet {

@@ -58,12 +58,20 @@ func (e *signalError) Error() string { return "interrupted by " + signalName(e.S
 
 // noRunError says that no run is there to be asked.
 type noRunError struct {
-	Err   error
-	Place string
+	Err     error
+	Place   string
+	Machine bool // the command can also be about this machine
 }
 
 func (e *noRunError) Error() string { return fmt.Sprintf("%v in %s", e.Err, e.Place) }
 func (e *noRunError) Unwrap() error { return e.Err }
+
+// endingError says that a run ends and can no longer be paused.
+type endingError struct{ Place string }
+
+func (e *endingError) Error() string {
+	return "the run in " + e.Place + " is ending, and cannot be paused any more"
+}
 
 // faultsError says that outputs are not as they were written.
 type faultsError struct{ Missing, Changed int64 }
@@ -133,7 +141,13 @@ func classify(err error) failure {
 		}
 		return failure{exit: exitWrong, code: "too_large", hint: hint}
 	case errors.As(err, &noRun):
-		return failure{exit: exitFailed, code: "no_run", hint: "start it with forgepipe run; without a pipeline and --state the command is about this machine"}
+		hint := "start it with forgepipe run"
+		if noRun.Machine {
+			hint += "; without a pipeline and --state the command is about this machine"
+		}
+		return failure{exit: exitFailed, code: "no_run", hint: hint}
+	case errors.As(err, new(*endingError)):
+		return failure{exit: exitFailed, code: "ending", hint: "run it again to go on"}
 	case errors.Is(err, control.ErrSilent):
 		return failure{exit: exitFailed, code: "silent", hint: "it may be stopped: kill -CONT lets it go on"}
 	case errors.As(err, &env):

@@ -36,6 +36,7 @@ type envelope struct {
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
 	*memoryReport
 	Cleaned *control.Cleaned `json:"cleaned,omitempty"`
+	Run     *control.State   `json:"run,omitempty"`
 	Advice  *[]terminal.Tip  `json:"advice,omitempty"`
 	Error   *errorJSON       `json:"error"`
 }

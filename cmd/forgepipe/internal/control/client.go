@@ -64,15 +64,22 @@ func (c *Client) Close() { c.dir.Close() }
 // Memory asks for the memory of the run. The error is ErrNoRun when there is no
 // run, also one that has ended since, and ErrSilent when it has not answered
 // within 5 s.
-func (c *Client) Memory(ctx context.Context) (Report, error) {
-	var r Report
-	limited, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := c.ask(limited, http.MethodGet, "/memory", &r)
-	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		err = ErrSilent
-	}
+func (c *Client) Memory(ctx context.Context) (r Report, err error) {
+	err = c.askSoon(ctx, http.MethodGet, "/memory", &r)
 	return r, err
+}
+
+// Pause has the run begin nothing new. Its answer is how the run is then; one that
+// ends cannot be paused any more. Errors are those of Memory.
+func (c *Client) Pause(ctx context.Context) (s State, err error) {
+	err = c.askSoon(ctx, http.MethodPost, "/pause", &s)
+	return s, err
+}
+
+// Resume has a paused run go on. Errors are those of Memory.
+func (c *Client) Resume(ctx context.Context) (s State, err error) {
+	err = c.askSoon(ctx, http.MethodPost, "/resume", &s)
+	return s, err
 }
 
 // Clear has the run clean up and waits for what that freed, until ctx ends.
@@ -85,6 +92,17 @@ func (c *Client) Clear(ctx context.Context) (Cleaned, error) {
 	var done Cleaned
 	err := c.ask(ctx, http.MethodPost, "/clear", &done)
 	return done, err
+}
+
+// askSoon is ask for what needs no work.
+func (c *Client) askSoon(ctx context.Context, method, path string, into any) error {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := c.ask(limited, method, path, into)
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return ErrSilent
+	}
+	return err
 }
 
 func (c *Client) ask(ctx context.Context, method, path string, into any) error {

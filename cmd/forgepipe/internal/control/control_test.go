@@ -28,11 +28,22 @@ type run struct {
 	pid      int
 	clearing func(context.Context)
 	cleared  atomic.Int32
+	paused   atomic.Bool
 }
 
 func (r *run) Memory() control.Report {
 	n := int64(7)
 	return control.Report{Devices: []control.Device{{Device: "host", Total: &n}}, Process: control.Process{PID: r.pid}}
+}
+
+func (r *run) Pause() control.State {
+	r.paused.Store(true)
+	return control.State{State: "paused", Active: 3}
+}
+
+func (r *run) Resume() control.State {
+	r.paused.Store(false)
+	return control.State{State: "running"}
 }
 
 func (r *run) Clear(ctx context.Context) control.Cleaned {
@@ -92,6 +103,29 @@ func TestAskAndClear(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 	if _, err := c.Memory(t.Context()); !errors.Is(err, control.ErrNoRun) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	dir, r := t.TempDir(), &run{}
+	s := listen(t, dir, r)
+	c := open(t, dir)
+	for range 2 {
+		if got, err := c.Pause(t.Context()); err != nil || got != (control.State{State: "paused", Active: 3}) || !r.paused.Load() {
+			t.Errorf("paused: %+v, %v", got, err)
+		}
+	}
+	for range 2 {
+		if got, err := c.Resume(t.Context()); err != nil || got.State != "running" || r.paused.Load() {
+			t.Errorf("resumed: %+v, %v", got, err)
+		}
+	}
+	s.Close()
+	if _, err := c.Pause(t.Context()); !errors.Is(err, control.ErrNoRun) {
+		t.Errorf("after Close: %v", err)
+	}
+	if _, err := c.Resume(t.Context()); !errors.Is(err, control.ErrNoRun) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -223,7 +257,7 @@ func TestHostileClients(t *testing.T) {
 			t.Error("a header of 1 MiB is read")
 		}
 	}
-	for _, path := range []string{"GET /", "POST /memory", "GET /clear", "GET /../memory", "DELETE /memory"} {
+	for _, path := range []string{"GET /", "POST /memory", "GET /clear", "GET /pause", "GET /resume", "GET /../memory", "DELETE /memory"} {
 		method, path, _ := strings.Cut(path, " ")
 		req := dial()
 		fmt.Fprintf(req, "%s %s HTTP/1.1\r\nHost: x\r\n\r\n", method, path)

@@ -55,6 +55,12 @@ type NVIDIA struct {
 	Problem string `json:"problem,omitempty"` // why there are no GPUs
 }
 
+// State is whether the run stands still.
+type State struct {
+	State  string `json:"state"`  // running or paused
+	Active int    `json:"active"` // batches that are inside a stage, and end also in a pause
+}
+
 // Cleaned is what a clean-up has done.
 type Cleaned struct {
 	Why     string          `json:"why"`

@@ -39,6 +39,10 @@ type Run interface {
 	Memory() Report
 	// Clear cleans up, until ctx ends: the client has gone, or the run ends.
 	Clear(ctx context.Context) Cleaned
+	// Pause has the run begin nothing new, and Resume has it go on. Both tell how
+	// it is then: a run that ends is not paused.
+	Pause() State
+	Resume() State
 }
 
 // Server answers on a socket in a state directory, until Close.
@@ -77,6 +81,8 @@ func Listen(dir string, run Run, log *slog.Logger) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /memory", s.memory)
 	mux.HandleFunc("POST /clear", s.clear)
+	mux.HandleFunc("POST /pause", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.run.Pause()) })
+	mux.HandleFunc("POST /resume", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.run.Resume()) })
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.http = &http.Server{

@@ -93,6 +93,10 @@ func describe(ev pipeline.Event) (line string, limit int) {
 		return ev.Stage + ": " + ev.Message, shownOthers
 	case pipeline.EventGoverned:
 		return "governor: " + ev.Message, 0
+	case pipeline.EventYielded:
+		return ev.Stage + ": " + ev.Message, shownOthers
+	case pipeline.EventPaused, pipeline.EventResumed:
+		return string(ev.Kind) + ": " + ev.Message, 1000
 	case pipeline.EventPhase:
 		return ev.Message + ": from " + ev.Stage, 1000
 	case pipeline.EventRejected:

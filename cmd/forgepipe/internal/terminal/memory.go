@@ -137,6 +137,17 @@ func MemoryLine(r *control.Report, now time.Time) string {
 	return oneLine(now.Format(time.TimeOnly) + "  " + strings.Join(parts, "; "))
 }
 
+// State writes whether a run stands still.
+func State(s control.State) string {
+	if s.State != "paused" {
+		return "the run goes on\n"
+	}
+	if s.Active == 0 {
+		return "paused: nothing is at work\n"
+	}
+	return fmt.Sprintf("paused: %s still inside a stage\n", verb(s.Active, "batch is", "batches are"))
+}
+
 // Cleaned writes what a clean-up freed.
 func Cleaned(c *control.Cleaned) string {
 	rows := [][]string{{"device", "before", "after", "freed"}}

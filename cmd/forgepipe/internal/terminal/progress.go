@@ -103,7 +103,11 @@ func stageLines(sum *pipeline.Summary, rate func(int) float64) []string {
 			st.ID, count(st.In), count(st.Out), count(st.Rejected), count(st.Failed), count(int64(st.Queued)), perSecond(rate(i + 1)), mark,
 		})
 	}
-	head := fmt.Sprintf("%s, %s written", duration(sum.Seconds), counted(sum.Written, "file"))
+	head := duration(sum.Seconds)
+	if sum.State == "paused" {
+		head += ", paused"
+	}
+	head += fmt.Sprintf(", %s written", counted(sum.Written, "file"))
 	if sum.Reused > 0 {
 		head += ", " + count(sum.Reused) + " right already"
 	}
@@ -113,7 +117,11 @@ func stageLines(sum *pipeline.Summary, rate func(int) float64) []string {
 // progressLine is the progress of all stages in one line, for logs.
 func progressLine(sum *pipeline.Summary) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: source %s", duration(sum.Seconds), count(sum.In))
+	b.WriteString(duration(sum.Seconds))
+	if sum.State == "paused" {
+		b.WriteString(", paused")
+	}
+	fmt.Fprintf(&b, ": source %s", count(sum.In))
 	slow := bottleneck(sum.Stages)
 	for i, st := range sum.Stages {
 		fmt.Fprintf(&b, ", %s %s > %s", st.ID, count(st.In), count(st.Out))

@@ -142,6 +142,30 @@ func TestProgress(t *testing.T) {
 	if want := "12.3 s: source 1,200, tile 1,200 > 4,800, score 4,000 > 3,990 (2 failed, 200 waiting), write 40 > 40 (3 rejected)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	sum := progress()
+	sum.State = "paused"
+	if head := stageLines(sum, func(int) float64 { return 0 })[0]; head != "12.3 s, paused, 40 files written" {
+		t.Errorf("paused: %s", head)
+	}
+	if line := progressLine(sum); !strings.HasPrefix(line, "12.3 s, paused: source 1,200, tile") {
+		t.Errorf("paused: %s", line)
+	}
+}
+
+// That a run is paused, and that it waits for others, is told without --verbose.
+func TestPausesAreTold(t *testing.T) {
+	for _, tt := range []struct {
+		event pipeline.Event
+		want  string
+	}{
+		{pipeline.Event{Kind: pipeline.EventPaused, Message: "nothing new begins"}, "paused: nothing new begins"},
+		{pipeline.Event{Kind: pipeline.EventResumed, Message: "the run goes on"}, "resumed: the run goes on"},
+		{pipeline.Event{Kind: pipeline.EventYielded, Stage: "embed", Message: "gpu:0: others use 30% of it"}, "embed: gpu:0: others use 30% of it"},
+	} {
+		if line, limit := describe(tt.event); line != tt.want || limit == 0 {
+			t.Errorf("%q, %d times; want %q", line, limit, tt.want)
+		}
+	}
 }
 
 func TestEventsAreLimitedAndNeverBlock(t *testing.T) {
