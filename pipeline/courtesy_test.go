@@ -34,9 +34,11 @@ func (*computing) Serial() {}
 
 func (*computing) Batch() pipeline.BatchSpec { return pipeline.BatchSpec{Size: 1} }
 
-func (*computing) Place(_ pipeline.Device, have []pipeline.Device) (pipeline.Device, error) {
-	return have[0], nil
+func (*computing) Place(_ pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
+	return have[:1], nil
 }
+
+var _ pipeline.Placer = (*computing)(nil)
 
 func (c *computing) Open(_ context.Context, d pipeline.Device) error {
 	c.courtesy = c.env.Courtesy(d)
