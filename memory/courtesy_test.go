@@ -96,7 +96,6 @@ type neighbourhood struct {
 	now      time.Time
 	runs     [][2]time.Time
 	window   time.Duration // over which our own share is counted
-	done     func()        // ends the run that computes
 }
 
 func newNeighbourhood(t rapid.TB, when memory.WhenBusy, load sim.Load) *neighbourhood {

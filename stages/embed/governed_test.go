@@ -33,7 +33,6 @@ type governedRun struct {
 	pictures   int
 
 	dir     string // of the state
-	out     int
 	events  []pipeline.Event
 	sum     *pipeline.Summary
 	vectors map[string]int // how often each came
