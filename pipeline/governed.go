@@ -9,17 +9,18 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/memory"
 )
 
-// governed is a run's governor of inference, and what it has decided since that was
-// last kept.
+// governed is a run's governor of networks, and what was decided about them and about
+// workers since that was last kept.
 type governed struct {
 	*memory.Governor
 	mu      sync.Mutex
-	decided []memory.Decision
+	decided []runstore.Decided
 	kept    int
 }
 
@@ -53,16 +54,40 @@ func (r *run) learnedFile() string {
 	return filepath.Join(r.opts.CacheDir, learnedName)
 }
 
-// decided takes a decision in.
+// decided takes a decision about a network in.
 func (r *run) decided(d memory.Decision) {
-	r.event(EventGoverned, "", "", d.String())
+	r.tellDecided("", d.Time, d.String(), struct {
+		memory.Decision
+		Text string `json:"text"`
+	}{d, d.String()})
+}
+
+// workersDecided takes in that a stage has another count of workers.
+func (r *run) workersDecided(stage string, at time.Time, from, to int, why string) {
+	text := fmt.Sprintf("%s has %d workers now, %d before: %s", stage, to, from, why)
+	r.tellDecided(stage, at, text, struct {
+		Stage, Rule string
+		From, To    int
+		Text        string `json:"text"`
+	}{stage, "workers", from, to, text})
+}
+
+// tellDecided tells of one decision, and keeps it as a row of JSON.
+func (r *run) tellDecided(stage string, at time.Time, text string, row any) {
+	r.event(EventGoverned, stage, "", text)
 	g := &r.governor
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.kept < mostDecided {
-		g.kept++
-		g.decided = append(g.decided, d)
+	if g.kept == mostDecided {
+		return
 	}
+	g.kept++
+	data, err := json.Marshal(row)
+	if err != nil {
+		r.warnOnce("decided", "a decision of the governor is not kept: %v", err)
+		return
+	}
+	g.decided = append(g.decided, runstore.Decided{Time: at, Data: data})
 }
 
 // keepDecided puts what was decided into the run store.
@@ -72,18 +97,7 @@ func (r *run) keepDecided(ctx context.Context) error {
 	decided := g.decided
 	g.decided = nil
 	g.mu.Unlock()
-	rows := make([]runstore.Decided, 0, len(decided))
-	for _, d := range decided {
-		data, err := json.Marshal(struct {
-			memory.Decision
-			Text string `json:"text"`
-		}{d, d.String()})
-		if err != nil {
-			return err
-		}
-		rows = append(rows, runstore.Decided{Time: d.Time, Data: data})
-	}
-	return r.store.Decide(ctx, rows)
+	return r.store.Decide(ctx, decided)
 }
 
 // keepLearned is for the next run.

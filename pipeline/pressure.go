@@ -172,8 +172,21 @@ func (g *hostGovernor) setWorkers(now time.Time, pressed bool) {
 	if !g.workers.Tick(now, pressed, g.loads) {
 		return
 	}
-	for i, count := range g.workers.Counts() {
-		g.nodes[i].gate.set(count)
+	for i, to := range g.workers.Counts() {
+		n := g.nodes[i]
+		from := n.gate.count()
+		if to == from {
+			continue
+		}
+		n.gate.set(to)
+		why := "it has more to do than it gets done"
+		switch {
+		case to < from && pressed:
+			why = "the host's memory is short"
+		case to < from:
+			why = "one more has not made it faster"
+		}
+		g.run.workersDecided(n.ID, now, from, to, why)
 	}
 }
 
