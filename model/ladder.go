@@ -52,7 +52,10 @@ var ErrLoading = errors.New("loading")
 type ladder struct {
 	o    RunnerOptions
 	seat *Seat
-	work *memory.Workload // decides how many items a run takes
+	// trial says that it is beside others in which all that comes has room: it must not
+	// keep anything from them.
+	trial bool
+	work  *memory.Workload // decides how many items a run takes
 	// workCPU does so for the fallback; nil until there is one.
 	workCPU *memory.Workload
 	// others is held for reading while a batch runs, and for writing while one runs
@@ -313,6 +316,9 @@ func (l *ladder) renewCPU(items int, err error) bool {
 
 // alone tries what cannot be split again.
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
+	if l.trial && l.larger(b, lo, hi) {
+		return
+	}
 	var out []*ort.Tensor
 	// Where the item before had no room either, this one has none.
 	if l.hopeless(b.shape) == nil {
@@ -453,7 +459,7 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	}
 	in := b.input(l.o, lo, hi)
 	bytes := len(in.Data)
-	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, max(hi-lo, l.least())), hi-lo == 1 || l.o.Fixed)
+	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, max(hi-lo, l.least())), !l.trial && (hi-lo == 1 || l.o.Fixed))
 	if err != nil {
 		l.shrink = true // what is free in the arena may be what lacks
 		return nil, err
@@ -562,7 +568,7 @@ func (l *ladder) reopen(ctx context.Context) error {
 		if errors.As(err, new(*leasedError)) {
 			tries = triesToLoad
 		}
-		if l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == tries || !sleep(ctx, wait) {
+		if l.trial || l.o.Fallback != nil || errors.As(err, new(*memory.OversizeError)) || try == tries || !sleep(ctx, wait) {
 			l.shut = l.share.inVain(err)
 			return err
 		}
@@ -581,7 +587,7 @@ func (l *ladder) openAgain(ctx context.Context) error {
 }
 
 func (l *ladder) open(ctx context.Context) (Session, error) {
-	if err := l.share.open(ctx); err != nil {
+	if err := l.share.open(ctx, !l.trial); err != nil {
 		return nil, err
 	}
 	return l.seat.Open(ctx)

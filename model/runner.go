@@ -237,7 +237,7 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			others = &sync.RWMutex{} // those on trial share nothing with the first ones
 		}
 		s.lanes = append(s.lanes, &ladder{
-			o: r.o, seat: of, others: others, share: share{seat: of, name: r.o.Name},
+			o: r.o, seat: of, trial: i >= s.open, others: others, share: share{seat: of, name: r.o.Name},
 			work:      r.o.workload(of),
 			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
 			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },

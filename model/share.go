@@ -38,15 +38,23 @@ func (s *share) changed() bool {
 	return max(d, -d) > s.cap/16
 }
 
-// open leases what the weights take, before a session is opened.
-func (s *share) open(ctx context.Context) (err error) {
+// open leases what the weights take, before a session is opened; at once or not at all,
+// if it must not wait.
+func (s *share) open(ctx context.Context, wait bool) (err error) {
 	s.close()
 	s.used = false
 	if s.seat.Cap != nil {
 		s.cap = s.seat.Cap()
 	}
-	if s.seat.Ledger != nil {
+	switch {
+	case s.seat.Ledger == nil:
+	case wait:
 		s.held, err = s.acquire(ctx, memory.Residency, s.seat.Weights)
+	default:
+		var ok bool
+		if s.held, ok = s.seat.Ledger.TryAcquire(memory.Request{Kind: memory.Residency, Bytes: s.seat.Weights, Holder: s.name}); !ok {
+			err = &leasedError{need: s.seat.Weights, have: s.free()}
+		}
 	}
 	return err
 }
