@@ -64,6 +64,10 @@ type ladder struct {
 	others *sync.RWMutex
 	// elsewhere takes items to another device, where there is one: this one is lost.
 	elsewhere func(b *batch, lo, hi int) bool
+	// second takes an item that has failed here to another device, if there is one.
+	second func(b *batch, i int) bool
+	// worked is told of items that were computed.
+	worked func(b *batch, lo, hi int)
 	// larger takes items for which there is no room here, if there may be some.
 	larger func(b *batch, lo, hi int) bool
 	// wait holds a run up for others, given how long the last one computed.
@@ -77,6 +81,7 @@ type ladder struct {
 	clean    bool          // nothing has run in the arena since it was empty
 	grown    int           // bytes of the largest input since then
 	took     time.Duration // of the last run
+	computed int           // items of the batch that is being run
 	trust    trust         // in the session
 	trustCPU trust         // in the fallback
 	unclosed []error       // of sessions
@@ -138,7 +143,9 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 		session := l.session
 		answered, err := l.part(ctx, b, lo, lo+n)
 		if err != nil {
-			l.failing(ctx, b, lo, lo+n, err)
+			if !l.trial || !l.larger(b, lo, lo+n) {
+				l.failing(ctx, b, lo, lo+n, err)
+			}
 			answered = n
 		}
 		if lo += answered; answered == 0 && l.session == session {
@@ -157,38 +164,43 @@ func (l *ladder) size(ctx context.Context, b *batch, items int) int {
 	case l.session == nil:
 		return max(min(l.work.Target(b.key), items), l.least())
 	}
-	for {
+	for looked := false; ; looked = true {
 		room := l.share.room(l.session)
 		room.Items = items
 		c := l.work.Next(b.key, room)
-		if c.Look {
+		if c.Look && !looked {
 			l.giveBack(ctx)
 			if sleep(ctx, lookAgain) {
 				continue
 			}
 		}
 		l.shrink = l.shrink || c.Shrink
-		return max(min(c.Batch, items), l.least())
+		if l.o.Fixed {
+			return l.o.Batch
+		}
+		return max(min(c.Batch, items), 1)
 	}
 }
 
-// giveBack leaves the session nothing but its weights.
-func (l *ladder) giveBack(ctx context.Context) {
+// giveBack leaves the session nothing but its weights, and says whether it could.
+func (l *ladder) giveBack(ctx context.Context) bool {
 	in := ort.NewTensor(l.o.Type, append([]int64{int64(l.least())}, l.shape...)...)
 	if _, err := l.session.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{ShrinkOnly: true}); err != nil {
 		l.shrink = true // the next run does it
-		return
+		return false
 	}
 	l.clean, l.grown = true, 0
 	l.share.ran(l.session, 0, false, false, ort.RunOptions{})
+	return true
 }
 
 // rest gives back what the session has of its device while nothing comes: others may
 // wait for it, who cannot ask.
 func (l *ladder) rest(ctx context.Context) {
 	if l.session != nil && l.shape != nil && l.seat.Ledger != nil && l.share.allocated(l.session) > 0 {
-		l.giveBack(ctx)
-		l.work.Emptied()
+		if l.giveBack(ctx) {
+			l.work.Emptied()
+		}
 	}
 }
 
@@ -210,7 +222,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 			return l.noSession(ctx, b, lo, hi, err)
 		}
 		if err != nil {
-			if ctx.Err() != nil || !l.elsewhere(b, lo, hi) {
+			if ctx.Err() != nil || !(l.trial && l.larger(b, lo, hi)) && !l.elsewhere(b, lo, hi) {
 				b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			}
 			return hi - lo, nil
@@ -231,6 +243,8 @@ func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone
 	switch {
 	case err == nil:
 		l.went(b.shape)
+		l.computed += hi - lo
+		l.worked(b, lo, hi)
 		b.answer(lo, hi, out, nil)
 	case !outOfMemory(err):
 		return 0, err
@@ -283,7 +297,7 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 		return
 	}
 	for i := range hi - lo {
-		if err := errs[min(i, len(errs)-1)]; err != nil {
+		if err := errs[min(i, len(errs)-1)]; err != nil && (ctx.Err() != nil || !l.second(b, lo+i)) {
 			b.answer(lo+i, lo+i+1, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
 		}
 	}
@@ -390,6 +404,11 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 	}
 	began := time.Now()
 	out, err := l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
+	if errors.Is(err, errGivenUp) { // by another lane: the next one is a new one
+		l.closed(l.fallback.Close())
+		l.fallback = nil
+		return l.onCPU(ctx, b, lo, hi)
+	}
 	if err == nil {
 		l.trustCPU = trust{}
 	}

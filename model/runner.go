@@ -167,9 +167,12 @@ type seat struct {
 	ready []*batch         // to be run
 	idle  int              // lanes that wait for one
 	open  int              // lanes that may run
-	done  int64            // items
+	done  int64            // items that were computed
 	busy  time.Duration    // of all runs
 	lost  bool
+	// blamed is how many items have failed here and not elsewhere, since the last run
+	// that went well here.
+	blamed atomic.Int64
 }
 
 // batch is items of one shape.
@@ -190,6 +193,7 @@ type slot struct {
 	ctx  context.Context
 	done chan Result
 	is   state
+	from *seat // where it has failed before; nil: nowhere
 }
 
 type state int
@@ -240,6 +244,8 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			o: r.o, seat: of, trial: i >= s.open, others: others, share: share{seat: of, name: r.o.Name},
 			work:      r.o.workload(of),
 			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
+			second:    func(b *batch, i int) bool { return r.second(s, b, i) },
+			worked:    func(b *batch, lo, hi int) { r.worked(s, b, lo, hi) },
 			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
 			wait:      wait(of),
 		})
@@ -378,6 +384,9 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 		at = len(r.open)
 		seat := r.soonest(key)
 		n := seat.work.Target(key)
+		if r.o.Fixed {
+			n = r.o.Batch
+		}
 		seat.work.Queue(n)
 		r.open = append(r.open, &batch{
 			seat: seat, key: key, shape: slices.Clone(shape), bytes: size, most: n, queued: n,
@@ -448,16 +457,28 @@ func (r *Runner) enqueue(b *batch) {
 func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.ContainsFunc(r.seats, func(o *seat) bool { return o != s && !o.lost }) {
+	if !r.lose(s) {
 		return false
 	}
-	if !s.lost {
-		r.o.Log.Error("a device is lost: its items go to the others", "network", r.o.Name, "device", s.Device)
+	part := r.part(b, lo, hi)
+	r.move(part, r.soonest(part.key))
+	r.enqueue(part)
+	return true
+}
+
+// lose takes a device out, and gives what waits for it to the others, if there are any.
+func (r *Runner) lose(s *seat) bool {
+	if !r.others(s) {
+		return false
+	}
+	if s.lost {
+		return true
 	}
 	s.lost = true
+	r.o.Log.Error("a device is lost: its items go to the others", "network", r.o.Name, "device", s.Device)
 	waiting := s.ready
 	s.ready = nil
-	for _, o := range append(waiting, r.part(b, lo, hi)) {
+	for _, o := range waiting {
 		r.move(o, r.soonest(o.key))
 		r.enqueue(o)
 	}
@@ -467,7 +488,45 @@ func (r *Runner) elsewhere(s *seat, b *batch, lo, hi int) bool {
 		}
 	}
 	r.flushIdle()
+	r.idle.Broadcast()
 	return true
+}
+
+// others tells whether there is another device than this one.
+func (r *Runner) others(s *seat) bool {
+	return slices.ContainsFunc(r.seats, func(o *seat) bool { return o != s && !o.lost })
+}
+
+// second gives item i of b, which has failed alone, to another device, if there is one
+// and it has not been to two yet: the device may be at fault.
+func (r *Runner) second(s *seat, b *batch, i int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b.slots[i].from != nil || !r.others(s) {
+		return false
+	}
+	part := r.part(b, i, i+1)
+	part.slots[0].from = s
+	lost := s.lost
+	s.lost = true // it is not to get it back
+	to := r.soonest(b.key)
+	s.lost = lost
+	r.move(part, to)
+	r.enqueue(part)
+	return true
+}
+
+// worked notes that the items of b from lo to hi were computed on a device: those that
+// had failed on another one speak against that, until something works there again.
+func (r *Runner) worked(s *seat, b *batch, lo, hi int) {
+	s.blamed.Store(0)
+	for _, slot := range b.slots[lo:hi] {
+		if f := slot.from; f != nil && f != s && f.blamed.Add(1) >= lostAfter {
+			r.mu.Lock()
+			r.lose(f)
+			r.mu.Unlock()
+		}
+	}
 }
 
 // move gives a batch to another seat.
@@ -486,7 +545,7 @@ func (r *Runner) larger(s *seat, i int, b *batch, lo, hi int) bool {
 	to := s
 	if first := max(s.Lanes, 1); i >= first {
 		s.open = first
-	} else if to = r.largest(); s.Ledger == nil || to.Ledger.Usage().Ceiling <= s.Ledger.Usage().Ceiling {
+	} else if to = r.largest(); to.room() <= s.room() {
 		return false
 	}
 	part := r.part(b, lo, hi)
@@ -496,13 +555,17 @@ func (r *Runner) larger(s *seat, i int, b *batch, lo, hi int) bool {
 }
 
 // largest is the seat with most memory.
-func (r *Runner) largest() (largest *seat) {
-	for _, s := range r.seats {
-		if !s.lost && (largest == nil || s.Ledger != nil && s.Ledger.Usage().Ceiling > largest.Ledger.Usage().Ceiling) {
-			largest = s
-		}
+func (r *Runner) largest() *seat {
+	left := slices.DeleteFunc(slices.Clone(r.seats), func(s *seat) bool { return s.lost })
+	return slices.MaxFunc(left, func(a, b *seat) int { return cmp.Compare(a.room(), b.room()) })
+}
+
+// room is how many bytes the device can ever have for the network, as far as is known.
+func (s *seat) room() int64 {
+	if s.Ledger == nil {
+		return 0
 	}
-	return largest
+	return s.Ledger.Usage().Ceiling
 }
 
 // part makes the items of b from lo to hi that are filled a batch of their own.
@@ -612,13 +675,13 @@ func (r *Runner) next(s *seat, i int, rested bool) (b *batch, more bool) {
 		s.idle++
 		defer func() { s.idle-- }()
 	}
-	for len(s.ready) == 0 && i < s.open && !r.closed && !tired {
+	for len(s.ready) == 0 && i < s.open && !s.lost && !r.closed && !tired {
 		r.flushIdle()
 		if len(s.ready) == 0 {
 			r.idle.Wait()
 		}
 	}
-	if r.closed || i >= s.open || len(s.ready) == 0 {
+	if r.closed || i >= s.open || s.lost || len(s.ready) == 0 {
 		return nil, !r.closed
 	}
 	b = s.ready[0]
@@ -630,7 +693,7 @@ func (r *Runner) next(s *seat, i int, rested bool) (b *batch, more bool) {
 func (r *Runner) mayRun(s *seat, i int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i >= s.open && !r.closed {
+	for (i >= s.open || s.lost) && !r.closed {
 		r.idle.Wait()
 	}
 	return !r.closed
@@ -659,12 +722,18 @@ func (r *Runner) run(ctx context.Context) {
 
 // lane is the goroutine that the runs of one session are on.
 func (r *Runner) lane(ctx context.Context, s *seat, i int, l *ladder) error {
-	if i < max(s.Lanes, 1) && r.begins() {
+	if !l.trial && r.begins() {
 		_ = l.reopen(ctx) // the first batch meets the error too, and has somebody to tell
 	}
 	rested := false
-	for r.mayRun(s, i) {
-		if i >= max(s.Lanes, 1) && l.session == nil && l.reopen(ctx) != nil {
+	for {
+		if i >= r.lanes(s) {
+			l.discard() // its memory is for the others
+		}
+		if !r.mayRun(s, i) {
+			return l.close()
+		}
+		if l.trial && l.session == nil && l.reopen(ctx) != nil {
 			r.setLanes(s, max(s.Lanes, 1)) // there is no room for one more
 			continue
 		}
@@ -672,17 +741,15 @@ func (r *Runner) lane(ctx context.Context, s *seat, i int, l *ladder) error {
 		rested = b == nil
 		switch {
 		case b != nil:
-			items, began := len(b.slots), time.Now()
+			l.computed = 0
+			began := time.Now()
 			l.batch(ctx, b)
 			s.work.Queue(-b.queued)
-			r.ran(s, items, time.Since(began))
+			r.ran(s, l.computed, time.Since(began))
 		case more && i < r.lanes(s):
 			l.rest(ctx)
-		case more:
-			l.discard() // its memory is for the others
 		}
 	}
-	return l.close()
 }
 
 func (r *Runner) ran(s *seat, items int, took time.Duration) {
@@ -692,9 +759,13 @@ func (r *Runner) ran(s *seat, items int, took time.Duration) {
 	s.busy += took
 }
 
+// lanes is how many of a device may run.
 func (r *Runner) lanes(s *seat) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if s.lost {
+		return 0
+	}
 	return s.open
 }
 
