@@ -26,7 +26,8 @@ func (p *Pipeline) place(s *Step) error {
 	for i, d := range p.devices {
 		have[i] = Device(d.Name())
 	}
-	devices, err := placer.Place(s.Device, have)
+	want := s.Device
+	devices, err := placer.Place(want, have)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,31 @@ func (p *Pipeline) place(s *Step) error {
 		}
 	}
 	s.Device, s.Devices = devices[0], devices
+	roomy := p.roomy(s)
+	if len(roomy) == 0 || len(roomy) == len(devices) {
+		return nil // the plan says for what there is no room
+	}
+	p.log.Warn("a stage is not placed on devices that never have room for it", "stage", s.ID, "devices", slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return slices.Contains(roomy, d) }))
+	if devices, err = placer.Place(want, roomy); err != nil {
+		return err
+	}
+	s.Device, s.Devices = devices[0], devices
 	return nil
+}
+
+// roomy are those of a step's devices that can ever hold what it keeps there.
+func (p *Pipeline) roomy(s *Step) (devices []Device) {
+	coster, ok := s.Stage.(Coster)
+	if !ok || s.Device == Host {
+		return s.Devices
+	}
+	for _, d := range s.Devices {
+		reading, err := p.read(context.Background(), s, d)
+		if err != nil || coster.Cost(d, nil).Resident <= p.mostOn(reading) { // the plan tells the error
+			devices = append(devices, d)
+		}
+	}
+	return devices
 }
 
 // cardPlan is what the stages of one phase take of the devices beside the host.
@@ -106,6 +131,8 @@ type deviceLedger struct {
 	beside int64       // bytes that the process has of the device beside what is leased: a GPU's context, libraries
 	others *neighbours // that the run holds back for; nil: for nobody
 
+	leased  int64     // bytes, a tick ago
+	changed time.Time // when that was another figure
 	expects memory.Neighbours
 	read    time.Time   // of the last reading that they were told of
 	scarce  atomic.Bool // others have taken all that was free
@@ -168,7 +195,13 @@ func (r *run) followDevices(now time.Time) {
 		u := d.ledger.Usage()
 		leased := u.Residency + u.Work
 		own := s.Own
+		steady := leased == d.leased && !d.changed.After(s.At)
+		if leased != d.leased {
+			d.leased, d.changed = leased, now
+		}
 		switch {
+		case own == memory.Unknown && !steady:
+			continue // which part of that is our own, that reading does not tell
 		case own == memory.Unknown:
 			own = leased
 		case u.Work == 0 && u.Residency == d.before: // nothing is on the way, nor was when that was read
@@ -184,6 +217,7 @@ func (r *run) followDevices(now time.Time) {
 			d.expects.Observe(s.At, others, s.Total)
 		}
 		limit := max(own-d.beside+free+others-d.expects.Expect(ahead, headroom), 0)
+		limit = min(limit, r.pipe.mostOn(s.Reading)) // leases come before what they are for
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
 			r.event(EventLimit, "", "", fmt.Sprintf("of %s the run may now use %s, and before %s", d.name, memory.FormatBytes(limit), memory.FormatBytes(u.Limit)))
 		}

@@ -203,7 +203,7 @@ func (w *leakWatcher) separate(ctx context.Context, before int64) {
 // whether they had to.
 func (w *leakWatcher) fill(ctx context.Context, i int, batches int64) bool {
 	n := w.nodes[i]
-	want := min(int(batches)*n.batch.Size, queueItems)
+	want := min(int(batches)*n.batchSize(), queueItems)
 	if queued, _ := n.in.len(); queued >= want || i == 0 {
 		return false
 	}
@@ -221,7 +221,7 @@ func (w *leakWatcher) fill(ctx context.Context, i int, batches int64) bool {
 func (w *leakWatcher) drain(ctx context.Context, i int, batches int64) bool {
 	room := func(i int) bool {
 		queued, _ := w.nodes[i+1].in.len()
-		return queued <= max(queueItems-int(batches)*w.nodes[i].batch.Size, 0)
+		return queued <= max(queueItems-int(batches)*w.nodes[i].batchSize(), 0)
 	}
 	if i+1 == len(w.nodes) || room(i) {
 		return false

@@ -72,8 +72,8 @@ const (
 
 // Placer is a stage that can compute elsewhere than on the host.
 type Placer interface {
-	// Place decides where. It is called once, after the constructor and before
-	// anything else. want is what the step says: nothing, Host, Auto, GPU or a
+	// Place decides where. It is called after the constructor and before anything else,
+	// and once more, with fewer devices, where some of its answer have no room for it. want is what the step says: nothing, Host, Auto, GPU or a
 	// certain device. have is what there is beside the host, such as "gpu:0". The
 	// answer is Host, or one or several of have; an error says what is missing and
 	// how it can be had, and wraps ErrLacking where the machine and not the pipeline

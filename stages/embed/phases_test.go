@@ -104,3 +104,41 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 		}
 	}
 }
+
+// A card that can never hold the network is left out beside one that can, and refused
+// alone or by name.
+func TestSmallCardBesideALargeOne(t *testing.T) {
+	net := saved(t, "net.onnx", testnet.ResNet18(100))
+	plan := func(device string, sizes ...int64) (*pipeline.Plan, error) {
+		o := pipeline.Options{Registry: standard.Registry()}
+		for i, n := range sizes {
+			card, err := sim.New(sim.Config{Name: fmt.Sprintf("sim:%d", i), Total: n})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Devices = append(o.Devices, card)
+		}
+		yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - {embed: {model: %s}, device: %s}\n", t.TempDir(), net, device)
+		p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Plan(pipeline.RunOptions{NoStore: true})
+	}
+	p, err := plan("gpu", 40*mib, 4096*mib, 20*mib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(p.Phases[0][0].Devices); got != "[sim:1]" {
+		t.Errorf("it is placed on %s, want [sim:1]", got)
+	}
+	var oversize *memory.OversizeError
+	for _, refused := range []func() (*pipeline.Plan, error){
+		func() (*pipeline.Plan, error) { return plan("gpu", 40*mib, 20*mib) },
+		func() (*pipeline.Plan, error) { return plan("gpu:1", 4096*mib, 20*mib) },
+	} {
+		if _, err := refused(); !errors.As(err, &oversize) {
+			t.Errorf("%v, want that it is too large", err)
+		}
+	}
+}
