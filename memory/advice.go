@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,8 @@ type Outlook struct {
 	// Tasks are done one after the other on the same data. Those of one Phase have
 	// their Resident bytes at the same time.
 	Tasks []Task
+	// Cards are the devices beside the host that tasks compute on.
+	Cards []Card
 }
 
 // Task is one part of the work, such as a stage.
@@ -55,6 +58,7 @@ const (
 	FindPressure Means = "pressure" // find who takes the memory, with the system's own tools
 	FindSwap     Means = "swap"
 	AddMemory    Means = "machine" // a machine, or a container, with Bytes
+	LargerCard   Means = "card"    // a card with Bytes; 0: there is none. The task Name, if any, may compute on the host too
 )
 
 // Advice is one thing that would help, and the figures that say so.
@@ -72,6 +76,7 @@ type Advice struct {
 // would help, it is silent.
 func Advise(o Outlook) []Advice {
 	a := advisor{Outlook: o}
+	a.cards()
 	a.tasks()
 	a.limit()
 	a.machine()
@@ -169,18 +174,16 @@ func (a *advisor) phases() {
 	if first == last {
 		return
 	}
-	var resident int64
-	work, breaks := int64(0), []string{}
+	resident, work := a.together()
+	breaks := []string{}
 	for i, t := range a.Tasks {
-		resident += t.Resident
-		work = max(work, t.Work)
 		if i > 0 && t.Phase != a.Tasks[i-1].Phase {
 			breaks = append(breaks, t.Name)
 		}
 	}
 	limit := roundUp(resident + work + a.Overhead)
-	if limit <= a.Limit {
-		return // it is not for memory that there are phases
+	if limit <= a.Limit || slices.ContainsFunc(a.Cards, Card.crowded) {
+		return // it is not for the host's memory alone that there are phases
 	}
 	what := fmt.Sprintf("%d phases, with all items waiting on disk between them, could be one", last-first+1)
 	why := fmt.Sprintf("%s begins another phase: together the stages need %s for as long as they are there and %s for a call, and there are %s; %s more would do",
@@ -190,6 +193,15 @@ func (a *advisor) phases() {
 		return
 	}
 	a.lack(limit, what, why)
+}
+
+// together is what all tasks need of the host when they are there at once.
+func (a *advisor) together() (resident, work int64) {
+	for _, t := range a.Tasks {
+		resident += t.Resident
+		work = max(work, t.Work)
+	}
+	return resident, work
 }
 
 // workers looks for the task whose calls the memory limits most.
@@ -241,7 +253,7 @@ func (a *advisor) limit() {
 				FormatBytes(can), FormatBytes(a.Host.Total), FormatBytes(a.Host.Total-can)),
 			Means: SetLimit, Bytes: can / roundTo * roundTo,
 		})
-	case len(a.Tasks) == 0:
+	case len(a.Tasks) == 0 && len(a.Cards) == 0:
 		left := min(can, a.highest()) - a.Limit
 		if left >= unusedMuch && float64(left) >= unusedShare*float64(a.Host.Total) {
 			a.add(Advice{

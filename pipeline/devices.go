@@ -104,6 +104,36 @@ func (p *Pipeline) onCards(cards *cardPlan, s *Step) (another bool, err error) {
 	return false, nil
 }
 
+// Cards are the devices beside the host that stages were placed on, with what the stages
+// take of them as far as that can be told before a run; also of what Plan refuses. The
+// plan says in which phases they are; it may be nil.
+func (p *Pipeline) Cards(ctx context.Context, plan *Plan) (cards []memory.Card, err error) {
+	for _, s := range p.steps {
+		coster, ok := s.Stage.(Coster)
+		if !ok {
+			continue
+		}
+		for _, d := range s.Devices {
+			if d == Host {
+				continue
+			}
+			i := slices.IndexFunc(cards, func(c memory.Card) bool { return c.Name == string(d) })
+			if i < 0 {
+				reading, err := p.read(ctx, s, d)
+				if err != nil {
+					return nil, err
+				}
+				i, cards = len(cards), append(cards, p.card(d, reading))
+			}
+			cost := coster.Cost(d, nil)
+			cards[i].Tasks = append(cards[i].Tasks, memory.Task{
+				Name: "stage " + s.ID, Phase: plan.phaseOf(s.ID), Resident: cost.Resident, Work: cost.Work,
+			})
+		}
+	}
+	return cards, nil
+}
+
 // read reads the memory of one of a step's devices.
 func (p *Pipeline) read(ctx context.Context, s *Step, on Device) (memory.Reading, error) {
 	i := slices.IndexFunc(p.devices, func(d memory.Device) bool { return Device(d.Name()) == on })
@@ -226,15 +256,17 @@ func (r *run) followDevices(now time.Time) {
 }
 
 // mostOn is what the run may have of a device that it has to itself.
-func (p *Pipeline) mostOn(s memory.Reading) int64 {
-	return max(s.Total-max(s.Reserved, 0)-p.gpuHeadroom(s.Total), 0)
+func (p *Pipeline) mostOn(s memory.Reading) int64 { return p.card("", s).Room() }
+
+// card is a device without its tasks.
+func (p *Pipeline) card(name Device, s memory.Reading) memory.Card {
+	return memory.Card{Name: string(name), Total: s.Total, Reserved: s.Reserved, Headroom: p.gpuHeadroom(s.Total)}
 }
 
-// gpuHeadroom is what stays free of a device: a sixteenth of it up to 8 GiB, then
-// 512 MiB, and a thirty-second from 16 GiB on, unless the pipeline says something else.
+// gpuHeadroom is what stays free of a device.
 func (p *Pipeline) gpuHeadroom(total int64) int64 {
 	if p.GPUHeadroom > 0 {
 		return p.GPUHeadroom
 	}
-	return max(total/32, min(total/16, 512<<20))
+	return memory.CardHeadroom(total)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/forgepipe/forgepipe/memory"
 )
@@ -92,6 +93,16 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 	// The source reads whole files, one per reader.
 	plan.reserve = min(max(plan.reserve, int64(runtime.GOMAXPROCS(0))*smallFile), plan.HostBudget/4)
 	return plan, nil
+}
+
+// phaseOf is the phase that a stage is in, from 0 on.
+func (p *Plan) phaseOf(id string) int {
+	if p == nil {
+		return 0
+	}
+	return slices.IndexFunc(p.Phases, func(phase []PlannedStage) bool {
+		return slices.ContainsFunc(phase, func(s PlannedStage) bool { return s.ID == id })
+	})
 }
 
 // hostLimit is what the run may use of the host. A size is taken as it is, also
