@@ -19,20 +19,27 @@ import (
 )
 
 func newMemoryAdviseCommand(a *app) *cobra.Command {
-	var set []string
+	var set, cards []string
 	cmd := &cobra.Command{
 		Use:   "advise [PIPELINE.yaml]",
 		Short: "Say what would help, and which figures say so",
 		Long: `Say what would help on this machine as it is now, and with a pipeline for its
 plan: limits, workers, phases. Each advice has the figures that it follows from,
 and the line to write or the command to run. Nothing is changed, and nothing is
-advised that no figure says.`,
+advised that no figure says.
+
+Of a pipeline with networks on GPUs it also says what they are expected to take of
+each card, which phase they are in, and how large a card would hold all of them at
+once. With --simulate it does so for cards that are not here.`,
 		Example: `  forgepipe memory advise
-  forgepipe memory advise pipeline.yaml --set INPUT=photos`,
+  forgepipe memory advise pipeline.yaml --set INPUT=photos
+  forgepipe memory advise pipeline.yaml --simulate gpu:8GiB`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(set) > 0 && len(args) == 0:
 				return usagef("", "--set is for a pipeline, and none is given")
+			case len(cards) > 0 && len(args) == 0:
+				return usagef("", "--simulate is for a pipeline, and none is given")
 			case len(args) > 1:
 				return usagef("see forgepipe memory advise --help", "memory advise wants one pipeline file, and got %d", len(args))
 			}
@@ -40,19 +47,20 @@ advised that no figure says.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.begun = true
-			return runAdvise(cmd.Context(), a, args, set)
+			return runAdvise(cmd.Context(), a, args, set, cards)
 		},
 	}
 	cmd.Flags().StringArrayVar(&set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
+	simulateFlag(cmd.Flags(), &cards)
 	return cmd
 }
 
-func runAdvise(ctx context.Context, a *app, args, set []string) error {
+func runAdvise(ctx context.Context, a *app, args, set, cards []string) error {
 	p := pipeline.New("", pipeline.Options{}) // it has the limit that any pipeline has
 	if len(args) == 1 {
 		gpus := findGPUs()
 		defer gpus.close()
-		devices, err := gpus.or(nil, a.screen.Logger(warnings(false)))
+		devices, err := gpus.or(cards, a.screen.Logger(warnings(false)))
 		if err != nil {
 			return err
 		}
@@ -60,7 +68,7 @@ func runAdvise(ctx context.Context, a *app, args, set []string) error {
 			return err
 		}
 	}
-	o, plan, err := outlook(p)
+	o, plan, err := outlook(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -74,6 +82,7 @@ func runAdvise(ctx context.Context, a *app, args, set []string) error {
 	if a.result.json {
 		a.result.set(func(e *envelope) {
 			e.Advice = &tips
+			e.Cards = cardsOf(o.Cards, plan != nil)
 			if len(args) == 1 && plan != nil {
 				e.Plan = planOf(plan)
 			}
@@ -82,13 +91,13 @@ func runAdvise(ctx context.Context, a *app, args, set []string) error {
 	}
 	head := fmt.Sprintf("%s of %s free (%s); a run may use %s\n\n",
 		memory.FormatBytes(o.Host.Available), memory.FormatBytes(o.Host.Total), o.Host.Source, memory.FormatBytes(o.Limit))
-	_, err = fmt.Fprint(a.stdout, head+terminal.Printable(terminal.Advice(tips)))
+	_, err = fmt.Fprint(a.stdout, head+terminal.Printable(terminal.Cards(o.Cards, plan != nil))+terminal.Printable(terminal.Advice(tips)))
 	return err
 }
 
 // outlook reads this machine, and what a pipeline needs of it. The plan is nil
 // where a stage could never run.
-func outlook(p *pipeline.Pipeline) (o memory.Outlook, plan *pipeline.Plan, err error) {
+func outlook(ctx context.Context, p *pipeline.Pipeline) (o memory.Outlook, plan *pipeline.Plan, err error) {
 	if o.Host, err = (memory.Host{}).Memory(); err != nil {
 		return o, nil, err
 	}
@@ -110,12 +119,18 @@ func outlook(p *pipeline.Pipeline) (o memory.Outlook, plan *pipeline.Plan, err e
 
 	plan, err = p.Plan(pipeline.RunOptions{})
 	var oversize *memory.OversizeError
-	switch {
-	case errors.As(err, &oversize):
-		o.Tasks = []memory.Task{{Name: oversize.Holder, Work: oversize.Need, Workers: 1}}
-		return o, nil, nil
-	case err != nil:
+	refused := errors.As(err, &oversize)
+	if err != nil && !refused {
 		return o, nil, err
+	}
+	if o.Cards, err = p.Cards(ctx, plan); err != nil {
+		return o, nil, err
+	}
+	if refused {
+		if oversize.Device == string(pipeline.Host) { // cards tell themselves
+			o.Tasks = []memory.Task{{Name: oversize.Holder, Work: oversize.Need, Workers: 1}}
+		}
+		return o, nil, nil
 	}
 	for i, phase := range plan.Phases {
 		for _, s := range phase {
@@ -145,10 +160,29 @@ func do(x memory.Advice) string {
 		return "vmstat 1 5    # while si and so are not 0, pages move between memory and swap"
 	case memory.RaiseCgroup:
 		return fmt.Sprintf("echo %d > %s    # as root; from outside of a container docker update --memory %dm", x.Bytes, x.Name, mebibytes)
+	case memory.LargerCard:
+		return largerCard(x)
 	case memory.AddMemory:
 		return fmt.Sprintf("a machine or a container with %s, or smaller tiles and batches", memory.FormatBytes(x.Bytes))
 	}
 	panic(fmt.Sprintf("BUG: advice by unknown means %q", x.Means))
+}
+
+// largerCard is where there is a card that is large enough, and what can be done
+// without one.
+func largerCard(x memory.Advice) string {
+	without := "a smaller network, or smaller pictures"
+	if x.Name != "" {
+		without = "device: host    # beside the key of " + x.Name
+	}
+	if x.Bytes == 0 {
+		return without
+	}
+	card := fmt.Sprintf("a card with %s    # --simulate gpu:%dGiB plans with one", memory.FormatBytes(x.Bytes), x.Bytes>>30)
+	if x.Name != "" {
+		card += "\n" + without
+	}
+	return card
 }
 
 // resizes tells whether a plan has a stage that is content with smaller pictures.

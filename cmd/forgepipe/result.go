@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/control"
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
+	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -38,6 +40,7 @@ type envelope struct {
 	Cleaned *control.Cleaned `json:"cleaned,omitempty"`
 	Run     *control.State   `json:"run,omitempty"`
 	Advice  *[]terminal.Tip  `json:"advice,omitempty"`
+	Cards   []cardJSON       `json:"cards,omitempty"`
 	Error   *errorJSON       `json:"error"`
 }
 
@@ -76,6 +79,43 @@ type stageJSON struct {
 	Resident int64             `json:"resident"`
 	Work     int64             `json:"work"`
 	Output   int64             `json:"output"`
+}
+
+// cardJSON is a device beside the host, with what stages are expected to take of it.
+type cardJSON struct {
+	Device string          `json:"device"`
+	Total  int64           `json:"total"`
+	Room   int64           `json:"room"` // that networks may have
+	Stages []cardStageJSON `json:"stages"`
+	// Together is what all stages take at once, and OnePhase how large a card is that
+	// has room for that; null: there is none.
+	Together int64  `json:"together"`
+	OnePhase *int64 `json:"one_phase"`
+}
+
+type cardStageJSON struct {
+	ID      string `json:"id"`
+	Phase   *int   `json:"phase"` // from 1 on; null: the plan was refused
+	Weights int64  `json:"weights"`
+	Runs    int64  `json:"runs"`
+}
+
+func cardsOf(cards []memory.Card, planned bool) (all []cardJSON) {
+	for _, c := range cards {
+		out := cardJSON{Device: c.Name, Total: c.Total, Room: c.Room(), Together: c.Together()}
+		if size, ok := c.Size(out.Together); ok {
+			out.OnePhase = &size
+		}
+		for _, t := range c.Tasks {
+			stage := cardStageJSON{ID: strings.TrimPrefix(t.Name, "stage "), Weights: t.Resident, Runs: t.Work}
+			if phase := t.Phase + 1; planned {
+				stage.Phase = &phase
+			}
+			out.Stages = append(out.Stages, stage)
+		}
+		all = append(all, out)
+	}
+	return all
 }
 
 func planOf(p *pipeline.Plan) *planJSON {

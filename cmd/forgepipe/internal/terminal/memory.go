@@ -196,6 +196,32 @@ func Advice(tips []Tip) string {
 	return b.String()
 }
 
+// Cards writes what stages are expected to take of the devices beside the host, and in
+// which phases they are where there is a plan.
+func Cards(cards []memory.Card, planned bool) string {
+	var b strings.Builder
+	for _, c := range cards {
+		fmt.Fprintf(&b, "%s has %s, of which networks may have %s\n", c.Name, memory.FormatBytes(c.Total), memory.FormatBytes(c.Room()))
+		rows := [][]string{{"phase", "", "weights", "runs"}}
+		for _, t := range c.Tasks {
+			phase := "-"
+			if planned {
+				phase = fmt.Sprint(t.Phase + 1)
+			}
+			rows = append(rows, []string{phase, t.Name, memory.FormatBytes(t.Resident), "about " + memory.FormatBytes(t.Work)})
+		}
+		for _, l := range table(rows, true, false, true, true) {
+			b.WriteString("  " + l + "\n")
+		}
+		together := "no card is large enough for all of it at once"
+		if size, ok := c.Size(c.Together()); ok {
+			together = fmt.Sprintf("a card with %s has room for all of it at once", memory.FormatBytes(size))
+		}
+		fmt.Fprintf(&b, "  about %s together: %s\n\n", memory.FormatBytes(c.Together()), together)
+	}
+	return b.String()
+}
+
 // known is a size, or a dash where it is not known: never a zero.
 func known(n *int64) string {
 	if n == nil {
