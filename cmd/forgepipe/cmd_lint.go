@@ -20,7 +20,8 @@ what stages need of those before them, and where outputs go. Each problem is one
 line, file:line:col: message, on standard error; the exit code is then 2, or 3
 where only this machine lacks something, such as a library or a GPU.`,
 		Example: `  forgepipe lint pipeline.yaml
-  forgepipe lint pipelines/*.yaml --json`,
+  forgepipe lint pipelines/*.yaml --json
+  forgepipe lint pipeline.yaml --simulate gpu:8GiB`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("see forgepipe lint --help", "lint wants pipeline files")

@@ -39,6 +39,13 @@ what is missing and takes back what is no longer wanted (into .forgepipe/trash).
 
 The first Ctrl-C finishes what is in flight and stops, the second stops at once.
 From elsewhere, forgepipe pause and forgepipe resume have it stand still and go on.
+
+How many pictures a network takes at once is decided while it runs, by what there
+is room for (memory: {strategy: adaptive | fixed | halving} in the pipeline). Two
+lines at the end say what each network did on each device, and what limited it.
+--simulate runs as if there were other GPUs; forgepipe memory advise --simulate says
+beforehand what networks would take of them.
+
 Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong; 3 the
 machine lacks something, such as a library or a GPU; 4 done, with quarantined
 items; 130 interrupted.`,
@@ -71,10 +78,10 @@ items; 130 interrupted.`,
 	fl.IntVar(&f.sample, "sample", 0, "run `N` inputs chosen at random into a folder of the state directory, and extrapolate")
 	fl.BoolVar(&f.fresh, "fresh", false, "start over: move the files of earlier runs that nobody changed to the trash, and compute everything again")
 	fl.StringVar(&f.state, "state", "", "`FOLDER` of the run store (default: .forgepipe in the first output folder)")
-	fl.StringVar(&f.cache, "cache", "", "`FOLDER` of results shared between pipelines, or none (default: forgepipe in the user's cache folder)")
+	fl.StringVar(&f.cache, "cache", "", "`FOLDER` of results shared between pipelines, and of what runs have learned about networks and devices, or none (default: forgepipe in the user's cache folder)")
 	fl.StringVar(&f.cacheLimit, "cache-limit", "2GiB", "`SIZE` that the shared results may take")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "print problems only: no progress, no summary")
-	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every event: what was rejected, ignored, retracted")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every event: what was rejected, ignored, retracted, and what the governor of memory decided")
 	simulateFlag(fl, &f.simulate)
 	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
 	return cmd

@@ -33,7 +33,7 @@ func Info() pipeline.Info {
 
 Size, channels, layout and element type are read from the network's file. What it cannot tell is how pictures are prepared: preset has that of known networks, and the other fields replace parts of it. A network of which nothing is known gets red, green and blue in 0..1, squashed to the size that it wants. The prepared pictures are those of Pillow and torchvision.
 
-With device: gpu it runs on an NVIDIA GPU, if the ONNX Runtime in use can; with device: auto, and without a device, it takes a GPU where there is one that can be used and the CPU otherwise, also for pictures that have no room on the GPU.
+With device: gpu it runs on all NVIDIA GPUs, if the ONNX Runtime in use can, and with device: gpu:1 on that one; with device: auto, and without a device, it takes the GPUs where there are some that can be used and the CPU otherwise, also for pictures that have no room on a GPU.
 
 The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
 		Fields: []pipeline.Field{
@@ -55,7 +55,7 @@ The run is repeatable to within what the network's kernels differ by for batches
 			{Name: "std", Type: pipeline.FieldStrings, Doc: "What each sample is divided by, after mean.", Examples: words("[0.229, 0.224, 0.225]")},
 			{Name: "dtype", Type: pipeline.FieldEnum, Enum: words("float32", "float16"), Default: "float32", Doc: "How the vector is stored. float16 takes half the room and rounds components to 11 bits."},
 			{Name: "decode", Type: pipeline.FieldEnum, Enum: words("exact", "fast"), Default: "exact", Doc: "fast decodes JPEGs at a smaller scale, at least twice the size that is wanted: quicker, and vectors differ a little."},
-			{Name: "infer_batch", Type: pipeline.FieldInt, Unit: "images", Min: 1, Max: 4096, Cosmetic: true, Doc: "How many pictures one run of the network takes, at most; by default 8, and 4 on a CPU where several runs go on at once (see threads). Pictures of different sizes go one by one."},
+			{Name: "infer_batch", Type: pipeline.FieldInt, Unit: "images", Min: 1, Max: 4096, Cosmetic: true, Doc: "How many pictures one run of the network takes, at most. By default the governor finds out on a GPU, and on the CPU up to 8, or 4 where several runs go on at once (see threads). Pictures of different sizes go one by one."},
 			{Name: "threads", Type: pipeline.FieldInt, Unit: "threads", Min: 0, Max: 1024, Default: "0", Cosmetic: true, Doc: "How many threads compute on the CPU; 0 is one for each core. They run a batch each; or several a batch, where memory is short or pictures come in different sizes."},
 			{Name: "library", Type: pipeline.FieldPath, Cosmetic: true, Doc: "Another ONNX Runtime than the one that forgepipe brings: the path of libonnxruntime.so."},
 		},
