@@ -76,7 +76,7 @@ items; 130 interrupted.`,
 	fl.StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`; may be repeated")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and what would be done, and do nothing")
 	fl.IntVar(&f.sample, "sample", 0, "run `N` inputs chosen at random into a folder of the state directory, and extrapolate")
-	fl.BoolVar(&f.fresh, "fresh", false, "start over: move the files of earlier runs that nobody changed to the trash, and compute everything again")
+	fl.BoolVar(&f.fresh, "fresh", false, "start over: forget earlier runs, and move their files that nobody changed to the trash; with --cache none everything is computed again")
 	fl.StringVar(&f.state, "state", "", "`FOLDER` of the run store (default: .forgepipe in the first output folder)")
 	fl.StringVar(&f.cache, "cache", "", "`FOLDER` of results shared between pipelines, and of what runs have learned about networks and devices, or none (default: forgepipe in the user's cache folder)")
 	fl.StringVar(&f.cacheLimit, "cache-limit", "2GiB", "`SIZE` that the shared results may take")
@@ -95,7 +95,7 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 	case f.dryRun && f.sample > 0:
 		return usagef("", "--dry-run and --sample exclude each other: a sample runs, a dry run does not")
 	case f.dryRun && f.fresh:
-		return usagef("", "--dry-run and --fresh exclude each other: a fresh run computes and writes everything again")
+		return usagef("", "--dry-run and --fresh exclude each other: a fresh run writes everything again")
 	case f.sample > 0 && f.fresh:
 		return usagef("", "--sample and --fresh exclude each other: a sample always starts anew, and leaves earlier runs alone")
 	case cmd.Flags().Changed("cache") && f.cache == "":
