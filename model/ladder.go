@@ -222,7 +222,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 			return l.noSession(ctx, b, lo, hi, err)
 		}
 		if err != nil {
-			if ctx.Err() != nil || !(l.trial && l.larger(b, lo, hi)) && !l.elsewhere(b, lo, hi) {
+			if ctx.Err() != nil || (!l.trial || !l.larger(b, lo, hi)) && !l.elsewhere(b, lo, hi) {
 				b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			}
 			return hi - lo, nil
