@@ -25,7 +25,9 @@ type Governor struct {
 	workloads []*Workload          // that are open
 	ended     []Account            // of those that were closed
 	told      map[newsOf]Choice
-	calls     int64 // a clock for what was used when
+	untold    []Decision // that Decided has not got yet
+	telling   bool       // somebody is calling Decided, and comes to what is untold
+	calls     int64      // a clock for what was used when
 	division  division
 }
 
@@ -37,7 +39,8 @@ type GovernorOptions struct {
 	Strategies Strategies
 	// Learned is what earlier runs have learned.
 	Learned []Learned
-	// Decided gets each decision. It must not block and not call the Governor.
+	// Decided gets each decision, one after the other, from one of the goroutines that
+	// call Workload.Next. It must not block. It may call the Governor.
 	Decided func(Decision)
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
@@ -198,6 +201,15 @@ func (w *Workload) Emptied() {
 // Next decides about the next run on items of that shape. Where several networks are
 // on the device, each has its part of the budget.
 func (w *Workload) Next(shape string, r Room) Choice {
+	choice, news := w.next(shape, r)
+	if news {
+		w.g.tell()
+	}
+	return choice
+}
+
+// next decides, and says whether there is something to tell.
+func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	g := w.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -215,7 +227,7 @@ func (w *Workload) Next(shape string, r Room) Choice {
 		w.held = 0
 	}
 	w.decided(c)
-	return choice
+	return choice, len(g.untold) > 0
 }
 
 // situation is what a strategy is told. It needs the lock.
@@ -470,8 +482,31 @@ func sameNews(a, b Choice) bool {
 	return a.Batch == b.Batch && (a.Batch > 0 || a.Rule == b.Rule)
 }
 
-// decided tells of a choice that is another than the last that was told. It needs the
-// lock.
+// tell calls Decided with what is untold, without the lock, so that who is told may call
+// the Governor. Only one goroutine does at a time, which keeps the order: the others
+// leave what they decided to it.
+func (g *Governor) tell() {
+	for all := g.news(false); len(all) > 0; all = g.news(true) {
+		for _, d := range all {
+			g.o.Decided(d)
+		}
+	}
+}
+
+// news takes what is to be told, unless another goroutine tells; mine says that it is
+// this one. Who gets some has to come back for more, until there is none.
+func (g *Governor) news(mine bool) []Decision {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.telling && !mine {
+		return nil
+	}
+	all := g.untold
+	g.untold, g.telling = nil, len(all) > 0
+	return all
+}
+
+// decided notes a choice that is another than the last that was told. It needs the lock.
 func (w *Workload) decided(c *course) {
 	if !c.last.Look && sameNews(c.last, c.shown) {
 		return
@@ -501,6 +536,6 @@ func (w *Workload) decided(c *course) {
 	}
 	w.account.decided(d)
 	if w.g.o.Decided != nil {
-		w.g.o.Decided(d)
+		w.g.untold = append(w.g.untold, d)
 	}
 }

@@ -366,6 +366,76 @@ func TestGovernorAtOnce(t *testing.T) {
 	}
 }
 
+// Who is told of a decision may ask the Governor for anything, also for another one.
+func TestWhoIsToldMayCall(t *testing.T) {
+	var g *memory.Governor
+	var other *memory.Workload
+	room := memory.Room{Budget: 1 << 30}
+	var told []string
+	g = newGovernor(t, memory.GovernorOptions{Decided: func(d memory.Decision) {
+		told = append(told, d.Name)
+		g.Accounts()
+		g.Learned()
+		other.Target("")
+		other.Next("", room)
+	}})
+	w := g.Workload(memory.WorkloadOptions{Name: "w", Key: "w"})
+	other = g.Workload(memory.WorkloadOptions{Name: "other", Key: "other"})
+	w.Next("", room)
+	if got := strings.Join(told, ", "); got != "w, other" {
+		t.Errorf("told was of %s", got)
+	}
+}
+
+// turns is a strategy that wants one item and two in turn.
+type turns struct{ next int }
+
+func (s *turns) Next(memory.Situation) memory.Choice {
+	s.next = s.next%2 + 1
+	return memory.Choice{Batch: s.next, Rule: memory.RuleProbe}
+}
+func (*turns) Ran(memory.Situation, memory.Ran) {}
+
+// Each decision is told once, and in the order in which they were made.
+func TestDecisionsAreToldOnce(t *testing.T) {
+	const workloads, goroutines, each = 4, 3, 200
+	var mu sync.Mutex
+	told := map[string][]memory.Decision{}
+	g := newGovernor(t, memory.GovernorOptions{
+		Strategy: "turns", Strategies: memory.Strategies{"turns": func(int) memory.Strategy { return &turns{} }},
+		Decided: func(d memory.Decision) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[d.Name] = append(told[d.Name], d)
+		},
+	})
+	var all sync.WaitGroup
+	for i := range workloads {
+		w := g.Workload(memory.WorkloadOptions{Name: fmt.Sprint(i), Device: "gpu:0"})
+		for range goroutines {
+			all.Go(func() {
+				for range each {
+					w.Next("", memory.Room{Budget: math.MaxInt64})
+				}
+			})
+		}
+	}
+	all.Wait()
+	for i := range workloads {
+		decisions := told[fmt.Sprint(i)]
+		if len(decisions) != goroutines*each {
+			t.Fatalf("%d of %d decisions are told", len(decisions), goroutines*each)
+		}
+		before := 0
+		for _, d := range decisions {
+			if d.From != before {
+				t.Fatalf("after %d items comes %q", before, d)
+			}
+			before = d.To
+		}
+	}
+}
+
 func TestDecisionsInWords(t *testing.T) {
 	const gib = 1 << 30
 	d := memory.Decision{Name: "clip", Device: "gpu:0", From: 2, To: 8}
