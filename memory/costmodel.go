@@ -74,8 +74,7 @@ func (m *CostModel) Seen(batch int, bytes int64) {
 		return
 	}
 	if said := float64(m.Bytes(batch)); math.Abs(float64(bytes)-said) > oddShare*said {
-		// What an earlier process saw was something else.
-		m.seen = slices.DeleteFunc(m.seen, func(s costSample) bool { return s.learned })
+		m.unlearn() // what an earlier process saw was something else
 	}
 	m.add(batch, bytes, false)
 	m.fit()
@@ -87,6 +86,18 @@ func (m *CostModel) learn(batch int, bytes int64) {
 	if batch > 0 && batch <= mostBatch && bytes > 0 {
 		m.add(batch, bytes, true)
 	}
+}
+
+// hearsay tells whether so many items are said to take more than budget bytes, and only
+// by what earlier processes have seen.
+func (m *CostModel) hearsay(batch int, budget int64) bool {
+	return m.Bytes(batch) > budget && !slices.ContainsFunc(m.seen, func(s costSample) bool { return !s.learned })
+}
+
+// unlearn forgets what earlier processes have seen.
+func (m *CostModel) unlearn() {
+	m.seen = slices.DeleteFunc(m.seen, func(s costSample) bool { return s.learned })
+	m.fit()
 }
 
 // find is where a batch size has been seen, or would be.

@@ -111,6 +111,7 @@ type Workload struct {
 	recent   *course // the last that was asked about
 	held     int64   // bytes of the arena
 	arena    arena
+	budget   int64     // bytes that its last run might have had, beside what others held
 	part     int64     // bytes of the device that were its own, when others were there
 	queued   int       // items that wait for it
 	lastUsed time.Time // when it last ran, or was asked what comes next
@@ -158,7 +159,7 @@ func (g *Governor) Workload(o WorkloadOptions) *Workload {
 	if o.Most <= 0 {
 		o.Most = mostItems
 	}
-	w := &Workload{g: g, o: o, shapes: map[string]*course{}, account: Account{Name: o.Name, Device: o.Device}}
+	w := &Workload{g: g, o: o, shapes: map[string]*course{}, budget: math.MaxInt64, account: Account{Name: o.Name, Device: o.Device}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.lastUsed = g.o.Clock()
@@ -215,6 +216,12 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	defer g.mu.Unlock()
 	c := w.course(shape)
 	w.recent, w.held, w.lastUsed = c, min(max(r.Allocated, 0), anyMemory), g.o.Clock()
+	w.budget = r.Budget
+	if m := c.models; r.Budget > 0 && m.cost.hearsay(1, r.Budget) && m.cost.hearsay(1, g.beside(w)+r.Budget) {
+		// Nothing would ever run that could set it right.
+		m.cost.unlearn()
+		m.speed.unlearn()
+	}
 	r.Budget = g.partOf(w, c, r.Budget)
 	s := w.situation(c, r)
 	choice := c.strategy.Next(s)
@@ -228,6 +235,16 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	}
 	w.decided(c)
 	return choice, len(g.untold) > 0
+}
+
+// beside is how many bytes of the workload's device the others have. It needs the lock.
+func (g *Governor) beside(w *Workload) (held int64) {
+	for _, o := range g.workloads {
+		if o != w && o.o.Device == w.o.Device {
+			held += o.held
+		}
+	}
+	return held
 }
 
 // situation is what a strategy is told. It needs the lock.
@@ -261,11 +278,16 @@ func (w *Workload) Target(shape string) int {
 }
 
 // Bytes is what the arena takes for so many items of that shape, as far as is known;
-// 0: it is not.
+// 0: it is not. What only earlier processes have seen does not count where it is more
+// than the budget that Next was told last.
 func (w *Workload) Bytes(shape string, batch int) int64 {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
-	return w.course(shape).models.cost.Bytes(batch)
+	m := &w.course(shape).models.cost
+	if m.hearsay(batch, w.budget) {
+		return 0
+	}
+	return m.Bytes(batch)
 }
 
 // Ran tells how a run ended, and what there is now. A run of no items is none.

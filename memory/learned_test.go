@@ -226,15 +226,16 @@ func TestWrongLearned(t *testing.T) {
 	n := network{start: 100 << 20, each: 40 << 20, t0: 0.02, t1: 0.001}
 	most := int((budget - n.start) / n.each)
 	for name, change := range map[string]func(b int, s *memory.SizeTook){
-		"bytes too low":        func(_ int, s *memory.SizeTook) { s.Bytes /= 10 },
-		"bytes too high":       func(_ int, s *memory.SizeTook) { s.Bytes *= 10 },
-		"one of them too low":  func(b int, s *memory.SizeTook) { s.Bytes /= map[bool]int64{true: 10, false: 1}[b == 128] },
-		"one of them too high": func(b int, s *memory.SizeTook) { s.Bytes *= map[bool]int64{true: 10, false: 1}[b == 128] },
-		"times too low":        func(_ int, s *memory.SizeTook) { s.Seconds /= 10 },
-		"times too high":       func(_ int, s *memory.SizeTook) { s.Seconds *= 10 },
-		"small ones too fast":  func(b int, s *memory.SizeTook) { s.Seconds /= map[bool]float64{true: 10, false: 1}[b < 10] },
-		"large ones too slow":  func(b int, s *memory.SizeTook) { s.Seconds *= map[bool]float64{true: 10, false: 1}[b > 10] },
-		"the batches":          func(_ int, s *memory.SizeTook) { s.Batch *= 7 },
+		"bytes too low":          func(_ int, s *memory.SizeTook) { s.Bytes /= 10 },
+		"bytes too high":         func(_ int, s *memory.SizeTook) { s.Bytes *= 10 },
+		"more than a device has": func(_ int, s *memory.SizeTook) { s.Bytes *= 1000 },
+		"one of them too low":    func(b int, s *memory.SizeTook) { s.Bytes /= map[bool]int64{true: 10, false: 1}[b == 128] },
+		"one of them too high":   func(b int, s *memory.SizeTook) { s.Bytes *= map[bool]int64{true: 10, false: 1}[b == 128] },
+		"times too low":          func(_ int, s *memory.SizeTook) { s.Seconds /= 10 },
+		"times too high":         func(_ int, s *memory.SizeTook) { s.Seconds *= 10 },
+		"small ones too fast":    func(b int, s *memory.SizeTook) { s.Seconds /= map[bool]float64{true: 10, false: 1}[b < 10] },
+		"large ones too slow":    func(b int, s *memory.SizeTook) { s.Seconds *= map[bool]float64{true: 10, false: 1}[b > 10] },
+		"the batches":            func(_ int, s *memory.SizeTook) { s.Batch *= 7 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := memory.Learned{Key: "k"}
@@ -261,5 +262,42 @@ func TestWrongLearned(t *testing.T) {
 				t.Errorf("%d runs found no room", a.OutOfMemory)
 			}
 		})
+	}
+}
+
+// What earlier runs have learned never keeps a network from its first run, and is not
+// said to be what a run takes where there is not so much.
+func TestLearnedNeverRefuses(t *testing.T) {
+	const gib = 1 << 30
+	begin := func() *memory.Workload {
+		g := newGovernor(t, memory.GovernorOptions{Learned: []memory.Learned{learned("k", gib, 0.1, 0.01)}})
+		return g.Workload(memory.WorkloadOptions{Key: "k"})
+	}
+	w := begin()
+	if got := w.Bytes("", 8); got != 8*gib {
+		t.Errorf("8 items take %d bytes before anything is decided", got)
+	}
+	w.Next("", memory.Room{Budget: 4 * gib})
+	if got := w.Bytes("", 2); got != 2*gib {
+		t.Errorf("2 items, for which there is room, take %d bytes", got)
+	}
+	if got := w.Bytes("", 8); got != 0 {
+		t.Errorf("8 items, for which there is none, take %d bytes", got)
+	}
+
+	w = begin()
+	if c := w.Next("", memory.Room{Budget: -gib}); c.Batch != 0 {
+		t.Errorf("without any room %+v", c)
+	}
+	if got := w.Target(""); got <= 1 {
+		t.Errorf("what is learned is forgotten: %d items are worth collecting", got)
+	}
+	room := memory.Room{Budget: gib / 2}
+	if c := w.Next("", room); c.Batch != 1 || c.Rule != memory.RuleProbe {
+		t.Errorf("though an item may take less than was learned, %+v", c)
+	}
+	w.Ran("", memory.Ran{Batch: 1, OutOfMemory: true, Need: gib}, room)
+	if c := w.Next("", room); c.Batch != 0 {
+		t.Errorf("though an item does take that, %+v", c)
 	}
 }

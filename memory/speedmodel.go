@@ -84,6 +84,12 @@ func (m *SpeedModel) learn(batch int, seconds float64) {
 	}
 }
 
+// unlearn forgets what earlier processes have timed.
+func (m *SpeedModel) unlearn() {
+	m.seen = slices.DeleteFunc(m.seen, func(s speedSample) bool { return s.learned })
+	m.fit()
+}
+
 // Cold has the first run of each batch size not count again: it is another session.
 func (m *SpeedModel) Cold() {
 	for i := range m.seen {
