@@ -46,8 +46,9 @@ type costLine struct{ a, s, sigma float64 }
 const (
 	// costRing is how many observations of one batch size count: the largest of them.
 	costRing = 4
-	// costSizes bounds how many batch sizes are remembered, and mostBatch what is one.
-	costSizes = 32
+	// costSizes bounds how many batch sizes are remembered, every two of which have a say
+	// in the line, and mostBatch what is one.
+	costSizes = 12
 	mostBatch = 1 << 30
 	// costSigmas are added to what the line says, and costShare of what it says beyond
 	// the next smaller batch that was seen.
@@ -76,8 +77,9 @@ func (m *CostModel) Seen(batch int, bytes int64) {
 	if said := float64(m.Bytes(batch)); math.Abs(float64(bytes)-said) > oddShare*said {
 		m.unlearn() // what an earlier process saw was something else
 	}
-	m.add(batch, bytes, false)
-	m.fit()
+	if m.add(batch, bytes, false) {
+		m.fit()
+	}
 }
 
 // learn takes what an earlier process has seen. It counts until it is seen how it is
@@ -106,7 +108,9 @@ func (m *CostModel) find(batch int) (int, bool) {
 	return i, i < len(m.seen) && m.seen[i].batch == batch
 }
 
-func (m *CostModel) add(batch int, bytes int64, learned bool) {
+// add takes what was seen, and tells whether the line has to be laid anew: a runtime
+// takes the same for each run of a size, as a rule.
+func (m *CostModel) add(batch int, bytes int64, learned bool) (news bool) {
 	i, found := m.find(batch)
 	if !found {
 		if len(m.seen) == costSizes {
@@ -127,10 +131,12 @@ func (m *CostModel) add(batch int, bytes int64, learned bool) {
 	if s.learned {
 		*s = costSample{batch: batch}
 	}
+	before := s.most
 	s.bytes[s.n%costRing] = bytes
 	s.n++
 	s.run, s.learned = m.runs, learned
 	s.most = slices.Max(s.bytes[:])
+	return s.most != before
 }
 
 // Ran counts a run of any kind: what is old is judged by it.
@@ -251,7 +257,8 @@ func (m *CostModel) fit() {
 		m.line.s = float64(m.seen[0].most) / float64(m.seen[0].batch)
 		return
 	}
-	var slopes, rests []float64
+	slopes := make([]float64, 0, costSizes*(costSizes-1)/2)
+	rests := make([]float64, 0, costSizes)
 	for i := range m.seen {
 		for j := range i {
 			slopes = append(slopes, float64(m.seen[i].most-m.seen[j].most)/float64(m.seen[i].batch-m.seen[j].batch))

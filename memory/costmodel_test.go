@@ -26,7 +26,7 @@ func TestCostModelIsExactOnALine(t *testing.T) {
 			m.Ran()
 			m.Seen(b, a+s*int64(b))
 		}
-		for _, b := range seen[max(len(seen)-32, 0):] { // so many sizes are remembered
+		for _, b := range seen[max(len(seen)-12, 0):] { // so many sizes are remembered
 			if got, want := m.Bytes(b), a+s*int64(b); got != want {
 				t.Fatalf("%d items take %d, said are %d", b, want, got)
 			}

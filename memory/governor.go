@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -331,13 +332,7 @@ func (w *Workload) course(shape string) *course {
 	c := w.shapes[shape]
 	if c == nil {
 		if len(w.shapes) >= mostCourses {
-			oldest := ""
-			for k, o := range w.shapes {
-				if oldest == "" || o.used < w.shapes[oldest].used {
-					oldest = k
-				}
-			}
-			delete(w.shapes, oldest)
+			forget(w.shapes, func(c *course) int64 { return c.used })
 		}
 		c = &course{shape: shape, models: g.modelsOf(modelKey{w.o.Key, shape}), strategy: w.o.Strategy}
 		if c.strategy == nil {
@@ -368,21 +363,27 @@ func (g *Governor) modelsOf(k modelKey) *models {
 	return g.remember(k, &models{})
 }
 
-// remember forgets those models for it that were not used for longest.
+// remember forgets models for it that were not used for long. It needs the lock.
 func (g *Governor) remember(k modelKey, m *models) *models {
 	if len(g.models) >= mostModels {
-		var oldest modelKey
-		for k, m := range g.models {
-			if o := g.models[oldest]; o == nil || m.used < o.used {
-				oldest = k
-			}
-		}
-		delete(g.models, oldest)
+		forget(g.models, func(m *models) int64 { return m.used })
 	}
 	g.calls++
 	m.used = g.calls
 	g.models[k] = m
 	return m
+}
+
+// forget drops the quarter that was not used for longest: to find only the one costs as
+// much, and as soon as another comes again.
+func forget[K comparable, V any](all map[K]V, used func(V) int64) {
+	var when []int64
+	for _, v := range all {
+		when = append(when, used(v))
+	}
+	slices.Sort(when)
+	last := when[len(when)/4]
+	maps.DeleteFunc(all, func(_ K, v V) bool { return used(v) <= last })
 }
 
 // Queue adds to what waits for the workload, in items; what has been answered is

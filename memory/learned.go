@@ -71,7 +71,7 @@ func (m *models) learned(k modelKey, when time.Time) Learned {
 // models begin with what was learned. What is wrong in it is soon outweighed.
 func (l Learned) models() *models {
 	m := &models{}
-	for _, s := range l.Sizes[max(len(l.Sizes)-2*costSizes, 0):] {
+	for _, s := range l.Sizes[max(len(l.Sizes)-costSizes-speedSizes, 0):] {
 		m.cost.learn(s.Batch, s.Bytes)
 		m.speed.learn(s.Batch, s.Seconds)
 	}
