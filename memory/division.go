@@ -11,7 +11,7 @@ type demand struct {
 	least  int64   // bytes of one item: it has them in any case
 	probe  int64   // bytes that it takes to learn how long runs take; 0: that is known
 	most   int64   // bytes beyond which more would hardly be faster
-	weight float64 // how it shares in what is left
+	weight float64 // how it shares in what is left; 0: as the others do
 }
 
 const (
@@ -20,15 +20,24 @@ const (
 	// samePart is by how much a part may move before it is set anew, if it is not at
 	// the others' cost: models that learn would move it a little all the time.
 	samePart = 0.06
+	// sameDemand is by how much what is wanted of a device, and what there is of it, may
+	// move until it counts.
+	sameDemand = 0.03
 )
 
-// division is what it takes to divide a device: it is used again and again.
+// division is how a device was divided last. It is kept until somebody comes or goes,
+// or what one wants or what there is has moved.
 type division struct {
+	total   int64 // bytes that there were
+	asked   int64 // bytes of which the demands are
 	courses []*course
 	demands []demand
 	parts   []int64
-	open    []int
-	fits    []int
+
+	now     []*course // those that there are now
+	weights []float64 // of the demands, none of which is 0
+	open    []int     // whose part may still grow
+	fits    []int     // items that the parts have room for
 }
 
 // partOf is what a workload may have of a budget that it could have beside what the
@@ -41,30 +50,29 @@ func (g *Governor) partOf(w *Workload, c *course, budget int64) int64 {
 	if budget > anyMemory {
 		return budget // there is nothing to divide
 	}
-	d, total, now, own, others := &g.division, budget, g.o.Clock(), 0, int64(0)
-	d.courses = d.courses[:0]
+	d, total, now, own, others := w.division, budget, g.o.Clock(), 0, int64(0)
+	d.now = d.now[:0]
 	for _, o := range g.workloads {
 		switch {
 		case o == w:
-			own = len(d.courses)
-			d.courses = append(d.courses, c)
-		case o.o.Device == w.o.Device && o.recent != nil && now.Sub(o.lastUsed) <= idleAfter:
+			own = len(d.now)
+			d.now = append(d.now, c)
+		case o.division == d && o.recent != nil && now.Sub(o.lastUsed) <= idleAfter:
 			total += o.held
 			others += o.part
-			d.courses = append(d.courses, o.recent)
+			d.now = append(d.now, o.recent)
 		}
 	}
-	if len(d.courses) <= 1 {
+	if len(d.now) <= 1 {
 		w.part = 0
 		return budget
 	}
 	total = max(total, 0)
-	d.demand(total)
-	d.divide(total)
-	d.round(total)
-	part, least := d.parts[own], d.demands[own].least
+	want := c.demand(total)
+	d.update(total, own, want)
+	part := d.parts[own]
 	moved := math.Abs(float64(part-w.part)) > samePart*float64(w.part)
-	if moved || w.part < least || w.part > total-others {
+	if moved || w.part < want.least || w.part > total-others {
 		w.part = part
 	}
 	return w.within(budget)
@@ -79,38 +87,75 @@ func (w *Workload) within(budget int64) int64 {
 	return min(w.part, budget)
 }
 
-// demand finds what each course wants of so many bytes.
-func (d *division) demand(total int64) {
-	d.demands = d.demands[:0]
+// update divides the device anew, if it has to be for those that there are now and one
+// of them, who wants that of so many bytes. Where there is a little more than before, it
+// stays; more than there is is never given away.
+func (d *division) update(total int64, own int, want demand) {
+	switch {
+	case !slices.Equal(d.now, d.courses) || !same(float64(d.asked), float64(total)):
+		d.courses, d.now = d.now, d.courses
+		d.asked, d.demands = total, d.demands[:0]
+		for _, c := range d.courses {
+			d.demands = append(d.demands, c.demand(total))
+		}
+	case total < d.total || !d.demands[own].like(want):
+		d.demands[own] = want
+	default:
+		return
+	}
+	d.total = total
+	d.weigh()
+	d.divide()
+	d.round()
+}
+
+// demand is what the course wants of so many bytes.
+func (c *course) demand(total int64) demand {
+	m := c.models
+	want := demand{least: m.cost.Bytes(1), most: total}
+	if m.cost.Known() && m.speed.Sizes() > 1 {
+		enough := m.speed.Enough(nearly, max(m.cost.Fits(total, mostItems), 1))
+		want.most = max(m.cost.Bytes(enough), want.least)
+		want.weight = math.Sqrt(max(m.speed.t0, m.speed.t1/100) * max(m.cost.line.s, 1))
+	} else {
+		want.probe = m.cost.Bytes(2 * max(m.speed.Largest(), 1))
+	}
+	return want
+}
+
+// like tells whether the part of a demand is good enough for another one.
+func (d demand) like(o demand) bool {
+	return d.least >= o.least && same(float64(d.least), float64(o.least)) && same(float64(d.probe), float64(o.probe)) &&
+		same(float64(d.most), float64(o.most)) && same(d.weight, o.weight)
+}
+
+func same(a, b float64) bool { return math.Abs(a-b) <= sameDemand*a }
+
+// weigh has who is not known yet be like the others.
+func (d *division) weigh() {
 	var sum float64
 	known := 0
-	for _, c := range d.courses {
-		m := c.models
-		want := demand{least: m.cost.Bytes(1), most: total}
-		if m.cost.Known() && m.speed.Sizes() > 1 {
-			enough := m.speed.Enough(nearly, max(m.cost.Fits(total, mostItems), 1))
-			want.most = max(m.cost.Bytes(enough), want.least)
-			want.weight = math.Sqrt(max(m.speed.t0, m.speed.t1/100) * max(m.cost.line.s, 1))
+	for _, want := range d.demands {
+		if want.weight > 0 {
 			sum += want.weight
 			known++
-		} else {
-			want.probe = m.cost.Bytes(2 * max(m.speed.Largest(), 1))
 		}
-		d.demands = append(d.demands, want)
 	}
-	for i := range d.demands { // who is not known yet is like the others
-		if d.demands[i].weight == 0 {
-			d.demands[i].weight = max(sum/float64(max(known, 1)), 1)
+	d.weights = d.weights[:0]
+	for _, want := range d.demands {
+		if want.weight == 0 {
+			want.weight = max(sum/float64(max(known, 1)), 1)
 		}
+		d.weights = append(d.weights, want.weight)
 	}
 }
 
 // divide gives everybody the least, in turn while there is some, then what it takes to
 // learn more, and what is left by weight, up to the most. What is left then is for
 // everybody alike.
-func (d *division) divide(total int64) {
+func (d *division) divide() {
 	d.parts, d.open = d.parts[:0], d.open[:0]
-	left := total
+	left := d.total
 	for i, want := range d.demands {
 		least := min(want.least, left)
 		d.parts = append(d.parts, least)
@@ -125,13 +170,13 @@ func (d *division) divide(total int64) {
 	for left > 0 && len(d.open) > 0 {
 		var sum float64
 		for _, i := range d.open {
-			sum += d.demands[i].weight
+			sum += d.weights[i]
 		}
 		share := float64(left) / sum
 		before := len(d.open)
 		d.open = slices.DeleteFunc(d.open, func(i int) bool {
 			more := d.demands[i].most - d.parts[i]
-			if share*d.demands[i].weight < float64(more) {
+			if share*d.weights[i] < float64(more) {
 				return false
 			}
 			more = min(max(more, 0), left)
@@ -141,7 +186,7 @@ func (d *division) divide(total int64) {
 		})
 		if len(d.open) == before { // nobody's share is more than it wants
 			for _, i := range d.open {
-				d.parts[i] += int64(share * d.demands[i].weight)
+				d.parts[i] += int64(share * d.weights[i])
 			}
 			return
 		}
@@ -153,9 +198,9 @@ func (d *division) divide(total int64) {
 
 // round cuts the parts down to whole items, and gives what that leaves to the course
 // whose items it makes fastest; and so on, until it is of no use to anybody.
-func (d *division) round(total int64) {
+func (d *division) round() {
 	d.fits = d.fits[:0]
-	left := total
+	left := d.total
 	for i, c := range d.courses {
 		fits := 0 // not known, or none
 		if c.models.speed.Sizes() > 1 {

@@ -26,10 +26,10 @@ type Governor struct {
 	workloads []*Workload          // that are open
 	ended     []Account            // of those that were closed
 	told      map[newsOf]Choice
-	untold    []Decision // that Decided has not got yet
-	telling   bool       // somebody is calling Decided, and comes to what is untold
-	calls     int64      // a clock for what was used when
-	division  division
+	untold    []Decision           // that Decided has not got yet
+	telling   bool                 // somebody is calling Decided, and comes to what is untold
+	calls     int64                // a clock for what was used when
+	divisions map[string]*division // by device
 }
 
 // GovernorOptions for NewGovernor. The zero value is adaptive and silent.
@@ -73,7 +73,7 @@ func NewGovernor(o GovernorOptions) (*Governor, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	g := &Governor{o: o, models: map[modelKey]*models{}, learned: map[modelKey]Learned{}, told: map[newsOf]Choice{}}
+	g := &Governor{o: o, models: map[modelKey]*models{}, learned: map[modelKey]Learned{}, told: map[newsOf]Choice{}, divisions: map[string]*division{}}
 	for _, l := range o.Learned {
 		g.learned[modelKey{l.Key, l.Shape}] = l
 	}
@@ -113,6 +113,7 @@ type Workload struct {
 	held     int64   // bytes of the arena
 	arena    arena
 	budget   int64     // bytes that its last run might have had, beside what others held
+	division *division // of the device
 	part     int64     // bytes of the device that were its own, when others were there
 	queued   int       // items that wait for it
 	lastUsed time.Time // when it last ran, or was asked what comes next
@@ -164,6 +165,10 @@ func (g *Governor) Workload(o WorkloadOptions) *Workload {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.lastUsed = g.o.Clock()
+	if w.division = g.divisions[o.Device]; w.division == nil {
+		w.division = &division{}
+		g.divisions[o.Device] = w.division
+	}
 	g.workloads = append(g.workloads, w)
 	return w
 }
@@ -241,7 +246,7 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 // beside is how many bytes of the workload's device the others have. It needs the lock.
 func (g *Governor) beside(w *Workload) (held int64) {
 	for _, o := range g.workloads {
-		if o != w && o.o.Device == w.o.Device {
+		if o != w && o.division == w.division {
 			held += o.held
 		}
 	}

@@ -211,13 +211,17 @@ func (m *SpeedModel) line(batch int) float64 { return m.t0 + m.t1*float64(batch)
 
 // took is what the line says, unless it has been seen to be wrong there.
 func (m *SpeedModel) took(batch int) float64 {
-	line := m.line(batch)
-	i, found := m.find(batch)
-	if !found || m.seen[i].n < speedTrust {
-		return line
+	if i, found := m.find(batch); found {
+		return m.tookAt(&m.seen[i])
 	}
-	if t := m.seen[i].typical; math.Abs(t-line) > speedOff*line {
-		return t
+	return m.line(batch)
+}
+
+// tookAt is what took says for a size that was seen.
+func (m *SpeedModel) tookAt(s *speedSample) float64 {
+	line := m.line(s.batch)
+	if s.n >= speedTrust && math.Abs(s.typical-line) > speedOff*line {
+		return s.typical
 	}
 	return line
 }
@@ -245,19 +249,16 @@ func (m *SpeedModel) Enough(share float64, most int) int {
 	best := max(m.Rate(most), m.Rate(line))
 	for i := range m.seen { // it need not be a line
 		if s := &m.seen[i]; s.batch <= most && s.n >= speedTrust {
-			best = max(best, m.Rate(s.batch))
+			best = max(best, float64(s.batch)/m.tookAt(s))
 		}
 	}
-	enough := most
-	consider := func(batch int) {
-		if batch < enough && m.Rate(batch) >= share*best*(1-1e-9) {
-			enough = batch
-		}
+	enough, rate := most, share*best*(1-1e-9)
+	if line < enough && m.Rate(line) >= rate {
+		enough = line
 	}
-	consider(line)
 	for i := range m.seen {
-		if s := &m.seen[i]; s.n >= speedTrust {
-			consider(s.batch)
+		if s := &m.seen[i]; s.batch < enough && s.n >= speedTrust && float64(s.batch)/m.tookAt(s) >= rate {
+			return s.batch
 		}
 	}
 	return enough
