@@ -216,7 +216,7 @@ func (d *division) round() {
 		best, fits, gain := -1, 0, 0.0
 		for i, c := range d.courses {
 			more := min(d.parts[i]+left, d.demands[i].most)
-			if d.fits[i] == 0 || more <= d.parts[i] {
+			if d.fits[i] == 0 || more < c.models.cost.Bytes(d.fits[i]+1) {
 				continue
 			}
 			after := c.models.cost.Fits(more, mostItems)

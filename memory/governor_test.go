@@ -560,7 +560,7 @@ func BenchmarkDecide(b *testing.B) {
 			ran := func(i, shape, batch int) {
 				r := memory.Ran{Batch: batch, Seconds: 0.02 + float64(batch)*float64(1000+i%30)*1e-6, Bytes: int64(batch) * 20 * mib}
 				if tt.noisy {
-					r.Bytes += int64(i*7919%1000) << 10
+					r.Bytes += int64(i*7919%200) << 10
 				}
 				all[i%len(all)].Ran(fmt.Sprint(shape), r, room)
 			}
@@ -572,7 +572,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			decide := func(i int) {
 				if tt.noisy {
-					room.Budget = 8<<30 + int64(i*7919%400)*mib
+					room.Budget = 8<<30 + int64(i*7919%200)*mib
 				}
 				c := all[i%len(all)].Next(fmt.Sprint(shape(i)), room)
 				ran(i, shape(i), max(c.Batch, 1))
