@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,27 +163,32 @@ func times(n int) string {
 
 // Limit says in a line what kept it from more, and what would help.
 func (a Account) Limit() string {
-	var worst Rule
-	for _, r := range []Rule{RuleSpeed, RuleMemory, RulePressure, RuleFailed, RuleMost, RulePinned, RuleInput} {
-		if worst == "" || a.Limited[r] > a.Limited[worst] {
-			worst = r
-		}
-	}
-	switch {
-	case a.Items == 0:
+	if a.Items == 0 {
 		return "nothing was done, so that nothing limited it"
-	case a.Limited[worst] == 0:
-		return "it was over before anything was learned"
 	}
-	return fmt.Sprintf("limited by %s (%d %% of the items)", limitTexts[worst], (100*a.Limited[worst]+a.Items/2)/a.Items)
+	rules := slices.Concat(limits, slices.Sorted(maps.Keys(a.Limited))) // of equal ones the first counts
+	worst := slices.MaxFunc(rules, func(x, y Rule) int { return cmp.Compare(a.Limited[x], a.Limited[y]) })
+	share := fmt.Sprintf("(%d %% of the items)", (100*a.Limited[worst]+a.Items/2)/a.Items)
+	switch {
+	case worst == RuleProbe:
+		return "it was over before the best batch had been found out " + share
+	case worst == "" || a.Limited[worst] == 0:
+		return "nobody said what limited it"
+	}
+	return fmt.Sprintf("limited by %s %s", cmp.Or(limitTexts[worst], string(worst)), share)
 }
 
+// limits are the rules that may have kept a network from more, what tells most first.
+var limits = []Rule{RuleSpeed, RuleMemory, RulePressure, RuleFailed, RuleMost, RulePinned, RuleInput, RuleProbe}
+
+// limitTexts are what they say at the end; another strategy's have their own words.
 var limitTexts = map[Rule]string{
 	RuleSpeed:    "the device's speed: larger batches would hardly be faster",
 	RuleMemory:   "the device's memory: with more of it, larger batches would be faster",
 	RulePressure: "what others took of the device's memory",
 	RuleFailed:   "runs that had no room: something else takes memory, or the device's is in pieces",
 	RuleMost:     "the most items that a run may take",
-	RulePinned:   "the batch that the pipeline sets",
+	RulePinned:   "the batch, which is pinned by the pipeline, or by the network",
 	RuleInput:    "what comes before: it did not get more items at once",
+	RuleNoRoom:   "the device's memory: there was hardly room for an item",
 }

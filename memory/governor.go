@@ -493,7 +493,7 @@ func (d Decision) String() string {
 }
 
 var ruleTexts = map[Rule]string{
-	RulePinned:   "as configured",
+	RulePinned:   "pinned by the pipeline, or by the network",
 	RuleMost:     "as many as a run may take",
 	RuleProbe:    "to learn what a run takes",
 	RuleMemory:   "as many as there is room for",

@@ -459,7 +459,7 @@ func TestDecisionsInWords(t *testing.T) {
 			"clip on gpu:0 takes 1 item at once now, 2 before: others have taken memory (about 1 GiB of 2 GiB)",
 		}, {
 			with(func(d *memory.Decision) { d.Rule, d.Need, d.Budget = memory.RulePinned, gib, math.MaxInt64 }),
-			"clip on gpu:0 takes 8 items at once now, 2 before: as configured (about 1 GiB)",
+			"clip on gpu:0 takes 8 items at once now, 2 before: pinned by the pipeline, or by the network (about 1 GiB)",
 		}, {
 			with(func(d *memory.Decision) { d.Rule, d.To, d.Need, d.Budget = memory.RuleNoRoom, 0, gib, -5*gib }),
 			"clip on gpu:0 waits for room for an item: it takes about 1 GiB, and nothing is left for it",
@@ -514,7 +514,7 @@ func TestAccountsInWords(t *testing.T) {
 	}
 	want := []string{
 		"clip on gpu:0: 79 items in 11 runs, most of them 8 at once; ran out of memory once, and repeated that in parts",
-		"limited by the batch that the pipeline sets (91 % of the items)",
+		"limited by the batch, which is pinned by the pipeline, or by the network (91 % of the items)",
 		"one on gpu:1: 1 item in 1 run",
 		"limited by what comes before: it did not get more items at once (100 % of the items)",
 		"failed on gpu:1: no item done; ran out of memory 2 times, and repeated that in parts",
@@ -527,6 +527,28 @@ func TestAccountsInWords(t *testing.T) {
 	accounts[0].Limited[memory.RulePinned] = 0
 	if g.Accounts()[0].Limited[memory.RulePinned] == 0 {
 		t.Error("who got an account can change it")
+	}
+}
+
+// What limited a network most is said of any strategy's rules.
+func TestLimitsInWords(t *testing.T) {
+	for name, tt := range map[string]struct {
+		limited map[memory.Rule]int64
+		want    string
+	}{
+		"most were to learn":    {map[memory.Rule]int64{memory.RuleProbe: 60, memory.RuleSpeed: 40}, "it was over before the best batch had been found out (60 % of the items)"},
+		"what tells more":       {map[memory.Rule]int64{memory.RuleProbe: 50, memory.RuleMemory: 50}, "limited by the device's memory: with more of it, larger batches would be faster (50 % of the items)"},
+		"no room":               {map[memory.Rule]int64{memory.RuleNoRoom: 100}, "limited by the device's memory: there was hardly room for an item (100 % of the items)"},
+		"a rule of one's own":   {map[memory.Rule]int64{memory.RuleProbe: 20, "the moon": 80}, "limited by the moon (80 % of the items)"},
+		"two of one's own":      {map[memory.Rule]int64{"the sun": 50, "the moon": 50}, "limited by the moon (50 % of the items)"},
+		"a strategy is silent":  {map[memory.Rule]int64{"": 100}, "nobody said what limited it"},
+		"nobody said what next": {nil, "nobody said what limited it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := (memory.Account{Runs: 10, Items: 100, Limited: tt.limited}).Limit(); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
 	}
 }
 

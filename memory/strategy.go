@@ -72,7 +72,7 @@ type Rule string
 
 // The rules.
 const (
-	RulePinned   Rule = "pinned"        // the configuration says so
+	RulePinned   Rule = "pinned"        // the pipeline says so, or the network takes no other
 	RuleMost     Rule = "most"          // as many as a run may take
 	RuleProbe    Rule = "probe"         // to learn what a run takes
 	RuleMemory   Rule = "memory"        // as many as there is room for
