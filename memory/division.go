@@ -8,7 +8,7 @@ import (
 
 // demand is what one of several networks wants of a device.
 type demand struct {
-	least  int64   // bytes of one item: it has them in any case
+	least  int64   // bytes of one item, or of all that a run takes: it has them in any case
 	probe  int64   // bytes that it takes to learn how long runs take; 0: that is known
 	most   int64   // bytes beyond which more would hardly be faster
 	weight float64 // how it shares in what is left; 0: as the others do
@@ -112,12 +112,15 @@ func (d *division) update(total int64, own int, want demand) {
 // demand is what the course wants of so many bytes.
 func (c *course) demand(total int64) demand {
 	m := c.models
-	want := demand{least: m.cost.Bytes(1), most: total}
-	if m.cost.Known() && m.speed.Sizes() > 1 {
+	want := demand{least: m.cost.Bytes(c.items(1)), most: total}
+	switch {
+	case c.whole > 0 && m.cost.Known():
+		want.most = want.least
+	case m.cost.Known() && m.speed.Sizes() > 1:
 		enough := m.speed.Enough(nearly, max(m.cost.Fits(total, mostItems), 1))
 		want.most = max(m.cost.Bytes(enough), want.least)
 		want.weight = math.Sqrt(max(m.speed.t0, m.speed.t1/100) * max(m.cost.line.s, 1))
-	} else {
+	default:
 		want.probe = m.cost.Bytes(2 * max(m.speed.Largest(), 1))
 	}
 	return want

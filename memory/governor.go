@@ -90,11 +90,12 @@ type WorkloadOptions struct {
 	Key string
 	// Batch is how many items a run shall take; 0: the strategy finds out.
 	Batch int
-	// Most is how many items a run may take; 0 is 1024.
+	// Fixed says that the network takes Batch items, no fewer and no more, whatever the
+	// strategy: where there are fewer, the rest is filled. What it takes is what Batch
+	// items take.
+	Fixed bool
+	// Most is how many items a run may take; 0 is 1024. It is not asked of a Fixed one.
 	Most int
-	// Strategy goes before the Governor's; nil: the Governor's. It is asked about all
-	// shapes.
-	Strategy Strategy
 }
 
 const mostItems = 1024
@@ -143,6 +144,7 @@ func (a *arena) surplus() bool {
 // course is what happens to items of one shape in a workload.
 type course struct {
 	shape    string
+	whole    int // items of each run; 0: as many as is decided
 	models   *models
 	strategy Strategy
 	used     int64
@@ -153,6 +155,14 @@ type course struct {
 	emptied  int64
 }
 
+// items is how many items a run is of for the network, where there are so many.
+func (c *course) items(there int) int {
+	if c.whole > 0 {
+		return c.whole
+	}
+	return there
+}
+
 // mostCourses bounds how many shapes a workload goes on with where it left off.
 const mostCourses = 64
 
@@ -160,6 +170,10 @@ const mostCourses = 64
 func (g *Governor) Workload(o WorkloadOptions) *Workload {
 	if o.Most <= 0 {
 		o.Most = mostItems
+	}
+	if o.Fixed {
+		o.Batch = max(o.Batch, 1)
+		o.Most = o.Batch
 	}
 	w := &Workload{g: g, o: o, shapes: map[string]*course{}, budget: math.MaxInt64, account: Account{Name: o.Name, Device: o.Device}}
 	g.mu.Lock()
@@ -223,7 +237,7 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	c := w.course(shape)
 	w.recent, w.held, w.lastUsed = c, min(max(r.Allocated, 0), anyMemory), g.o.Clock()
 	w.budget = r.Budget
-	if m := c.models; r.Budget > 0 && m.cost.hearsay(1, r.Budget) && m.cost.hearsay(1, g.beside(w)+r.Budget) {
+	if m, least := c.models, c.items(1); r.Budget > 0 && m.cost.hearsay(least, r.Budget) && m.cost.hearsay(least, g.beside(w)+r.Budget) {
 		// Nothing would ever run that could set it right.
 		m.cost.unlearn()
 		m.speed.unlearn()
@@ -272,6 +286,8 @@ func (w *Workload) Target(shape string) int {
 	defer w.g.mu.Unlock()
 	c := w.shapes[shape]
 	switch {
+	case w.o.Fixed:
+		return w.o.Batch
 	case c != nil && c.last.Batch > 0:
 		return c.last.Batch
 	case w.o.Batch > 0:
@@ -289,7 +305,9 @@ func (w *Workload) Target(shape string) int {
 func (w *Workload) Bytes(shape string, batch int) int64 {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
-	m := &w.course(shape).models.cost
+	c := w.course(shape)
+	m := &c.models.cost
+	batch = c.items(batch)
 	if m.hearsay(batch, w.budget) {
 		return 0
 	}
@@ -310,22 +328,22 @@ func (w *Workload) Ran(shape string, r Ran, now Room) {
 	c := w.course(shape)
 	w.recent, w.held, w.lastUsed = c, min(max(now.Allocated, 0), anyMemory), g.o.Clock()
 	now.Budget = w.within(now.Budget)
-	m := c.models
+	m, items := c.models, c.items(r.Batch)
 	m.cost.Ran()
 	if r.OutOfMemory {
 		// Where others have taken what there was, the model is not to blame.
-		if took := m.cost.Bytes(r.Batch); took == 0 || took <= now.Budget && !now.Scarce || r.Need > took {
-			m.cost.Failed(r.Batch, now.Budget, r.Need)
+		if took := m.cost.Bytes(items); took == 0 || took <= now.Budget && !now.Scarce || r.Need > took {
+			m.cost.Failed(items, now.Budget, r.Need)
 		}
 		w.arena.empty() // what it has got is in pieces that were too small
 	} else {
-		m.cost.Seen(r.Batch, r.Bytes)
-		m.speed.Seen(r.Batch, time.Duration(r.Seconds*float64(time.Second)))
+		m.cost.Seen(items, r.Bytes)
+		m.speed.Seen(items, time.Duration(r.Seconds*float64(time.Second)))
 		if c.emptied != w.arena.emptied {
 			c.covered, c.emptied = 0, w.arena.emptied
 		}
-		c.covered = max(c.covered, r.Batch)
-		w.arena.ran(m.cost.Bytes(r.Batch))
+		c.covered = max(c.covered, items)
+		w.arena.ran(m.cost.Bytes(items))
 	}
 	w.account.ran(r, c.last)
 	c.strategy.Ran(w.situation(c, now), r)
@@ -339,8 +357,11 @@ func (w *Workload) course(shape string) *course {
 		if len(w.shapes) >= mostCourses {
 			forget(w.shapes, func(c *course) int64 { return c.used })
 		}
-		c = &course{shape: shape, models: g.modelsOf(modelKey{w.o.Key, shape}), strategy: w.o.Strategy}
-		if c.strategy == nil {
+		c = &course{shape: shape, models: g.modelsOf(modelKey{w.o.Key, shape})}
+		if w.o.Fixed {
+			c.whole = w.o.Batch
+			c.strategy = whole{w.o.Batch}
+		} else {
 			c.strategy = g.o.Strategies[g.o.Strategy](w.o.Batch)
 		}
 		w.shapes[shape] = c
@@ -557,7 +578,7 @@ func (w *Workload) decided(c *course) {
 		Time: w.g.o.Clock(), Name: w.o.Name, Device: w.o.Device, Shape: c.shape,
 		Rule: c.last.Rule, From: from, To: c.last.Batch, Look: c.last.Look,
 		Budget: c.asked.Budget, Allocated: c.asked.Allocated,
-		Need: c.models.cost.Bytes(max(c.last.Batch, 1)), Rate: c.models.speed.Rate(c.last.Batch),
+		Need: c.models.cost.Bytes(c.items(max(c.last.Batch, 1))), Rate: c.models.speed.Rate(c.last.Batch),
 	}
 	if d.Look {
 		d.To = d.From

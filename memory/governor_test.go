@@ -552,6 +552,72 @@ func TestLimitsInWords(t *testing.T) {
 	}
 }
 
+// A network that takes a batch of one size gets it whatever the strategy says, or
+// nothing, and its cost is that of the whole batch.
+func TestFixedBatch(t *testing.T) {
+	const mib = 1 << 20
+	g := newGovernor(t, memory.GovernorOptions{Strategies: memory.Strategies{memory.Adaptive: func(int) memory.Strategy {
+		return spy{&turns{}, func(s memory.Situation, _ memory.Choice) { t.Errorf("the strategy is asked about %+v", s) }}
+	}}})
+	w := g.Workload(memory.WorkloadOptions{Key: "k", Batch: 4, Fixed: true, Most: 2})
+	room := memory.Room{Budget: 1000 * mib, Items: 1}
+	next := func(want memory.Choice) {
+		t.Helper()
+		if got := w.Next("", room); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if got := w.Target(""); got != 4 {
+			t.Errorf("%d items are worth collecting", got)
+		}
+	}
+	next(memory.Choice{Batch: 4, Rule: memory.RulePinned})
+	w.Ran("", memory.Ran{Batch: 1, Seconds: 0.1, Bytes: 400 * mib}, room)
+	w.Ran("", memory.Ran{Batch: 1, Seconds: 0.1}, room)
+	want := memory.SizeTook{Batch: 4, Bytes: 400 * mib, Seconds: 0.1}
+	if got := g.Learned()[0].Sizes; len(got) != 1 || got[0] != want {
+		t.Errorf("learned is %+v, want %+v", got, want)
+	}
+	if got := w.Bytes("", 1); got != 400*mib {
+		t.Errorf("one item takes %d bytes, want 400 MiB", got)
+	}
+	if a := g.Accounts()[0]; a.Items != 2 || a.Limited[memory.RuleInput] != 2 {
+		t.Errorf("2 items in 2 runs: %+v", a)
+	}
+	room.Budget, room.Allocated = 399*mib, 400*mib
+	next(memory.Choice{Rule: memory.RuleNoRoom})
+	room.Budget = 400 * mib
+	next(memory.Choice{Batch: 4, Rule: memory.RulePinned})
+	room.Allocated = 500 * mib
+	next(memory.Choice{Batch: 4, Shrink: true, Rule: memory.RulePinned})
+	w.Ran("", memory.Ran{Batch: 1, OutOfMemory: true, Need: 450 * mib}, room)
+	next(memory.Choice{Rule: memory.RuleNoRoom})
+}
+
+// What a fixed batch takes is its part of a device, no less and hardly more.
+func TestDivisionBesideAFixedBatch(t *testing.T) {
+	const gib = 1 << 30
+	g := newGovernor(t, memory.GovernorOptions{Learned: []memory.Learned{
+		learned("a", gib/64, 0.1, 0.001), {Key: "fixed", Sizes: []memory.SizeTook{{Batch: 4, Bytes: 3 * gib, Seconds: 0.1}}},
+	}})
+	a := g.Workload(memory.WorkloadOptions{Key: "a", Device: "gpu:0"})
+	fixed := g.Workload(memory.WorkloadOptions{Key: "fixed", Device: "gpu:0", Batch: 4, Fixed: true})
+	room := memory.Room{Budget: 8 * gib}
+	a.Next("", room)
+	if c := fixed.Next("", room); c.Batch != 4 {
+		t.Errorf("of 8 GiB it does not get 3: %+v", c)
+	}
+	fixed.Ran("", memory.Ran{Batch: 4, Seconds: 0.1, Bytes: 3 * gib}, memory.Room{Budget: 8 * gib, Allocated: 3 * gib})
+	most := 0
+	for range 40 {
+		c := a.Next("", memory.Room{Budget: 5 * gib})
+		most = c.Batch
+		a.Ran("", memory.Ran{Batch: c.Batch, Seconds: 0.1 + 0.001*float64(c.Batch)}, memory.Room{Budget: 5 * gib})
+	}
+	if most < 280 || most > 320 {
+		t.Errorf("beside it there is room for 320 items, and %d run", most)
+	}
+}
+
 // A decision about a run, with what it took told afterwards. It shall take 5 us at most,
 // whatever there is to know.
 func BenchmarkDecide(b *testing.B) {

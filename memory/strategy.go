@@ -166,3 +166,15 @@ func (h *halving) Ran(_ Situation, r Ran) {
 		h.batch = max(r.Batch/2, 1)
 	}
 }
+
+// whole is for a network that takes so many items, no fewer and no more.
+type whole struct{ batch int }
+
+func (w whole) Next(s Situation) Choice {
+	if s.Budget <= 0 || s.Cost.Bytes(w.batch) > s.Budget {
+		return Choice{Rule: RuleNoRoom}
+	}
+	return Choice{Batch: w.batch, Shrink: s.Allocated > s.Budget, Rule: RulePinned}
+}
+
+func (whole) Ran(Situation, Ran) {}
