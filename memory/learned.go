@@ -85,10 +85,12 @@ const (
 	mostLearned = 4096
 	// mostLearnedFile is how many bytes of a file are read.
 	mostLearnedFile = 64 << 20
+	// replaced is what becomes of a file that is none.
+	replaced = "it is not used, and will be replaced by what this run learns"
 )
 
 // ReadLearned reads what WriteLearned has written; nothing, where there is no file. A
-// file that is damaged is an error that names it: it can be deleted.
+// file that is damaged is an error that names it: WriteLearned replaces it.
 func ReadLearned(file string) ([]Learned, error) {
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,8 +99,11 @@ func ReadLearned(file string) ([]Learned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what earlier runs have learned: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > mostLearnedFile {
-		return nil, fmt.Errorf("%s is not what earlier runs have learned: it is no file of up to %s; delete it", file, FormatBytes(mostLearnedFile))
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not what earlier runs have learned: it is no file; delete it", file)
+	}
+	if info.Size() > mostLearnedFile {
+		return nil, fmt.Errorf("%s is not what earlier runs have learned, as it has more than %s: %s", file, FormatBytes(mostLearnedFile), replaced)
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -106,7 +111,7 @@ func ReadLearned(file string) ([]Learned, error) {
 	}
 	var all []Learned
 	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, fmt.Errorf("%s, in which earlier runs have kept what they learned, is damaged: delete it: %w", file, err)
+		return nil, fmt.Errorf("%s, in which earlier runs have kept what they learned, is damaged (%w): %s", file, err, replaced)
 	}
 	return all, nil
 }

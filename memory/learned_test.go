@@ -64,21 +64,22 @@ func TestLearnedRoundTrip(t *testing.T) {
 func TestLearnedFilesThatAreNone(t *testing.T) {
 	dir := t.TempDir()
 	some := []memory.Learned{{Key: "k", Sizes: []memory.SizeTook{{Batch: 1, Bytes: 5}}}}
+	const damaged = "is damaged (unexpected end of JSON input): it is not used, and will be replaced by what this run learns"
 	for name, tt := range map[string]struct {
 		make    func(file string) error
 		want    string
 		replace bool // WriteLearned puts a good one in its place
 	}{
-		"damaged":    {func(f string) error { return os.WriteFile(f, []byte(`[{"key": "k", "siz`), 0o600) }, "is damaged: delete it", true},
-		"not a list": {func(f string) error { return os.WriteFile(f, []byte(`{"key": 5}`), 0o600) }, "is damaged: delete it", true},
-		"empty":      {func(f string) error { return os.WriteFile(f, nil, 0o600) }, "is damaged: delete it", true},
+		"damaged":    {func(f string) error { return os.WriteFile(f, []byte(`[{"key": "k", "siz`), 0o600) }, damaged, true},
+		"not a list": {func(f string) error { return os.WriteFile(f, []byte(`{"key": 5}`), 0o600) }, "it is not used, and will be replaced by what this run learns", true},
+		"empty":      {func(f string) error { return os.WriteFile(f, nil, 0o600) }, damaged, true},
 		"huge": {func(f string) error {
 			if err := os.WriteFile(f, []byte("["), 0o600); err != nil {
 				return err
 			}
 			return os.Truncate(f, 65<<20)
-		}, "it is no file of up to 64 MiB", true},
-		"a directory": {func(f string) error { return os.Mkdir(f, 0o700) }, "it is no file of up to 64 MiB", false},
+		}, "as it has more than 64 MiB: it is not used, and will be replaced", true},
+		"a directory": {func(f string) error { return os.Mkdir(f, 0o700) }, "it is no file; delete it", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".json")
