@@ -46,9 +46,10 @@ func (r *run) openGovernor() (err error) {
 	return err
 }
 
-// learnedFile is where runs keep what they have learned; empty: nowhere.
+// learnedFile is where runs keep what they have learned; empty: nowhere, as in a dry
+// run, which runs no network.
 func (r *run) learnedFile() string {
-	if r.opts.CacheDir == "" || r.dry != nil {
+	if r.opts.CacheDir == "" || r.opts.DryRun {
 		return ""
 	}
 	return filepath.Join(r.opts.CacheDir, learnedName)
