@@ -137,10 +137,13 @@ func TestDecisionsAreKept(t *testing.T) {
 		if err := json.Unmarshal(d.Data, &row); err != nil {
 			return err
 		}
+		kept = append(kept, row.Text)
+		if row.Rule == "workers" { // of a stage, which has no budget
+			return nil
+		}
 		if row.Rule == "" || row.Budget <= 0 || row.Budget > total || row.To < 1 || d.Time.IsZero() {
 			t.Errorf("kept is %s", d.Data)
 		}
-		kept = append(kept, row.Text)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
