@@ -70,21 +70,20 @@ type ladder struct {
 	worked func(b *batch, lo, hi int)
 	// larger takes items for which there is no room here, if there may be some.
 	larger func(b *batch, lo, hi int) bool
-	// wait holds a run up for others, given how long the last one computed.
-	wait func(ctx context.Context, ran time.Duration) error
+	// courtesy holds a run up for others.
+	courtesy Courtesy
 
 	session  Session
 	fallback Session
-	shape    []int64       // of the last batch's items
-	vain     []vain        // shapes of which one item alone had no room
-	shrink   bool          // before the next run the arena's free regions are given back
-	clean    bool          // nothing has run in the arena since it was empty
-	grown    int           // bytes of the largest input since then
-	took     time.Duration // of the last run
-	computed int           // items of the batch that is being run
-	trust    trust         // in the session
-	trustCPU trust         // in the fallback
-	unclosed []error       // of sessions
+	shape    []int64 // of the last batch's items
+	vain     []vain  // shapes of which one item alone had no room
+	shrink   bool    // before the next run the arena's free regions are given back
+	clean    bool    // nothing has run in the arena since it was empty
+	grown    int     // bytes of the largest input since then
+	computed int     // items of the batch that is being run
+	trust    trust   // in the session
+	trustCPU trust   // in the fallback
+	unclosed []error // of sessions
 	share    share
 	shut     attempted // to open a session
 	// toldCPU says that it has been said that items are computed on the CPU.
@@ -473,7 +472,7 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
-	if err := l.wait(ctx, l.took); err != nil {
+	if err := l.courtesy.Wait(ctx, nil); err != nil {
 		return nil, err
 	}
 	in := b.input(l.o, lo, hi)
@@ -490,14 +489,15 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	clean := l.clean || o.ShrinkFirst
 	l.grown, l.clean = max(l.grown, bytes), o.Shrink
 	beside.Lock()
-	began := time.Now()
+	end, began := l.courtesy.Begin(), time.Now()
 	out, err := l.run(ctx, l.session, in, o)
-	l.took = time.Since(began)
+	took := time.Since(began)
+	end()
 	beside.Unlock()
 	if lease != nil {
 		lease.Release()
 	}
-	r := memory.Ran{Batch: hi - lo, Seconds: l.took.Seconds(), OutOfMemory: outOfMemory(err)}
+	r := memory.Ran{Batch: hi - lo, Seconds: took.Seconds(), OutOfMemory: outOfMemory(err)}
 	r.Bytes = l.share.ran(l.session, bytes, err == nil, clean, o)
 	if r.OutOfMemory && clean {
 		r.Need = l.share.needed(l.session, err)

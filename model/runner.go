@@ -87,9 +87,18 @@ type Seat struct {
 	// Scarce tells whether others have taken all that was free of the device. Nil:
 	// that is not known.
 	Scarce func() bool
-	// Wait makes for each lane what it calls before each run, with how long its last one
-	// computed: that holds the run up where others are to have the device. Nil: nobody is.
-	Wait func() (wait func(ctx context.Context, ran time.Duration) error)
+	// Courtesy makes for each lane what holds its runs up where others are to have the
+	// device. Nil: nobody is.
+	Courtesy func() Courtesy
+}
+
+// Courtesy holds up runs that come one after the other.
+type Courtesy interface {
+	// Wait waits until the next run may begin. Before it stands still, for as long as
+	// others are there, it calls pause, once at most. The error is that of ctx.
+	Wait(ctx context.Context, pause func()) error
+	// Begin is called when the run begins, and end when it has ended.
+	Begin() (end func())
 }
 
 // Input is one item's tensor.
@@ -220,13 +229,20 @@ func NewRunner(o RunnerOptions) *Runner {
 	return r
 }
 
-// wait is what a lane calls before each run.
-func wait(s *Seat) func(context.Context, time.Duration) error {
-	if s.Wait == nil {
-		return func(context.Context, time.Duration) error { return nil }
+// courtesy is that of a lane.
+func (s *Seat) courtesy() Courtesy {
+	if s.Courtesy == nil {
+		return none{}
 	}
-	return s.Wait()
+	return s.Courtesy()
 }
+
+// none is courtesy where nobody else is to have the device.
+type none struct{}
+
+func (none) Wait(context.Context, func()) error { return nil }
+
+func (none) Begin() (end func()) { return func() {} }
 
 // workload has the Governor decide about a session on a seat.
 func (o RunnerOptions) workload(s *Seat) *memory.Workload {
@@ -247,7 +263,7 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			second:    func(b *batch, i int) bool { return r.second(s, b, i) },
 			worked:    func(b *batch, lo, hi int) { r.worked(s, b, lo, hi) },
 			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
-			wait:      wait(of),
+			courtesy:  of.courtesy(),
 		})
 	}
 	s.work = s.lanes[0].work

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -18,38 +19,49 @@ const (
 	manyReadings = 600
 	// oldReading is the age from which on a reading tells nothing about now.
 	oldReading = 3 * time.Second
-	// unendedRun is how long a run is taken to last at least of which no end was told
-	// yet. There is an end to it, as nobody tells that of a session's last run.
-	unendedRun = time.Second
+	// untilThrough is the longest wait for another of our runs before others are looked
+	// at again.
+	untilThrough = 500 * time.Millisecond
 )
 
 // Courtesy holds back who computes on a device for others who do, as the pipeline's
 // WhenBusy says. It is got from Env.Courtesy. A nil one never waits. It is for runs
-// that come one after the other.
+// that come one after the other: Wait and Begin are called before each. What is left
+// to others is left by all Courtesies of a device together.
 type Courtesy struct {
 	run    *run
 	device Device
 	stage  string
 	others *neighbours
+
+	// Of its last run, guarded by others.mu.
+	turn  int // in which it was
+	began time.Time
+	took  time.Duration
 }
 
-// Wait is called before each run, with how long the one before computed (0 for the
-// first), and waits until the next may begin. It never waits where it is not known
-// how busy the device is, nor once the run is drained. The error is that of ctx.
-func (c *Courtesy) Wait(ctx context.Context, ran time.Duration) error {
+// Wait waits until the next run may begin. Before it stands still until others are
+// through, for as long as that takes, it calls pause, once at most and if it is not
+// nil: what the caller has of the device is for them then. It never waits where it is
+// not known how busy the device is, nor once the run is drained. The error is that of
+// ctx.
+func (c *Courtesy) Wait(ctx context.Context, pause func()) error {
 	if c == nil {
 		return nil
 	}
-	ended := c.others.ended(c, ran)
+	told := pause == nil
 	for !c.run.draining() {
 		s, _ := c.run.memory.Monitor().Sample(string(c.device))
-		now := time.Now()
-		wait, paused, news := c.others.ask(s, now, ran, now.Sub(ended))
-		c.tell(news)
-		if wait == 0 {
+		a := c.others.ask(c, s, time.Now())
+		c.tell(a.news)
+		if a.wait == 0 {
 			break
 		}
-		if err := c.rest(ctx, wait, paused); err != nil {
+		if a.paused && !told {
+			told = true
+			pause()
+		}
+		if err := c.rest(ctx, a); err != nil {
 			c.tell(c.others.givenUp())
 			return err
 		}
@@ -57,21 +69,31 @@ func (c *Courtesy) Wait(ctx context.Context, ran time.Duration) error {
 	if c.run.draining() {
 		c.tell(c.others.givenUp())
 	}
-	c.others.begins(c, ran)
 	return ctx.Err()
+}
+
+// Begin is called when a run begins that Wait has let, and end when it has ended,
+// whatever came of it: others on the device may wait for that.
+func (c *Courtesy) Begin() (end func()) {
+	if c == nil {
+		return func() {}
+	}
+	c.others.begins(c, time.Now())
+	return sync.OnceFunc(func() { c.others.ends(c, time.Now()) })
 }
 
 // rest waits, unless the run ends. A call that waits until others are through does
 // not look like one that takes long.
-func (c *Courtesy) rest(ctx context.Context, wait time.Duration, paused bool) error {
-	if paused {
+func (c *Courtesy) rest(ctx context.Context, a answer) error {
+	if a.paused {
 		c.run.yielding.Add(1)
 		defer c.run.yielding.Add(-1)
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(a.wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-a.through:
 	case <-c.run.drain:
 	case <-ctx.Done():
 	}
@@ -89,20 +111,28 @@ func (c *Courtesy) tell(news string) {
 type neighbours struct {
 	mu       sync.Mutex
 	policy   memory.Courtesy
-	readings []memory.Sample    // that the policy has not seen, oldest first
-	last     time.Time          // of the newest reading that was noted
-	spans    []span             // in which the run computed there, oldest first
-	runs     map[*Courtesy]span // under way; to is when they are taken to end
+	readings []memory.Sample // that the policy has not seen, oldest first
+	last     time.Time       // of the newest reading that was noted
+
+	// Runs that go on at once are one turn, which lasts until nothing computes. Then the
+	// device is left to others for a while.
+	turn    int                    // the number of the last
+	began   time.Time              // of the turn that is under way, if one is
+	ended   time.Time              // of the one before
+	took    time.Duration          // of that one
+	turns   []span                 // that have ended, oldest first
+	runs    map[*Courtesy]struct{} // that are under way
+	through chan struct{}          // closed when none is any more
 
 	yielded bool      // was told
 	since   time.Time // when the run began to wait until they are through; zero: it does not
 }
 
-// span is a time in which the run computed on a device.
+// span is a time in which the run computed on a device, in one session or more.
 type span struct{ from, to time.Time }
 
 func newNeighbours(w memory.WhenBusy) *neighbours {
-	return &neighbours{policy: memory.Courtesy{When: w}, runs: map[*Courtesy]span{}}
+	return &neighbours{policy: memory.Courtesy{When: w}, runs: map[*Courtesy]struct{}{}, through: make(chan struct{})}
 }
 
 // note keeps a reading until it is known which part of its time was the run's own.
@@ -126,33 +156,57 @@ func (n *neighbours) noteLocked(s memory.Sample) {
 	}
 }
 
-// ended takes the end of c's last run, and returns it.
-func (n *neighbours) ended(c *Courtesy, ran time.Duration) time.Time {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	now := time.Now()
-	s, ok := n.runs[c]
-	if !ok {
-		return now
-	}
-	delete(n.runs, c)
-	if s.to = s.from.Add(ran); s.to.After(now) {
-		s.to = now
-	}
-	n.spans = append(n.spans, s)
-	return s.to
-}
-
 // begins lets c's next run begin.
-func (n *neighbours) begins(c *Courtesy, ran time.Duration) {
+func (n *neighbours) begins(c *Courtesy, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now := time.Now()
-	n.runs[c] = span{now, now.Add(max(2*ran, unendedRun))}
+	if len(n.runs) == 0 {
+		n.turn++
+		n.began = now
+	}
+	n.runs[c] = struct{}{}
+	c.turn, c.began = n.turn, now
 }
 
-// ask asks the policy how long to wait, and tells what is new about it.
-func (n *neighbours) ask(s memory.Sample, now time.Time, ran, idle time.Duration) (wait time.Duration, paused bool, news string) {
+// ends takes the end of c's run, and with the last one that of the turn.
+func (n *neighbours) ends(c *Courtesy, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.took = now.Sub(c.began)
+	delete(n.runs, c)
+	if len(n.runs) > 0 {
+		return
+	}
+	n.turns = append(n.turns, span{n.began, now})
+	n.ended, n.took = now, now.Sub(n.began)
+	close(n.through)
+	n.through = make(chan struct{})
+}
+
+// fits tells whether a run of c may join those under way. Each Courtesy has one in a
+// turn, or turns would never end; and more while those that are under way take longer.
+func (n *neighbours) fits(c *Courtesy, now time.Time) bool {
+	if c.turn != n.turn {
+		return true
+	}
+	for o := range n.runs {
+		if now.Add(c.took).Before(o.began.Add(o.took)) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer is what becomes of who asks whether to begin.
+type answer struct {
+	wait    time.Duration   // until asking again; 0: begin
+	through <-chan struct{} // is worth asking again earlier
+	paused  bool            // until others are through
+	news    string
+}
+
+// ask asks the policy how long c has to wait, and tells what is new about it.
+func (n *neighbours) ask(c *Courtesy, s memory.Sample, now time.Time) answer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.noteLocked(s)
@@ -160,7 +214,20 @@ func (n *neighbours) ask(s memory.Sample, now time.Time, ran, idle time.Duration
 	if now.Sub(n.last) > oldReading {
 		n.policy.Observe(now, memory.Unknown, 0)
 	}
-	wait, paused = n.policy.Wait(ran, idle), n.policy.Paused()
+	idle := now.Sub(n.ended)
+	if len(n.runs) > 0 { // the gap before this turn has been left
+		idle = math.MaxInt64
+	}
+	a := answer{wait: n.policy.Wait(n.took, idle), through: n.through, paused: n.policy.Paused()}
+	if a.wait == 0 && len(n.runs) > 0 && n.policy.Others() != memory.Unknown && !n.fits(c, now) {
+		a.wait = untilThrough
+	}
+	a.news = n.newsLocked(a.paused, now)
+	return a
+}
+
+// newsLocked is what there is to tell of a wait, or of its end.
+func (n *neighbours) newsLocked(paused bool, now time.Time) (news string) {
 	use := "how busy it is, is not known"
 	if others := n.policy.Others(); others != memory.Unknown {
 		use = fmt.Sprintf("others use %.0f%% of it", 100*others)
@@ -176,7 +243,7 @@ func (n *neighbours) ask(s memory.Sample, now time.Time, ran, idle time.Duration
 		n.yielded = true
 		news = use + ": the run leaves it to them for so long"
 	}
-	return wait, paused, news
+	return news
 }
 
 // seenOthers is the share of a device from which on others who use it are worth a
@@ -200,20 +267,20 @@ func (n *neighbours) observe(now time.Time) {
 		n.policy.Observe(s.At, s.Busy, n.own(s.At))
 	}
 	n.readings = n.readings[:0]
-	n.spans = slices.DeleteFunc(n.spans, func(s span) bool { return now.Sub(s.to) > oldReading+ownWindow })
+	n.turns = slices.DeleteFunc(n.turns, func(s span) bool { return now.Sub(s.to) > oldReading+ownWindow })
 }
 
-// own is our share of the window that ends at a moment. Runs at once count once
-// each, and no more than all of it.
+// own is our share of the window that ends at a moment: the part of it in which
+// anything of ours computed, be it one run or several at once.
 func (n *neighbours) own(at time.Time) float64 {
 	var sum time.Duration
-	for _, s := range n.spans {
+	for _, s := range n.turns {
 		sum += s.within(at)
 	}
-	for _, s := range n.runs {
-		sum += s.within(at)
+	if len(n.runs) > 0 {
+		sum += span{n.began, at}.within(at)
 	}
-	return min(sum.Seconds()/ownWindow.Seconds(), 1)
+	return sum.Seconds() / ownWindow.Seconds()
 }
 
 // within is how much of the span lies in the window that ends at a moment.

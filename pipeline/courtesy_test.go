@@ -22,7 +22,6 @@ type computing struct {
 	takes    time.Duration // for one item
 	env      pipeline.Env
 	courtesy *pipeline.Courtesy
-	ran      time.Duration
 
 	mu   sync.Mutex
 	runs []time.Time // when each began
@@ -46,17 +45,17 @@ func (c *computing) Open(_ context.Context, d pipeline.Device) error {
 }
 
 func (c *computing) Process(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
-	if err := c.courtesy.Wait(ctx, c.ran); err != nil {
+	if err := c.courtesy.Wait(ctx, nil); err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	c.mu.Lock()
 	c.runs = append(c.runs, began)
 	c.mu.Unlock()
-	done := c.card.Compute()
+	end, done := c.courtesy.Begin(), c.card.Compute()
 	time.Sleep(c.takes)
 	done()
-	c.ran = time.Since(began)
+	end()
 	time.Sleep(5 * time.Millisecond) // with what it does on the host
 	return b, nil
 }
@@ -198,6 +197,151 @@ func TestYieldsWithLongRuns(t *testing.T) {
 	})
 }
 
+// Sessions that compute on one device at once, of one stage or of several, leave it to
+// others together: what counts is the time in which any of them computes.
+func TestSessionsHoldBackTogether(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	load := sim.Load{Points: []sim.LoadPoint{{At: 20 * s, Share: 0.6}, {At: 60 * s}}}
+	for name, stages := range map[string][][]time.Duration{
+		"one session":                     {{80 * ms}},
+		"two sessions":                    {{80 * ms, 80 * ms}},
+		"two sessions out of step":        {{70 * ms, 90 * ms}},
+		"two stages":                      {{80 * ms}, {80 * ms}},
+		"a stage with short runs":         {{15 * ms}, {190 * ms}},
+		"two stages with two sessions":    {{30 * ms, 30 * ms}, {100 * ms, 100 * ms}},
+		"a session with much longer runs": {{20 * ms, 900 * ms}},
+	} {
+		for when, beside := range map[memory.WhenBusy]struct{ least, most float64 }{
+			memory.YieldWhenBusy: {0.35, 0.46},
+			memory.PauseWhenBusy: {0, 0},
+		} {
+			t.Run(name+", "+string(when), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					all, each := together(t, when, load, 90*s, stages)
+					for _, tt := range []struct {
+						from, to    time.Duration
+						least, most float64
+					}{{5 * s, 20 * s, 0.9, 0.96}, {25 * s, 60 * s, beside.least, beside.most}, {70 * s, 90 * s, 0.9, 0.96}} {
+						share := all.share(tt.from, tt.to)
+						if share < tt.least || share > tt.most {
+							t.Errorf("they compute %.0f%% of the time from %s to %s, want %.0f to %.0f%%", 100*share, tt.from, tt.to, 100*tt.least, 100*tt.most)
+						}
+						for i, one := range each {
+							if one := one.share(tt.from, tt.to); one < share/2 {
+								t.Errorf("session %d computes %.0f%% of the time from %s to %s, and all %.0f%%", i, 100*one, tt.from, tt.to, 100*share)
+							}
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// together has sessions compute for so long: for each stage of a run those with runs
+// that take as long as it says. It returns when any of them computed, and when each.
+func together(t *testing.T, when memory.WhenBusy, load sim.Load, lasts time.Duration, stages [][]time.Duration) (all *computed, each []*computed) {
+	t.Helper()
+	card, err := sim.New(sim.Config{Total: 1 << 30, Load: load})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pipeline.New("together", pipeline.Options{Devices: []memory.Device{card}})
+	p.WhenBusy = when
+	p.SetSource(inputs(1))
+	held, seats := make(chan struct{}), []*seated{}
+	registry := pipeline.NewRegistry(pipeline.Info{
+		Name: "seated", Short: "Computes.", Version: 1,
+		New: func(_ context.Context, _ pipeline.Config, env pipeline.Env) (pipeline.Stage, error) {
+			seats = append(seats, &seated{env: env, held: held})
+			return seats[len(seats)-1], nil
+		},
+	})
+	for i := range stages {
+		if err := p.Use(t.Context(), registry, "seated", fmt.Sprint("seated", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run, err := p.Start(t.Context(), pipeline.RunOptions{NoStore: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	all = &computed{began: began}
+	var sessions sync.WaitGroup
+	for i, takes := range stages {
+		for _, takes := range takes {
+			courtesy, own := seats[i].env.Courtesy("sim:0"), &computed{began: began}
+			each = append(each, own)
+			sessions.Go(func() {
+				for time.Since(began) < lasts {
+					if err := courtesy.Wait(t.Context(), nil); err != nil {
+						t.Error(err)
+					}
+					end, done := courtesy.Begin(), card.Compute()
+					all.change(1)
+					own.change(1)
+					time.Sleep(takes)
+					own.change(-1)
+					all.change(-1)
+					done()
+					end()
+				}
+			})
+		}
+	}
+	sessions.Wait()
+	close(held)
+	ended(t, run, "done")
+	return all, each
+}
+
+// seated is a stage on a device, on which others compute for it.
+type seated struct {
+	env  pipeline.Env
+	held chan struct{} // closed when they are through
+}
+
+func (*seated) Place(_ pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
+	return have[:1], nil
+}
+
+func (s *seated) Process(_ context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
+	<-s.held
+	return b, nil
+}
+
+// computed is when something computed.
+type computed struct {
+	began time.Time
+
+	mu    sync.Mutex
+	now   int // that compute
+	since time.Duration
+	spans [][2]time.Duration
+}
+
+// change says that one more computes, or one less.
+func (c *computed) change(by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == 0 {
+		c.since = time.Since(c.began)
+	}
+	if c.now += by; c.now == 0 {
+		c.spans = append(c.spans, [2]time.Duration{c.since, time.Since(c.began)})
+	}
+}
+
+// share is the part of a time in which at least one computed.
+func (c *computed) share(from, to time.Duration) float64 {
+	var sum time.Duration
+	for _, s := range c.spans {
+		sum += max(min(s[1], to)-max(s[0], from), 0)
+	}
+	return float64(sum) / float64(to-from)
+}
+
 // A run that waits for others ends when it is asked to, in either way.
 func TestWaitingForNeighboursEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -298,7 +442,7 @@ func TestSharingWaitsForNobody(t *testing.T) {
 			}
 		})
 	}
-	if err := (*pipeline.Courtesy)(nil).Wait(t.Context(), time.Hour); err != nil {
+	if err := (*pipeline.Courtesy)(nil).Wait(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -353,7 +353,7 @@ func (e Env) Ledger(d Device) *memory.Ledger {
 
 // Courtesy is for who computes on a device beside the host which the stage was
 // placed on: each that does so on its own, such as a session, gets one of its own
-// and calls Wait before each run. Nil, whose Wait never waits, where nobody is
+// and calls Wait and Begin before each run. Nil, whose Wait never waits, where nobody is
 // waited for (see Pipeline.WhenBusy), for the host, and outside of a run.
 func (e Env) Courtesy(d Device) *Courtesy {
 	if e.seat.run != nil {

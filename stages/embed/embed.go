@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/x448/float16"
@@ -331,10 +330,8 @@ func (s *Stage) seat(d pipeline.Device) model.Seat {
 		Device: string(d), Key: s.key(d), MostLanes: 2, // one computes while the other copies
 		Open:   func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, session) },
 		Ledger: s.env.Ledger(d), Weights: s.file.Header.WeightBytes,
-		Scarce: func() bool { return s.env.Scarce(d) },
-		Wait: func() func(context.Context, time.Duration) error {
-			return s.env.Courtesy(d).Wait
-		},
+		Scarce:   func() bool { return s.env.Scarce(d) },
+		Courtesy: func() model.Courtesy { return s.env.Courtesy(d) },
 	}
 	if card, ok := s.env.Device(d).(*sim.Device); ok {
 		// It is an arena on the CPU that is as large as the card.
