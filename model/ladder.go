@@ -72,6 +72,8 @@ type ladder struct {
 	larger func(b *batch, lo, hi int) bool
 	// courtesy holds a run up for others.
 	courtesy Courtesy
+	// still says that the lane stands still for them, or no longer.
+	still func(stands bool)
 
 	session  Session
 	fallback Session
@@ -201,6 +203,21 @@ func (l *ladder) rest(ctx context.Context) {
 			l.work.Emptied()
 		}
 	}
+}
+
+// turn waits until the next run may begin. While the lane stands still for others it
+// has nothing of the device but its weights.
+func (l *ladder) turn(ctx context.Context) error {
+	stands := false
+	err := l.courtesy.Wait(ctx, func() {
+		stands = true
+		l.still(true)
+		l.rest(ctx)
+	})
+	if stands {
+		l.still(false)
+	}
+	return err
 }
 
 // least is how many items a run has at least.
@@ -472,7 +489,7 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
-	if err := l.courtesy.Wait(ctx, nil); err != nil {
+	if err := l.turn(ctx); err != nil {
 		return nil, err
 	}
 	in := b.input(l.o, lo, hi)

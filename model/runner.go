@@ -179,6 +179,7 @@ type seat struct {
 	done  int64            // items that were computed
 	busy  time.Duration    // of all runs
 	lost  bool
+	still int              // lanes that stand still for others
 	// blamed is how many items have failed here and not elsewhere, since the last run
 	// that went well here.
 	blamed atomic.Int64
@@ -264,6 +265,7 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			worked:    func(b *batch, lo, hi int) { r.worked(s, b, lo, hi) },
 			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
 			courtesy:  of.courtesy(),
+			still:     func(stands bool) { r.still(s, stands) },
 		})
 	}
 	s.work = s.lanes[0].work
@@ -424,17 +426,42 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 
 // soonest is the seat that would be done first with one more batch.
 func (r *Runner) soonest(key string) *seat {
-	var works []*memory.Workload
-	var seats []*seat
-	for _, s := range r.seats {
-		if !s.lost {
-			works, seats = append(works, s.work), append(seats, s)
-		}
-	}
+	seats := r.usable()
 	if len(seats) == 1 {
 		return seats[0]
 	}
+	works := make([]*memory.Workload, len(seats))
+	for i, s := range seats {
+		works[i] = s.work
+	}
 	return seats[slices.Index(works, r.o.Governor.Soonest(works, key))]
+}
+
+// usable are the seats that items go to: those that do not stand still, unless all do.
+func (r *Runner) usable() []*seat {
+	seats := slices.DeleteFunc(slices.Clone(r.seats), func(s *seat) bool { return s.lost })
+	if moving := slices.DeleteFunc(slices.Clone(seats), func(s *seat) bool { return s.still > 0 }); len(moving) > 0 {
+		return moving
+	}
+	return seats
+}
+
+// still says that a lane of the seat stands still from now on, or no longer. What
+// waits for seats that do goes to those that do not.
+func (r *Runner) still(s *seat, stands bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stands {
+		s.still++
+	} else {
+		s.still--
+	}
+	usable := r.usable()
+	for _, o := range r.seats {
+		if o.still > 0 && !slices.Contains(usable, o) {
+			r.vacate(o)
+		}
+	}
 }
 
 const (
@@ -492,20 +519,25 @@ func (r *Runner) lose(s *seat) bool {
 	}
 	s.lost = true
 	r.o.Log.Error("a device is lost: its items go to the others", "network", r.o.Name, "device", s.Device)
+	r.vacate(s)
+	r.idle.Broadcast()
+	return true
+}
+
+// vacate gives all that waits for a seat to others.
+func (r *Runner) vacate(s *seat) {
 	waiting := s.ready
 	s.ready = nil
-	for _, o := range waiting {
-		r.move(o, r.soonest(o.key))
-		r.enqueue(o)
+	for _, b := range waiting {
+		r.move(b, r.soonest(b.key))
+		r.enqueue(b)
 	}
-	for _, o := range slices.Concat(r.open, r.filling) {
-		if o.seat == s {
-			r.move(o, r.soonest(o.key))
+	for _, b := range slices.Concat(r.open, r.filling) {
+		if b.seat == s {
+			r.move(b, r.soonest(b.key))
 		}
 	}
 	r.flushIdle()
-	r.idle.Broadcast()
-	return true
 }
 
 // others tells whether there is another device than this one.
@@ -654,16 +686,13 @@ func (r *Runner) Wants(shape []int64) (together, most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := fmt.Sprint(shape)
-	seats := 0
-	for _, s := range r.seats {
-		if !s.lost {
-			seats++
-			n := s.work.Target(key)
-			together += n * s.open
-			most = max(most, n)
-		}
+	seats := r.usable()
+	for _, s := range seats {
+		n := s.work.Target(key)
+		together += n * s.open
+		most = max(most, n)
 	}
-	if seats > 1 { // calls wait for those of their items that are on the slower one
+	if len(seats) > 1 { // calls wait for those of their items that are on the slower one
 		together *= 2
 	}
 	return together + most, most

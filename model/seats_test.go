@@ -316,3 +316,89 @@ func TestIdleSessionsGiveBack(t *testing.T) {
 		}
 	})
 }
+
+// standing is courtesy that stands still while others are there.
+type standing struct{ others *atomic.Bool }
+
+func (s standing) Wait(ctx context.Context, pause func()) error {
+	if s.others.Load() {
+		pause()
+	}
+	for s.others.Load() && ctx.Err() == nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+func (standing) Begin() (end func()) { return func() {} }
+
+// A device that stands still for others has nothing of theirs, and its items go to
+// those that do not: all but the batch that it has in hand.
+func TestOthersTakeWhatStandsStill(t *testing.T) {
+	const batch, all = 4, 600
+	for name, tt := range map[string]struct {
+		still []bool // which seats stand still at first
+		hour  []bool // and after an hour
+		least int    // items that are done then
+		most  int
+		again int // least after another hour
+	}{
+		"one":              {still: []bool{true, false}, hour: []bool{true, false}, least: all - batch, most: all - 1, again: all - batch},
+		"one, for an hour": {still: []bool{true, false}, hour: []bool{false, false}, least: all - batch, most: all - 1, again: all},
+		"both":             {still: []bool{true, true}, hour: []bool{true, true}},
+		"both, and then one": {
+			still: []bool{true, true}, hour: []bool{true, false}, again: all - batch,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var still [2]atomic.Bool
+				var has [2]atomic.Int64
+				var seats []model.Seat
+				for i := range 2 {
+					seats = append(seats, model.Seat{
+						Device: "gpu:" + string(rune('0'+i)), Ledger: memory.NewLedger("gpu", 1<<20),
+						Courtesy: func() model.Courtesy { return standing{&still[i]} },
+						Open:     func(context.Context) (model.Session, error) { return keeping{&doubler{}, &has[i]}, nil },
+					})
+				}
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: batch, Seats: seats})
+				defer r.Close()
+				calls(t, r, 6, 100)
+				if has[0].Load() == 0 || has[1].Load() == 0 {
+					t.Fatal("one of them has nothing to give back")
+				}
+				stand := func(which []bool) {
+					for i := range which {
+						still[i].Store(which[i])
+					}
+				}
+				stand(tt.still)
+				var done atomic.Int64
+				var callers sync.WaitGroup
+				for range all {
+					callers.Go(func() {
+						check(t, r.Infer(t.Context(), items(1, 3)))
+						done.Add(1)
+					})
+				}
+				time.Sleep(time.Hour)
+				if n := int(done.Load()); n < tt.least || n > tt.most {
+					t.Errorf("%d items are done in an hour, want %d to %d", n, tt.least, tt.most)
+				}
+				for i, still := range tt.still {
+					if u := seats[i].Ledger.Usage(); still && (has[i].Load() > 0 || u.Residency+u.Work > 0) {
+						t.Errorf("seat %d stands still with %d bytes, and %+v", i, has[i].Load(), u)
+					}
+				}
+				stand(tt.hour)
+				time.Sleep(time.Hour)
+				if n := int(done.Load()); n < tt.again {
+					t.Errorf("%d items are done in two hours, want %d", n, tt.again)
+				}
+				stand([]bool{false, false})
+				callers.Wait()
+			})
+		})
+	}
+}
