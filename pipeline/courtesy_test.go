@@ -23,8 +23,9 @@ type computing struct {
 	env      pipeline.Env
 	courtesy *pipeline.Courtesy
 
-	mu   sync.Mutex
-	runs []time.Time // when each began
+	mu     sync.Mutex
+	runs   []time.Time // when each began
+	pauses []time.Time // when it was told to stand still
 }
 
 const short = 50 * time.Millisecond // of runs
@@ -45,7 +46,7 @@ func (c *computing) Open(_ context.Context, d pipeline.Device) error {
 }
 
 func (c *computing) Process(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
-	if err := c.courtesy.Wait(ctx, nil); err != nil {
+	if err := c.courtesy.Wait(ctx, func() { c.pauses = append(c.pauses, time.Now()) }); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -179,6 +180,9 @@ func TestWaitsUntilNeighboursAreThrough(t *testing.T) {
 		}
 		if n := c.between(68*s, 78*s); n < 175 {
 			t.Errorf("%d runs when others have gone", n)
+		}
+		if len(c.pauses) != 1 || (c.pauses[0].Sub(news.began)-news.at[0]).Abs() > 0 {
+			t.Errorf("the stage was told to stand still at %v, and the news came at %v", c.pauses, news.at)
 		}
 		news.want(t, []time.Duration{22500 * time.Millisecond, 67 * s},
 			"compute: sim:0: others use *% of it: the run waits until they are through",
