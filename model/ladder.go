@@ -74,6 +74,8 @@ type ladder struct {
 	courtesy Courtesy
 	// still says that the lane stands still for them, or no longer.
 	still func(stands bool)
+	// away takes items to another device, where one does not stand still.
+	away func(b *batch, lo, hi int) bool
 
 	session  Session
 	fallback Session
@@ -206,13 +208,14 @@ func (l *ladder) rest(ctx context.Context) {
 }
 
 // turn waits until the next run may begin. While the lane stands still for others it
-// has nothing of the device but its weights.
-func (l *ladder) turn(ctx context.Context) error {
+// has nothing of the device but its weights. It calls pause when that begins.
+func (l *ladder) turn(ctx context.Context, pause func()) error {
 	stands := false
 	err := l.courtesy.Wait(ctx, func() {
 		stands = true
 		l.still(true)
 		l.rest(ctx)
+		pause()
 	})
 	if stands {
 		l.still(false)
@@ -248,6 +251,14 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 	if v := l.hopeless(b.shape); v != nil && l.seat.Ledger != nil {
 		l.alone(ctx, b, lo, hi, v.err)
 		return hi - lo, nil
+	}
+	away := false
+	err := l.turn(ctx, func() { away = l.away(b, lo, hi) })
+	switch {
+	case away:
+		return hi - lo, nil
+	case err != nil:
+		return 0, err
 	}
 	out, err := l.attempt(ctx, b, lo, hi, l.others.RLocker())
 	return l.ended(b, lo, hi, out, err, func() { l.alone(ctx, b, lo, hi, err) })
@@ -489,7 +500,7 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	// An arena keeps its regions, and a larger run adds others to them: 1, 2, 3, ...
 	// ends at a multiple of what the largest needs. Smaller ones find room in those of
 	// the larger.
-	if err := l.turn(ctx); err != nil {
+	if err := l.turn(ctx, func() {}); err != nil {
 		return nil, err
 	}
 	in := b.input(l.o, lo, hi)

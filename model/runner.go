@@ -266,6 +266,7 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
 			courtesy:  of.courtesy(),
 			still:     func(stands bool) { r.still(s, stands) },
+			away:      r.away,
 		})
 	}
 	s.work = s.lanes[0].work
@@ -462,6 +463,21 @@ func (r *Runner) still(s *seat, stands bool) {
 			r.vacate(o)
 		}
 	}
+}
+
+// away gives items of b, whose seat stands still, to another. It does nothing, and says
+// so, where all do.
+func (r *Runner) away(b *batch, lo, hi int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	to := r.soonest(b.key)
+	if to.still > 0 {
+		return false
+	}
+	part := r.part(b, lo, hi)
+	r.move(part, to)
+	r.enqueue(part)
+	return true
 }
 
 const (

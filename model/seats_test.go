@@ -333,22 +333,18 @@ func (s standing) Wait(ctx context.Context, pause func()) error {
 func (standing) Begin() (end func()) { return func() {} }
 
 // A device that stands still for others has nothing of theirs, and its items go to
-// those that do not: all but the batch that it has in hand.
+// those that do not. Where all stand still, each keeps the batch that it has in hand.
 func TestOthersTakeWhatStandsStill(t *testing.T) {
 	const batch, all = 4, 600
 	for name, tt := range map[string]struct {
-		still []bool // which seats stand still at first
-		hour  []bool // and after an hour
-		least int    // items that are done then
-		most  int
-		again int // least after another hour
+		first, then []bool // which seats stand still, for an hour each
+		done        [2]int // items after each hour, but those in hand
+		held        int    // items that may be in hand after the second
 	}{
-		"one":              {still: []bool{true, false}, hour: []bool{true, false}, least: all - batch, most: all - 1, again: all - batch},
-		"one, for an hour": {still: []bool{true, false}, hour: []bool{false, false}, least: all - batch, most: all - 1, again: all},
-		"both":             {still: []bool{true, true}, hour: []bool{true, true}},
-		"both, and then one": {
-			still: []bool{true, true}, hour: []bool{true, false}, again: all - batch,
-		},
+		"one":                 {[]bool{true, false}, []bool{true, false}, [2]int{all, all}, 0},
+		"both":                {[]bool{true, true}, []bool{true, true}, [2]int{0, 0}, 0},
+		"both, and then one":  {[]bool{true, true}, []bool{true, false}, [2]int{0, all}, batch},
+		"both, and then none": {[]bool{true, true}, []bool{false, false}, [2]int{0, all}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -373,7 +369,7 @@ func TestOthersTakeWhatStandsStill(t *testing.T) {
 						still[i].Store(which[i])
 					}
 				}
-				stand(tt.still)
+				stand(tt.first)
 				var done atomic.Int64
 				var callers sync.WaitGroup
 				for range all {
@@ -383,18 +379,18 @@ func TestOthersTakeWhatStandsStill(t *testing.T) {
 					})
 				}
 				time.Sleep(time.Hour)
-				if n := int(done.Load()); n < tt.least || n > tt.most {
-					t.Errorf("%d items are done in an hour, want %d to %d", n, tt.least, tt.most)
+				if n := int(done.Load()); n != tt.done[0] {
+					t.Errorf("%d items are done in an hour, want %d", n, tt.done[0])
 				}
-				for i, still := range tt.still {
+				for i, still := range tt.first {
 					if u := seats[i].Ledger.Usage(); still && (has[i].Load() > 0 || u.Residency+u.Work > 0) {
 						t.Errorf("seat %d stands still with %d bytes, and %+v", i, has[i].Load(), u)
 					}
 				}
-				stand(tt.hour)
+				stand(tt.then)
 				time.Sleep(time.Hour)
-				if n := int(done.Load()); n < tt.again {
-					t.Errorf("%d items are done in two hours, want %d", n, tt.again)
+				if n := int(done.Load()); n > tt.done[1] || n < tt.done[1]-tt.held {
+					t.Errorf("%d items are done in two hours, want %d", n, tt.done[1])
 				}
 				stand([]bool{false, false})
 				callers.Wait()
