@@ -179,7 +179,7 @@ type seat struct {
 	done  int64            // items that were computed
 	busy  time.Duration    // of all runs
 	lost  bool
-	still int              // lanes that stand still for others
+	still int // lanes that stand still for others
 	// blamed is how many items have failed here and not elsewhere, since the last run
 	// that went well here.
 	blamed atomic.Int64
@@ -247,7 +247,7 @@ func (none) Begin() (end func()) { return func() {} }
 
 // workload has the Governor decide about a session on a seat.
 func (o RunnerOptions) workload(s *Seat) *memory.Workload {
-	return o.Governor.Workload(memory.WorkloadOptions{Name: o.Name, Device: s.Device, Key: s.Key, Batch: o.Batch, Most: o.Most})
+	return o.Governor.Workload(memory.WorkloadOptions{Name: o.Name, Device: s.Device, Key: s.Key, Batch: o.Batch, Fixed: o.Fixed, Most: o.Most})
 }
 
 func (r *Runner) newSeat(of *Seat) *seat {
