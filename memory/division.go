@@ -64,9 +64,10 @@ func (g *Governor) partOf(w *Workload, c *course, budget int64) int64 {
 		}
 	}
 	if len(d.now) <= 1 {
-		w.part = 0
+		w.part, w.shares = 0, false
 		return budget
 	}
+	w.shares = true
 	total = max(total, 0)
 	want := c.demand(total)
 	d.update(total, own, want)
@@ -81,7 +82,7 @@ func (g *Governor) partOf(w *Workload, c *course, budget int64) int64 {
 // within is what is left of a budget beside the parts of others, as they were when the
 // workload was last asked. It needs the lock.
 func (w *Workload) within(budget int64) int64 {
-	if w.part == 0 || budget > anyMemory {
+	if !w.shares || budget > anyMemory {
 		return budget
 	}
 	return min(w.part, budget)
@@ -89,16 +90,17 @@ func (w *Workload) within(budget int64) int64 {
 
 // update divides the device anew, if it has to be for those that there are now and one
 // of them, who wants that of so many bytes. Where there is a little more than before, it
-// stays; more than there is is never given away.
+// stays, unless that may be what lacked for an item; more than there is is never given
+// away.
 func (d *division) update(total int64, own int, want demand) {
 	switch {
-	case !slices.Equal(d.now, d.courses) || !same(float64(d.asked), float64(total)):
+	case !slices.Equal(d.now, d.courses), !same(float64(d.asked), float64(total)):
 		d.courses, d.now = d.now, d.courses
 		d.asked, d.demands = total, d.demands[:0]
 		for _, c := range d.courses {
 			d.demands = append(d.demands, c.demand(total))
 		}
-	case total < d.total || !d.demands[own].like(want):
+	case total < d.total, total > d.total && d.parts[own] < want.least, !d.demands[own].like(want):
 		d.demands[own] = want
 	default:
 		return

@@ -115,7 +115,8 @@ type Workload struct {
 	arena    arena
 	budget   int64     // bytes that its last run might have had, beside what others held
 	division *division // of the device
-	part     int64     // bytes of the device that were its own, when others were there
+	shares   bool      // others were there
+	part     int64     // bytes of the device that were its own then
 	queued   int       // items that wait for it
 	lastUsed time.Time // when it last ran, or was asked what comes next
 	account  Account

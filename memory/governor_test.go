@@ -3,6 +3,7 @@ package memory_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,12 +30,12 @@ type divided struct {
 	held, budget int64 // of its arena; what it was told it may have
 }
 
-// share has each of the networks asked twice what it may have of so many bytes, and take
-// as much as it may. It says what each may have in the end.
+// share has each of the networks asked three times what it may have of so many bytes, and
+// take as much as it may; then of the next total. It says what each may have in the end.
 func share(t interface {
 	Helper()
 	Fatal(...any)
-}, total int64, known []memory.Learned, keys ...string) []*divided {
+}, totals []int64, known []memory.Learned, keys ...string) []*divided {
 	t.Helper()
 	var all []*divided
 	var asked *divided
@@ -47,27 +48,29 @@ func share(t interface {
 	for _, k := range keys {
 		all = append(all, &divided{Workload: g.Workload(memory.WorkloadOptions{Name: k, Key: k, Device: "gpu:0"})})
 	}
-	for range 3 {
-		for _, d := range all {
-			free := total
-			for _, o := range all {
-				if o != d {
-					free -= o.held
+	for _, total := range totals {
+		for round := range 3 {
+			for _, d := range all {
+				free := total
+				for _, o := range all {
+					if o != d {
+						free -= o.held
+					}
 				}
-			}
-			asked = d
-			d.Next("", memory.Room{Budget: free, Allocated: d.held})
-			if d.budget > free {
-				t.Fatal(d.budget, "bytes are more than the free", free)
-			}
-			d.held = max(d.budget, 0)
-			d.Ran("", memory.Ran{Batch: 1}, memory.Room{Budget: free, Allocated: d.held})
-			var sum int64
-			for _, o := range all {
-				sum += o.held
-			}
-			if sum > max(total, 0) {
-				t.Fatal(sum, "bytes of", total, "are given away")
+				asked = d
+				d.Next("", memory.Room{Budget: free, Allocated: d.held})
+				if d.budget > free {
+					t.Fatal(d.budget, "bytes are more than the free", free)
+				}
+				d.held = max(d.budget, 0)
+				d.Ran("", memory.Ran{Batch: 1}, memory.Room{Budget: free, Allocated: d.held})
+				var sum int64
+				for _, o := range all {
+					sum += o.held
+				}
+				if round > 0 && sum > max(total, 0) { // before, some hold what there was
+					t.Fatal(sum, "bytes of", total, "are given away")
+				}
 			}
 		}
 	}
@@ -103,7 +106,7 @@ func TestDivision(t *testing.T) {
 		"less than nothing":        {-gib, []string{"small", "huge"}, []float64{-1, -1}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i, d := range share(t, tt.total, known, tt.keys...) {
+			for i, d := range share(t, []int64{tt.total}, known, tt.keys...) {
 				if got := float64(d.budget) / gib; math.Abs(got-tt.want[i]) > tt.off {
 					t.Errorf("%s may have %.2f GiB, want %.2f", tt.keys[i], got, tt.want[i])
 				}
@@ -112,8 +115,8 @@ func TestDivision(t *testing.T) {
 	}
 }
 
-// Whatever the networks are, no more is given away than there is, and where there is
-// room for an item of each, each has it.
+// Whatever the networks are, and however the memory that there is changes, no more is
+// given away than there is, and where there is room for an item of each, each has it.
 func TestDivisionProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var known []memory.Learned
@@ -131,8 +134,14 @@ func TestDivisionProperties(t *testing.T) {
 			keys, least = append(keys, k), append(least, bytes)
 			sum += bytes
 		}
-		total := rapid.Int64Range(0, 1<<36).Draw(t, "total")
-		for i, d := range share(t, total, known, keys...) {
+		most := slices.Max(least) // what takes more than there is at all is doubted
+		total := rapid.Int64Range(most, 1<<36).Draw(t, "total")
+		totals := []int64{total}
+		for range rapid.IntRange(0, 4).Draw(t, "changes") { // of which some hardly matter
+			total = max(int64(float64(total)*rapid.Float64Range(0.95, 1.05).Draw(t, "change")), most)
+			totals = append(totals, total)
+		}
+		for i, d := range share(t, totals, known, keys...) {
 			if sum <= total && d.budget < least[i] {
 				t.Fatalf("%d of %d bytes, of which all need %d, are too few for an item of %d", d.budget, total, sum, least[i])
 			}
@@ -146,7 +155,7 @@ func TestDivisionWhenAnItemTakesMore(t *testing.T) {
 	two := memory.Learned{Key: "two", Sizes: []memory.SizeTook{{Batch: 1, Bytes: 4000 * mib, Seconds: 1}, {Batch: 2, Bytes: 8000 * mib, Seconds: 1.5}}}
 	other := two
 	other.Key = "other"
-	both := share(t, 8300*mib, []memory.Learned{two, other}, "two", "other")
+	both := share(t, []int64{8300 * mib}, []memory.Learned{two, other}, "two", "other")
 	first := both[0]
 	room := memory.Room{Budget: 8300*mib - both[1].held}
 	first.Ran("", memory.Ran{Batch: 1, Seconds: 1, Bytes: 4200 * mib}, room)
