@@ -36,7 +36,9 @@ const RuleInput Rule = "input"
 
 func (a *Account) ran(r Ran, c Choice) {
 	if r.OutOfMemory {
-		a.OutOfMemory++
+		if !r.Refused {
+			a.OutOfMemory++
+		}
 		return
 	}
 	a.Runs++
@@ -179,13 +181,14 @@ func (a Account) Limit() string {
 }
 
 // limits are the rules that may have kept a network from more, what tells most first.
-var limits = []Rule{RuleSpeed, RuleMemory, RulePressure, RuleFailed, RuleMost, RulePinned, RuleInput, RuleProbe}
+var limits = []Rule{RuleSpeed, RuleMemory, RulePressure, RuleShared, RuleFailed, RuleMost, RulePinned, RuleInput, RuleProbe}
 
 // limitTexts are what they say at the end; another strategy's have their own words.
 var limitTexts = map[Rule]string{
 	RuleSpeed:    "the device's speed: larger batches would hardly be faster",
 	RuleMemory:   "the device's memory: with more of it, larger batches would be faster",
 	RulePressure: "what others took of the device's memory",
+	RuleShared:   "what other networks or sessions of this run have of the device's memory",
 	RuleFailed:   "runs that had no room: something else takes memory, or the device's is in pieces",
 	RuleMost:     "the most items that a run may take",
 	RulePinned:   "the batch, which is pinned by the pipeline, or by the network",

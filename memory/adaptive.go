@@ -57,7 +57,11 @@ func (a *adaptive) Next(s Situation) Choice {
 	case fits == 0:
 		a.set(0, RuleNoRoom)
 	case a.batch > fits:
-		a.set(max(int(stepBelow*float64(fits)), 1), RulePressure)
+		rule := RulePressure
+		if s.Shared {
+			rule = RuleShared
+		}
+		a.set(max(int(stepBelow*float64(fits)), 1), rule)
 		a.settled = true
 	case a.due(s, want):
 		a.doubting = a.settled && rule == RuleProbe

@@ -243,8 +243,10 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 		m.cost.unlearn()
 		m.speed.unlearn()
 	}
+	there := r.Budget
 	r.Budget = g.partOf(w, c, r.Budget)
 	s := w.situation(c, r)
+	s.Shared = r.Budget < there
 	choice := c.strategy.Next(s)
 	choice.Batch = min(max(choice.Batch, 0), w.o.Most)
 	c.last, c.asked = choice, s
@@ -333,7 +335,7 @@ func (w *Workload) Ran(shape string, r Ran, now Room) {
 	m.cost.Ran()
 	if r.OutOfMemory {
 		// Where others have taken what there was, the model is not to blame.
-		if took := m.cost.Bytes(items); took == 0 || took <= now.Budget && !now.Scarce || r.Need > took {
+		if took := m.cost.Bytes(items); !r.Refused && (took == 0 || took <= now.Budget && !now.Scarce || r.Need > took) {
 			m.cost.Failed(items, now.Budget, r.Need)
 		}
 		w.arena.empty() // what it has got is in pieces that were too small
@@ -521,6 +523,7 @@ var ruleTexts = map[Rule]string{
 	RuleMemory:   "as many as there is room for",
 	RuleSpeed:    "more would hardly be faster",
 	RulePressure: "others have taken memory",
+	RuleShared:   "it shares the device with other networks or sessions",
 	RuleFailed:   "a larger batch had no room",
 }
 

@@ -19,6 +19,9 @@ type Strategy interface {
 // Situation is what a Strategy knows.
 type Situation struct {
 	Room
+	// Shared says that Budget is a part of what there is: the rest is for other
+	// networks or sessions on the device.
+	Shared bool
 	// Most is how many items a run may take, 1 or more.
 	Most  int
 	Cost  *CostModel  // to be read only
@@ -62,6 +65,9 @@ type Ran struct {
 	// had to have at least, as far as the runtime said so; 0: not known.
 	OutOfMemory bool
 	Need        int64
+	// Refused says, beside OutOfMemory, that it was not begun: the device's ledger had
+	// no room for it.
+	Refused bool
 	// Bytes is what the arena had at most, if the run began with an empty one;
 	// 0: that is not known.
 	Bytes int64
@@ -78,6 +84,7 @@ const (
 	RuleMemory   Rule = "memory"        // as many as there is room for
 	RuleSpeed    Rule = "speed"         // more would hardly be faster
 	RulePressure Rule = "pressure"      // others have taken memory
+	RuleShared   Rule = "shared"        // other networks or sessions of the process have their part
 	RuleFailed   Rule = "out of memory" // a larger one had no room
 	RuleNoRoom   Rule = "no room"       // not even for one
 )

@@ -508,6 +508,9 @@ func (l *ladder) once(ctx context.Context, b *batch, lo, hi int, beside sync.Loc
 	lease, err := l.share.run(ctx, l.session, bytes, l.work.Bytes(b.key, max(hi-lo, l.least())), !l.trial && (hi-lo == 1 || l.o.Fixed))
 	if err != nil {
 		l.shrink = true // what is free in the arena may be what lacks
+		if hi-lo > 1 && outOfMemory(err) {
+			l.work.Ran(b.key, memory.Ran{Batch: hi - lo, OutOfMemory: true, Refused: true}, l.share.room(l.session))
+		}
 		return nil, err
 	}
 	o := ort.RunOptions{Shrink: l.o.Shrink, ShrinkFirst: l.shrink || l.grown > 0 && bytes > l.grown}

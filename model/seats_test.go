@@ -398,3 +398,28 @@ func TestOthersTakeWhatStandsStill(t *testing.T) {
 		})
 	}
 }
+
+// A strategy is told of a batch for which there was no lease, and the account does not
+// call that out of memory.
+func TestRefusedBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, err := memory.NewGovernor(memory.GovernorOptions{Strategy: memory.Halving})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &doubler{}
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 64, Governor: g, Seats: []model.Seat{{
+			Device: "gpu:0", Ledger: memory.NewLedger("gpu:0", 1000), Open: d.open,
+		}}})
+		defer r.Close()
+		for range 20 { // 64 items of 5 numbers take 1280 bytes
+			check(t, r.Infer(t.Context(), items(64, 5)))
+		}
+		if n := len(d.runs); n > 42 {
+			t.Errorf("%d runs for 20 times 64 items of which 32 have room", n)
+		}
+		if a := g.Accounts()[0]; a.OutOfMemory != 0 || a.Typical != 32 {
+			t.Errorf("the account is %+v", a)
+		}
+	})
+}
