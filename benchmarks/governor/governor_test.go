@@ -69,7 +69,7 @@ func TestFigures(t *testing.T) {
 }
 
 func TestPeers(t *testing.T) {
-	s := memory.Situation{Room: memory.Room{Allocated: 1}, Most: 4, Cost: &memory.CostModel{}, Speed: &memory.SpeedModel{}}
+	s := memory.Situation{Room: memory.Room{Budget: 1 << 30, Allocated: 1}, Most: 4, Cost: &memory.CostModel{}, Speed: &memory.SpeedModel{}}
 	a := strategies()[aimd](0)
 	var batches []int
 	for _, failed := range []bool{false, false, false, false, true, false} {
