@@ -113,19 +113,7 @@ func (m *CostModel) find(batch int) (int, bool) {
 func (m *CostModel) add(batch int, bytes int64, learned bool) (news bool) {
 	i, found := m.find(batch)
 	if !found {
-		if len(m.seen) == costSizes {
-			oldest := 0
-			for j, s := range m.seen {
-				if s.run < m.seen[oldest].run {
-					oldest = j
-				}
-			}
-			m.seen = slices.Delete(m.seen, oldest, oldest+1)
-			if oldest < i {
-				i--
-			}
-		}
-		m.seen = slices.Insert(m.seen, i, costSample{batch: batch})
+		m.seen, i = beginSize(m.seen, i, costSizes, func(s *costSample) int64 { return s.run }, costSample{batch: batch})
 	}
 	s := &m.seen[i]
 	if s.learned {

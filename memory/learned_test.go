@@ -103,18 +103,8 @@ func TestLearnedFilesThatAreNone(t *testing.T) {
 		})
 	}
 	t.Run("unreadable", func(t *testing.T) {
-		file := filepath.Join(dir, "unreadable.json")
-		if err := memory.WriteLearned(file, some); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(file, 0); err != nil {
-			t.Fatal(err)
-		}
-		if f, err := os.Open(file); err == nil {
-			f.Close()
-			t.Skip("this user reads everything")
-		}
-		if _, err := memory.ReadLearned(file); err == nil || !strings.Contains(err.Error(), "reading what earlier runs have learned") {
+		// A file that can be opened and not be read, by whoever it is.
+		if _, err := memory.ReadLearned("/proc/self/mem"); err == nil || !strings.Contains(err.Error(), "reading what earlier runs have learned") {
 			t.Error(err)
 		}
 	})

@@ -109,19 +109,7 @@ func (m *SpeedModel) sample(batch int) *speedSample {
 	if found {
 		return &m.seen[i]
 	}
-	if len(m.seen) == speedSizes {
-		oldest := 0
-		for j, s := range m.seen {
-			if s.run < m.seen[oldest].run {
-				oldest = j
-			}
-		}
-		m.seen = slices.Delete(m.seen, oldest, oldest+1)
-		if oldest < i {
-			i--
-		}
-	}
-	m.seen = slices.Insert(m.seen, i, speedSample{batch: batch})
+	m.seen, i = beginSize(m.seen, i, speedSizes, func(s *speedSample) int64 { return s.run }, speedSample{batch: batch})
 	return &m.seen[i]
 }
 
