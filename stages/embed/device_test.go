@@ -52,21 +52,28 @@ type deviceRun struct {
 	sum     *pipeline.Summary
 }
 
-func (d *deviceRun) run(t *testing.T) error {
+// noisePictures makes a folder with so many pictures, no two of which are equal.
+func noisePictures(t *testing.T, n, w, h int) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
-	for i := range d.pictures {
-		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%03d.png", i)))
+	dir = t.TempDir()
+	for i := range n {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%04d.png", i)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		img := image.NewGray(image.Rect(0, 0, 24, 24))
+		img := image.NewGray(image.Rect(0, 0, w, h))
 		stagetest.Noise(img)
-		img.Pix[0] = uint8(i)
+		img.Pix[0], img.Pix[1] = uint8(i), uint8(i>>8)
 		if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+func (d *deviceRun) run(t *testing.T) error {
+	t.Helper()
+	dir := noisePictures(t, d.pictures, 24, 24)
 	var clock atomic.Int64 // seconds
 	began := time.Now()
 	card, err := sim.New(sim.Config{Name: "sim:0", Total: total, Others: d.others, Clock: func() time.Time {

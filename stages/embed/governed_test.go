@@ -3,10 +3,7 @@ package embed_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +15,6 @@ import (
 	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
-	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
@@ -40,19 +36,7 @@ type governedRun struct {
 
 func (g *governedRun) run(t *testing.T) {
 	t.Helper()
-	in := t.TempDir()
-	for i := range g.pictures {
-		f, err := os.Create(filepath.Join(in, fmt.Sprintf("%04d.png", i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		img := image.NewGray(image.Rect(0, 0, 24, 24))
-		stagetest.Noise(img)
-		img.Pix[0], img.Pix[1] = uint8(i), uint8(i>>8)
-		if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	in := noisePictures(t, g.pictures, 24, 24)
 	o := pipeline.Options{Registry: standard.Registry(), Strategies: g.strategies}
 	for i, c := range g.cards {
 		c.Name = fmt.Sprintf("sim:%d", i)

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"math"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -16,7 +12,6 @@ import (
 	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
-	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
@@ -24,19 +19,7 @@ import (
 // first left on it when the second comes; on a card that holds both, items stream
 // through both. The vectors are the same.
 func TestTwoNetworksOnOneCard(t *testing.T) {
-	in := t.TempDir()
-	for i := range 6 {
-		f, err := os.Create(filepath.Join(in, fmt.Sprintf("%d.png", i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		img := image.NewGray(image.Rect(0, 0, 40, 30))
-		stagetest.Noise(img)
-		img.Pix[0] = uint8(i)
-		if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	in := noisePictures(t, 6, 40, 30)
 	first, second := saved(t, "first.onnx", testnet.ResNet18(100)), saved(t, "second.onnx", testnet.ResNet18(100))
 	run := func(size int64) (vectors map[string][]float32, phases int, left []int64) {
 		card, err := sim.New(sim.Config{Name: "sim:0", Total: size})
