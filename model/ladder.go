@@ -42,16 +42,18 @@ var ErrLoading = errors.New("loading")
 //  1. The arena's free regions are given back, and the batch is split in two.
 //  2. One item alone is tried again after 50 ms, twice as long each time.
 //  3. Then in a new session, whose arena is empty.
-//  4. Then on the CPU, if that is allowed.
-//  5. Then the item fails, with what it needs and what there is.
+//  4. Then on a larger device, if there is one.
+//  5. Then on the CPU, if that is allowed.
+//  6. Then the item fails, with what it needs and what there is.
 //
-// After another error the items are run one by one, and when all fail, in a new
-// session.
+// After another error the items are run one by one, when all fail in a new session,
+// and then on another device.
 //
 // It belongs to one goroutine.
 type ladder struct {
-	o    RunnerOptions
-	seat *Seat
+	o      RunnerOptions
+	runner *Runner // which takes items elsewhere
+	seat   *seat
 	// trial says that it is beside others in which all that comes has room: it must not
 	// keep anything from them.
 	trial bool
@@ -62,20 +64,8 @@ type ladder struct {
 	// that has run out of memory and cannot be split: what lanes beside it have of a
 	// shared arena must not make it fail.
 	others *sync.RWMutex
-	// elsewhere takes items to another device, where there is one: this one is lost.
-	elsewhere func(b *batch, lo, hi int) bool
-	// second takes an item that has failed here to another device, if there is one.
-	second func(b *batch, i int) bool
-	// worked is told of items that were computed.
-	worked func(b *batch, lo, hi int)
-	// larger takes items for which there is no room here, if there may be some.
-	larger func(b *batch, lo, hi int) bool
 	// courtesy holds a run up for others.
 	courtesy Courtesy
-	// still says that the lane stands still for them, or no longer.
-	still func(stands bool)
-	// away takes items to another device, where one does not stand still.
-	away func(b *batch, lo, hi int) bool
 
 	session  Session
 	fallback Session
@@ -146,7 +136,7 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 		session := l.session
 		answered, err := l.part(ctx, b, lo, lo+n)
 		if err != nil {
-			if !l.trial || !l.larger(b, lo, lo+n) {
+			if !l.trial || !l.runner.larger(l.seat, l.trial, b, lo, lo+n) {
 				l.failing(ctx, b, lo, lo+n, err)
 			}
 			answered = n
@@ -213,12 +203,12 @@ func (l *ladder) turn(ctx context.Context, pause func()) error {
 	stands := false
 	err := l.courtesy.Wait(ctx, func() {
 		stands = true
-		l.still(true)
+		l.runner.still(l.seat, true)
 		l.rest(ctx)
 		pause()
 	})
 	if stands {
-		l.still(false)
+		l.runner.still(l.seat, false)
 	}
 	return err
 }
@@ -241,7 +231,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 			return l.noSession(ctx, b, lo, hi, err)
 		}
 		if err != nil {
-			if ctx.Err() != nil || (!l.trial || !l.larger(b, lo, hi)) && !l.elsewhere(b, lo, hi) {
+			if ctx.Err() != nil || (!l.trial || !l.runner.larger(l.seat, l.trial, b, lo, hi)) && !l.runner.elsewhere(l.seat, b, lo, hi) {
 				b.answer(lo, hi, nil, fmt.Errorf("%w %s: %w", ErrLoading, l.o.Name, err))
 			}
 			return hi - lo, nil
@@ -253,7 +243,7 @@ func (l *ladder) part(ctx context.Context, b *batch, lo, hi int) (answered int, 
 		return hi - lo, nil
 	}
 	away := false
-	err := l.turn(ctx, func() { away = l.away(b, lo, hi) })
+	err := l.turn(ctx, func() { away = l.runner.away(b, lo, hi) })
 	switch {
 	case away:
 		return hi - lo, nil
@@ -271,7 +261,7 @@ func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone
 	case err == nil:
 		l.went(b.shape)
 		l.computed += hi - lo
-		l.worked(b, lo, hi)
+		l.runner.worked(l.seat, b, lo, hi)
 		b.answer(lo, hi, out, nil)
 	case !outOfMemory(err):
 		return 0, err
@@ -286,7 +276,7 @@ func (l *ladder) ended(b *batch, lo, hi int, out []*ort.Tensor, err error, alone
 
 // noSession does as part, where there is no room even to load the network.
 func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error) (answered int, _ error) {
-	if l.larger(b, lo, hi) {
+	if l.runner.larger(l.seat, l.trial, b, lo, hi) {
 		return hi - lo, nil
 	}
 	if l.o.Fallback == nil {
@@ -324,7 +314,7 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 		return
 	}
 	for i := range hi - lo {
-		if err := errs[min(i, len(errs)-1)]; err != nil && (ctx.Err() != nil || !l.second(b, lo+i)) {
+		if err := errs[min(i, len(errs)-1)]; err != nil && (ctx.Err() != nil || !l.runner.second(l.seat, b, lo+i)) {
 			b.answer(lo+i, lo+i+1, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
 		}
 	}
@@ -357,7 +347,7 @@ func (l *ladder) renewCPU(items int, err error) bool {
 
 // alone tries what cannot be split again.
 func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
-	if l.trial && l.larger(b, lo, hi) {
+	if l.trial && l.runner.larger(l.seat, l.trial, b, lo, hi) {
 		return
 	}
 	var out []*ort.Tensor
@@ -367,7 +357,7 @@ func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 			l.inVain(b.shape, err)
 		}
 	}
-	if outOfMemory(err) && l.larger(b, lo, hi) {
+	if outOfMemory(err) && l.runner.larger(l.seat, l.trial, b, lo, hi) {
 		return
 	}
 	if outOfMemory(err) && l.o.Fallback != nil {

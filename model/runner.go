@@ -139,13 +139,15 @@ func (e *NoRoomError) Error() string {
 // Unwrap is the last attempt's error.
 func (e *NoRoomError) Unwrap() error { return e.Err }
 
-// Runner runs a network for all that call it. It puts items of the same shape
-// into one batch, whoever they came from, and runs that when it is full or when
-// nobody is left who could add to it. When memory runs out it runs smaller
-// batches, tries again, opens a new session and goes to the CPU, in that order,
-// before an item fails; when a session works no more it opens another. None is
-// lost, and each has one result; one whose caller has left, by its context or by a
-// panic in Fill, may be computed for nobody.
+// Runner runs a network for all that call it, on one device or several. It puts items
+// of the same shape into one batch, whoever they came from, and runs that when it is
+// full, or when nobody is left who could add to it and a session has nothing else to
+// do. How many items that are, a memory.Governor decides. When memory runs out it runs
+// smaller batches, tries again, opens a new session, and goes to a larger device and to
+// the CPU, in that order, before an item fails; when a session works no more it opens
+// another, and when a device does not, the others take what is left. None is lost, and
+// each has one result; one whose caller has left, by its context or by a panic in Fill,
+// may be computed for nobody.
 //
 // Its methods may be called by several goroutines.
 type Runner struct {
@@ -258,15 +260,8 @@ func (r *Runner) newSeat(of *Seat) *seat {
 			others = &sync.RWMutex{} // those on trial share nothing with the first ones
 		}
 		s.lanes = append(s.lanes, &ladder{
-			o: r.o, seat: of, trial: i >= s.open, others: others, share: share{seat: of, name: r.o.Name},
-			work:      r.o.workload(of),
-			elsewhere: func(b *batch, lo, hi int) bool { return r.elsewhere(s, b, lo, hi) },
-			second:    func(b *batch, i int) bool { return r.second(s, b, i) },
-			worked:    func(b *batch, lo, hi int) { r.worked(s, b, lo, hi) },
-			larger:    func(b *batch, lo, hi int) bool { return r.larger(s, i, b, lo, hi) },
-			courtesy:  of.courtesy(),
-			still:     func(stands bool) { r.still(s, stands) },
-			away:      r.away,
+			o: r.o, runner: r, seat: s, trial: i >= s.open, others: others,
+			share: share{seat: of, name: r.o.Name}, work: r.o.workload(of), courtesy: of.courtesy(),
 		})
 	}
 	s.work = s.lanes[0].work
@@ -600,15 +595,15 @@ func (r *Runner) move(b *batch, to *seat) {
 	b.seat.work.Queue(b.queued)
 }
 
-// larger gives items of b, for which lane i of their seat has no room, to who may have
+// larger gives items of b, for which a lane of their seat has no room, to who may have
 // more: the seat's first lanes, where that one is only on trial, or a larger device. It
 // does nothing, and says so, where there is none.
-func (r *Runner) larger(s *seat, i int, b *batch, lo, hi int) bool {
+func (r *Runner) larger(s *seat, trial bool, b *batch, lo, hi int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	to := s
-	if first := max(s.Lanes, 1); i >= first {
-		s.open = first
+	if trial {
+		s.open = max(s.Lanes, 1)
 	} else if to = r.largest(); to.room() <= s.room() {
 		return false
 	}
