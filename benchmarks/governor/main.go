@@ -26,7 +26,7 @@ func main() {
 	file := flag.String("record", "", "Markdown file to write the results into")
 	images := flag.String("images", "", "folder to write pictures of the drives into, as SVG")
 	seeds := flag.Int("seeds", 5, "simulated drives of each kind; 0 leaves the first part out")
-	rounds := flag.Int("rounds", 2, "interleaved rounds of drives with the runtime; 0 leaves the second part out")
+	rounds := flag.Int("rounds", 3, "interleaved rounds of drives with the runtime; 0 leaves the second part out")
 	flag.Parse()
 	if err := bench(*file, *images, *seeds, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "governor benchmark:", err)

@@ -159,6 +159,7 @@ type runtimeDrive struct {
 	session *ort.Session
 	limit   int64 // of its arena
 	fixed   int64 // that the arena has before the first run
+	grew    []int // batches that made its arena as large as it is
 
 	now, polled time.Duration
 	others      int64 // when they were read
@@ -207,9 +208,41 @@ func (d *runtimeDrive) open(limit int64) error {
 	if err != nil {
 		return err
 	}
-	d.session, d.limit, d.fixed = s, limit, 0
+	d.session, d.limit, d.fixed, d.grew = s, limit, 0, nil
 	d.fixed, err = d.allocated()
 	return err
+}
+
+// cap keeps the arena to what the neighbour leaves now. Nobody can take what it has, but
+// all that it gives back before the next run, if shrink says so, is the neighbour's
+// first. An arena's limit cannot change: another one takes its place, in which the same
+// runs have grown the same regions.
+func (d *runtimeDrive) cap(shrink bool) error {
+	own, err := d.allocated()
+	if err != nil {
+		return err
+	}
+	if shrink {
+		own = 0
+	}
+	limit := max(d.total-d.wants.At(d.now), d.fixed+own)
+	if limit == d.limit {
+		return nil
+	}
+	grew := d.grew
+	if err := d.open(limit); err != nil || own == 0 {
+		return err
+	}
+	for _, batch := range grew {
+		if _, err := d.session.Run(context.Background(), []*ort.Tensor{ort.NewTensor(ort.Float32, int64(batch), 3, 1, 1)}, ort.RunOptions{}); err != nil {
+			return fmt.Errorf("growing an arena of %d bytes anew by runs of %v items: %w", own, grew, err)
+		}
+	}
+	d.grew = grew
+	if now, err := d.allocated(); err != nil || now != own {
+		return fmt.Errorf("an arena of %d bytes has %d when it has grown anew by runs of %v items: %w", own, now, grew, err)
+	}
+	return nil
 }
 
 // allocated is what the arena has for runs.
@@ -302,12 +335,8 @@ func (d *runtimeDrive) turn() error {
 		d.turns = append(d.turns, turn)
 		return nil
 	}
-	// What the neighbour has by now is gone, whatever the arena had.
-	if limit := d.total - d.wants.At(d.now); limit != d.limit {
-		if err := d.open(limit); err != nil {
-			return err
-		}
-		room.Allocated = 0
+	if err := d.cap(choice.Shrink); err != nil {
+		return err
 	}
 	took, err := d.compute(choice.Batch, choice.Shrink)
 	r := memory.Ran{Batch: choice.Batch, Seconds: took.Seconds()}
@@ -332,6 +361,13 @@ func (d *runtimeDrive) turn() error {
 	}
 	if !r.OutOfMemory && (room.Allocated == 0 || choice.Shrink) {
 		r.Bytes = now.Allocated
+	}
+	switch {
+	case r.OutOfMemory: // the session is a new one
+	case choice.Shrink:
+		d.grew = []int{choice.Batch}
+	case now.Allocated > room.Allocated:
+		d.grew = append(d.grew, choice.Batch)
 	}
 	turn.Took, turn.Own = took, max(now.Allocated, 0)
 	d.turns = append(d.turns, turn)
