@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
 	"math"
 	"sync"
 	"testing"
@@ -15,13 +17,15 @@ import (
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
-// Two networks run in phases on a card that holds only one of them, with nothing of the
-// first left on it when the second comes; on a card that holds both, items stream
-// through both. The vectors are the same.
+// Two networks, of which the second enlarges pictures four times, run in phases on a card
+// that holds only one of them, with nothing of the first left on it when the second
+// comes; on a card that holds both, items stream through both. Vectors and pictures are
+// the same.
 func TestTwoNetworksOnOneCard(t *testing.T) {
 	in := noisePictures(t, 6, 40, 30)
-	first, second := saved(t, "first.onnx", testnet.ResNet18(100)), saved(t, "second.onnx", testnet.ResNet18(100))
-	run := func(size int64) (vectors map[string][]float32, phases int, left []int64) {
+	net := saved(t, "net.onnx", testnet.ResNet18(100))
+	enlarge := upscalerInfo(saved(t, "x4.onnx", testnet.Compact(4, 64, 2)), 4)
+	run := func(size int64) (made map[string][]float32, phases int, left []int64) {
 		card, err := sim.New(sim.Config{Name: "sim:0", Total: size})
 		if err != nil {
 			t.Fatal(err)
@@ -33,19 +37,26 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 			}
 		}()
 		var mu sync.Mutex
-		vectors = map[string][]float32{}
+		made = map[string][]float32{}
 		see := pipeline.Info{Name: "see", Short: "Tests.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
-			return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+			return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+				f, err := it.Frame(ctx)
+				if err != nil {
+					return err
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				for _, v := range it.Vectors() {
-					vectors[it.ID()+" "+v.Name] = v.Data
+					made[it.ID()+" "+v.Name] = v.Data
+				}
+				if it.Size() == image.Pt(160, 120) {
+					made[it.ID()] = levels(f.Image)
 				}
 				return nil
 			}), nil
 		}}
-		o := pipeline.Options{Registry: standard.Registry().With(see), Devices: []memory.Device{card}}
-		yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - {embed: {model: %s}, device: gpu}\n  - {embed: {model: %s}, device: gpu}\n  - see: {}\n", in, first, second)
+		o := pipeline.Options{Registry: standard.Registry().With(enlarge, see), Devices: []memory.Device{card}}
+		yaml := fmt.Sprintf("source: {images: {path: %s}}\nstages:\n  - {embed: {model: %s}, device: gpu}\n  - see: {}\n  - {enlarge: {}, device: gpu}\n  - see: {}\n", in, net)
 		p, err := pipeline.Load(t.Context(), "p.yaml", []byte(yaml), o)
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +77,7 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
-		return vectors, len(plan.Phases), left
+		return made, len(plan.Phases), left
 	}
 	apart, phases, left := run(350 * mib)
 	if phases != 2 || fmt.Sprint(left) != "[0 0]" {
@@ -77,15 +88,38 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 		t.Errorf("%d phases on a card that holds both", phases)
 	}
 	if len(apart) != 12 || len(together) != 12 {
-		t.Fatalf("%d and %d vectors, want 12", len(apart), len(together))
+		t.Fatalf("%d and %d vectors and pictures, want 12", len(apart), len(together))
 	}
 	for id, v := range apart {
+		tolerance := 1e-5
+		switch len(v) {
+		case 160 * 120 * 3:
+			tolerance = 1 // what is nearly between two levels
+		case 100:
+		default:
+			t.Fatalf("%s has %d numbers: neither a vector nor an enlarged picture", id, len(v))
+		}
+		if len(together[id]) != len(v) {
+			t.Fatalf("%s: %d numbers in phases and %d at once", id, len(v), len(together[id]))
+		}
 		for i, x := range v {
-			if math.Abs(float64(x-together[id][i])) > 1e-5 {
-				t.Fatalf("%s: component %d is %v in phases and %v at once", id, i, x, together[id][i])
+			if math.Abs(float64(x-together[id][i])) > tolerance {
+				t.Fatalf("%s: number %d is %v in phases and %v at once", id, i, x, together[id][i])
 			}
 		}
 	}
+}
+
+// levels are the red, green and blue of all pixels.
+func levels(img image.Image) (all []float32) {
+	b := img.Bounds()
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			c := color.NRGBAModel.Convert(img.At(x, y)).(color.NRGBA)
+			all = append(all, float32(c.R), float32(c.G), float32(c.B))
+		}
+	}
+	return all
 }
 
 // A card that can never hold the network is left out beside one that can, and refused
