@@ -239,10 +239,11 @@ func (d *runtimeDrive) cap(shrink bool) error {
 		}
 	}
 	d.grew = grew
-	if now, err := d.allocated(); err != nil || now != own {
-		return fmt.Errorf("an arena of %d bytes has %d when it has grown anew by runs of %v items: %w", own, now, grew, err)
+	now, err := d.allocated()
+	if err == nil && now != own {
+		err = fmt.Errorf("an arena of %d bytes has %d when it has grown anew by runs of %v items", own, now, grew)
 	}
-	return nil
+	return err
 }
 
 // allocated is what the arena has for runs.
