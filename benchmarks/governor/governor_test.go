@@ -51,14 +51,6 @@ func TestFigures(t *testing.T) {
 	if got := rate(turns, 0, 500*time.Millisecond, 4*time.Second); math.Abs(got-(1+4)/3.5) > 1e-9 {
 		t.Errorf("rate: %g", got)
 	}
-	// Both networks take a second an item. In four seconds the first had three items, and
-	// the second one: the other two wait for it, half done.
-	of := []sim.Network{{Each: time.Second}, {Each: time.Second}}
-	chained := []sim.Turn{{Took: 3 * time.Second, Batch: 3}, {At: 3 * time.Second, Took: time.Second, Batch: 1, Network: 1}}
-	best := oracle{splits: []split{{batches: []int{1, 1}}}, rate: 0.5}
-	if got := share(chained, of, best, 0, 4*time.Second); math.Abs(got-1) > 1e-9 {
-		t.Errorf("share: %g", got)
-	}
 	for from, want := range map[time.Duration]int{0: 3, 3 * time.Second: 1, 4 * time.Second: 0} {
 		if got := first(turns, 0, from, func(b int) bool { return b >= 8 }); got != want {
 			t.Errorf("first from %s: %d, want %d", from, got, want)

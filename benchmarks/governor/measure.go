@@ -38,20 +38,6 @@ func rate(turns []sim.Turn, network int, from, until time.Duration) float64 {
 	return items / (until - from).Seconds()
 }
 
-// share is the share of the oracle's rate in a time. What waits between two networks
-// of a chain, which may be many batches of the first, is done in part: for the share of
-// its time that the oracle's runs take for what it has passed.
-func share(turns []sim.Turn, networks []sim.Network, best oracle, from, until time.Duration) (share float64) {
-	batches := best.splits[0].batches // of all cards alike, if there are several, as a network is then alone
-	var seconds, whole float64
-	for i, n := range networks {
-		each := n.Seconds(batches[i]) / float64(batches[i])
-		seconds += each * rate(turns, i, from, until)
-		whole += each
-	}
-	return seconds / whole / best.rate
-}
-
 // first is the number of the first run on a card, from a moment on, whose batch is
 // good; 0 if there is none.
 func first(turns []sim.Turn, card int, from time.Duration, good func(batch int) bool) int {

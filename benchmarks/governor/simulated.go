@@ -102,7 +102,7 @@ func (w *workload) drive(p policy, c chain, seed uint64) (figures, []sim.Turn, e
 		return figures{}, nil, err
 	}
 	f := figures{
-		share:       share(turns, c.networks, best, w.steady, w.lasts),
+		share:       rate(turns, len(c.networks)-1, w.steady, w.lasts) / best.rate,
 		outOfMemory: driven.OutOfMemory,
 		had:         math.NaN(),
 		lost:        driven.Begun - driven.Done - driven.OnTheWay,
