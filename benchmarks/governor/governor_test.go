@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/forgepipe/forgepipe/internal/ort"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/memory/sim"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 )
 
 func TestOracle(t *testing.T) {
@@ -65,6 +67,68 @@ func TestFigures(t *testing.T) {
 	}
 	if got := had(turns, 10, sim.Trace{}, 4*time.Second); !math.IsNaN(got) {
 		t.Errorf("had of nothing: %g", got)
+	}
+}
+
+// A neighbour has what is free, never what an arena has; and the arena what is left.
+func TestLeaves(t *testing.T) {
+	for _, tt := range []struct{ wants, has, want int64 }{{0, 3, 10}, {6, 3, 4}, {8, 3, 3}, {8, 0, 2}} {
+		if got := leaves(10, tt.wants, tt.has); got != tt.want {
+			t.Errorf("wanting %d beside %d: %d, want %d", tt.wants, tt.has, got, tt.want)
+		}
+	}
+}
+
+// An arena keeps what it has when a neighbour comes, may grow no more, and is the
+// neighbour's once it has given all back.
+func TestArenaFollowsItsNeighbour(t *testing.T) {
+	library, err := ort.Load("")
+	if err != nil {
+		t.Skip(err) // built without the runtime
+	}
+	b := bed{library: library}
+	if b.network, err = testnet.Hog(mib).Bytes(); err != nil {
+		t.Fatal(err)
+	}
+	const total = 64 * mib
+	d := &runtimeDrive{bed: &b, total: total, wants: tenant(time.Second, 2*time.Second, 60*mib)}
+	if err := d.open(total); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.session.Close() })
+	run := func(batch int, shrink bool) error {
+		t.Helper()
+		if err := d.follow(shrink); err != nil {
+			t.Fatal(err)
+		}
+		_, err := d.compute(batch, shrink)
+		return err
+	}
+	if err := run(16, false); err != nil {
+		t.Fatal(err)
+	}
+	d.grew = []int{16}
+	before, err := d.allocated()
+	if err != nil || before < 16*mib {
+		t.Fatalf("16 items take %d bytes: %v", before, err)
+	}
+	d.now = time.Second // it comes
+	if err := run(16, false); err != nil {
+		t.Errorf("what the arena had is gone: %v", err)
+	}
+	if now, _ := d.allocated(); now != before || d.limit != d.fixed+before {
+		t.Errorf("the arena has %d bytes of %d, and %d before", now, d.limit, before)
+	}
+	var none *ort.OutOfMemoryError
+	if err := run(32, false); !errors.As(err, &none) {
+		t.Errorf("it grows beside the neighbour: %v", err)
+	}
+	if err := run(16, true); !errors.As(err, &none) {
+		t.Errorf("what was given back is not the neighbour's: %v", err)
+	}
+	d.now = 2 * time.Second // it leaves
+	if err := run(32, true); err != nil || d.limit != total {
+		t.Errorf("with %d bytes again: %v", d.limit, err)
 	}
 }
 

@@ -213,11 +213,15 @@ func (d *runtimeDrive) open(limit int64) error {
 	return err
 }
 
-// cap keeps the arena to what the neighbour leaves now. Nobody can take what it has, but
-// all that it gives back before the next run, if shrink says so, is the neighbour's
-// first. An arena's limit cannot change: another one takes its place, in which the same
-// runs have grown the same regions.
-func (d *runtimeDrive) cap(shrink bool) error {
+// leaves is how much of a card a neighbour that wants so much leaves for an arena with
+// its weights: nobody can take what an arena has.
+func leaves(total, wants, has int64) int64 { return max(total-wants, has) }
+
+// follow keeps the arena to what the neighbour leaves now. All that it gives back before
+// the next run, if shrink says so, is the neighbour's first. An arena's limit cannot
+// change: another one takes its place, in which the same runs have grown the same
+// regions, as it asks the system for just what lacks.
+func (d *runtimeDrive) follow(shrink bool) error {
 	own, err := d.allocated()
 	if err != nil {
 		return err
@@ -225,7 +229,7 @@ func (d *runtimeDrive) cap(shrink bool) error {
 	if shrink {
 		own = 0
 	}
-	limit := max(d.total-d.wants.At(d.now), d.fixed+own)
+	limit := leaves(d.total, d.wants.At(d.now), d.fixed+own)
 	if limit == d.limit {
 		return nil
 	}
@@ -336,7 +340,7 @@ func (d *runtimeDrive) turn() error {
 		d.turns = append(d.turns, turn)
 		return nil
 	}
-	if err := d.cap(choice.Shrink); err != nil {
+	if err := d.follow(choice.Shrink); err != nil {
 		return err
 	}
 	took, err := d.compute(choice.Batch, choice.Shrink)

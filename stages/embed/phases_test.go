@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 
@@ -44,14 +45,13 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 				if err != nil {
 					return err
 				}
+				defer it.Done()
 				mu.Lock()
 				defer mu.Unlock()
 				for _, v := range it.Vectors() {
 					made[it.ID()+" "+v.Name] = v.Data
 				}
-				if it.Size() == image.Pt(160, 120) {
-					made[it.ID()] = levels(f.Image)
-				}
+				made[fmt.Sprint(it.ID(), " ", it.Size())] = levels(f.Image)
 				return nil
 			}), nil
 		}}
@@ -87,17 +87,37 @@ func TestTwoNetworksOnOneCard(t *testing.T) {
 	if phases != 1 {
 		t.Errorf("%d phases on a card that holds both", phases)
 	}
-	if len(apart) != 12 || len(together) != 12 {
-		t.Fatalf("%d and %d vectors and pictures, want 12", len(apart), len(together))
+	if len(apart) != 18 || len(together) != 18 {
+		t.Fatalf("%d and %d vectors and pictures, want 18", len(apart), len(together))
+	}
+	// What the network makes is about the picture with each pixel four times as large.
+	for id, large := range apart {
+		name, isLarge := strings.CutSuffix(id, " (160,120)")
+		if !isLarge {
+			continue
+		}
+		small := apart[name+" (40,30)"]
+		if len(small) != 40*30*3 || len(large) != 160*120*3 {
+			t.Fatalf("%s: %d numbers of a picture with %d", id, len(large), len(small))
+		}
+		var off float64
+		for i, x := range large {
+			off += math.Abs(float64(x - small[3*(i/3/160/4*40+i/3%160/4)+i%3]))
+		}
+		if off /= float64(len(large)); off > 8 {
+			t.Errorf("%s is %.1f levels off the picture enlarged, in the mean", name, off)
+		}
 	}
 	for id, v := range apart {
 		tolerance := 1e-5
 		switch len(v) {
 		case 160 * 120 * 3:
 			tolerance = 1 // what is nearly between two levels
+		case 40 * 30 * 3:
+			tolerance = 0
 		case 100:
 		default:
-			t.Fatalf("%s has %d numbers: neither a vector nor an enlarged picture", id, len(v))
+			t.Fatalf("%s has %d numbers: neither a vector nor a picture", id, len(v))
 		}
 		if len(together[id]) != len(v) {
 			t.Fatalf("%s: %d numbers in phases and %d at once", id, len(v), len(together[id]))

@@ -11,9 +11,8 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// upscaler is a stage that enlarges pictures with a network, as a program of somebody
-// else would write one: the pipeline places it and leases what it costs, the Runner puts
-// pictures of all workers into batches.
+// upscaler is a stage that enlarges pictures with a network on simulated cards, with no
+// more than what the pipeline and the Runner give to anybody's stage.
 type upscaler struct {
 	env    pipeline.Env
 	file   *model.File
@@ -22,7 +21,16 @@ type upscaler struct {
 	runner *model.Runner
 }
 
-// upscalerWork is what its runs may take of the device beside the weights, in bytes.
+var (
+	_ pipeline.Stage  = (*upscaler)(nil)
+	_ pipeline.Opener = (*upscaler)(nil)
+	_ pipeline.Closer = (*upscaler)(nil)
+	_ pipeline.Coster = (*upscaler)(nil)
+	_ pipeline.Placer = (*upscaler)(nil)
+)
+
+// upscalerWork is what it declares that its runs may take of the device beside the
+// weights, in bytes: that is what the plan makes its phases of.
 const upscalerWork = 96 * mib
 
 func upscalerInfo(path string, scale int) pipeline.Info {
@@ -58,6 +66,9 @@ func (u *upscaler) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost
 		return pipeline.Cost{Resident: u.file.Header.WeightBytes, Work: upscalerWork}
 	}
 	c := pipeline.Cost{Resident: u.file.Header.WeightBytes + upscalerWork} // a simulated card is there too
+	if len(batch) == 0 {
+		c.Work = u.file.Spec.TensorBytes(image.Pt(4000, 3000)) * int64(1+2*u.scale*u.scale)
+	}
 	for _, it := range batch {
 		c.Work += u.file.Spec.TensorBytes(it.Size()) * int64(1+2*u.scale*u.scale) // in, out, and the picture
 	}
@@ -67,12 +78,16 @@ func (u *upscaler) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost
 func (u *upscaler) Open(context.Context, pipeline.Device) error {
 	o := model.RunnerOptions{Type: u.file.ElementType(), Governor: u.env.Governor(), Name: "upscaler", Log: u.env.Log}
 	for _, d := range u.place.Devices {
-		ledger, card := u.env.Ledger(pipeline.Device(d)), u.env.Device(pipeline.Device(d)).(*sim.Device)
+		ledger := u.env.Ledger(pipeline.Device(d))
+		card, ok := u.env.Device(pipeline.Device(d)).(*sim.Device)
+		if !ok {
+			return fmt.Errorf("%s is no simulated card", d)
+		}
 		limit := func() int64 { return ledger.Usage().Limit }
 		o.Seats = append(o.Seats, model.Seat{
 			Device: d, Key: u.file.Hash, Ledger: ledger, Weights: u.file.Header.WeightBytes, Cap: limit,
 			Open: func(ctx context.Context) (model.Session, error) {
-				s, err := u.file.Load(ctx, model.SessionOptions{Device: d, Threads: 1, ArenaLimit: limit()})
+				s, err := u.file.Load(ctx, model.SessionOptions{Device: d, Threads: 1, ArenaLimit: max(limit(), 1)})
 				return model.Simulated(s, card), err
 			},
 		})
@@ -89,6 +104,8 @@ func (u *upscaler) Close() error {
 }
 
 func (u *upscaler) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+	leave := u.runner.Enter()
+	defer leave()
 	inputs := make([]model.Input, len(batch))
 	for i, it := range batch {
 		inputs[i] = model.Input{Shape: u.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error {
@@ -96,6 +113,7 @@ func (u *upscaler) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipe
 			if err != nil {
 				return err
 			}
+			defer it.Done()
 			return u.file.Spec.Fill(ctx, dst, f.Image)
 		}}
 	}
