@@ -610,9 +610,11 @@ func (l *Ledger) admitOne() bool {
 			l.served(w)
 			return true
 		}
-		if w.residency > 0 && residencyHeld || !l.fitsEmpty(w.ask) {
+		if w.residency > 0 && residencyHeld {
 			continue
 		}
+		// Looked at before fitsEmpty, which counts the inputs as held: they may have
+		// been taken away since, and who finds that out asks anew.
 		if l.fits(w.ask) {
 			w.granted = l.grant(w.ask, w.holder)
 			l.served(w)
@@ -622,6 +624,9 @@ func (l *Ledger) admitOne() bool {
 				}
 			}
 			return true
+		}
+		if !l.fitsEmpty(w.ask) {
+			continue
 		}
 		if l.fitsIdle(w.ask) {
 			return false

@@ -160,6 +160,36 @@ func TestLowerLimitLetsOthersBy(t *testing.T) {
 	})
 }
 
+// The inputs of a call that waits may be taken away. What it asked for beside them
+// then fits where the two together never would, and waiting would not end: it lacks
+// nothing, so that nobody gives anything back for it.
+func TestCallWhoseInputsWereTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.NewLedger("host", 100)
+		inputs := mustTry(t, l, residency(60))
+		done := false
+		go func() {
+			_, stays, err := l.AcquireCall(context.Background(), memory.CallRequest{Stays: 30, Beside: 60})
+			if err != nil {
+				t.Error(err)
+			}
+			done = true
+			stays.Release()
+		}()
+		l.SetLimit(70)
+		synctest.Wait()
+		if _, lacks, ok := l.First(); done || !ok || lacks != 20 {
+			t.Fatalf("beside its inputs: served %v, lacks %d", done, lacks)
+		}
+		inputs.Release()
+		synctest.Wait()
+		if _, lacks, ok := l.First(); !done || ok {
+			t.Errorf("without its inputs: served %v, lacks %d", done, lacks)
+			l.Refuse()
+		}
+	})
+}
+
 // Who waits for what nobody can give back is refused when asked for, and those
 // behind go on.
 func TestRefuse(t *testing.T) {
