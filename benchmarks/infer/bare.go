@@ -25,7 +25,11 @@ type parts struct {
 	// Inference is that of one session with a thread for each core, and of as many
 	// sessions with one thread each.
 	Shared, Apart float64
-	Runtime       string // the runtime's version
+	// Loop is the time, not CPU time, of an image where every core does all three, one
+	// after the other, and nothing else: no queue, no hash, no record. Other work on the
+	// other core costs more than the same, so that it is more than the sum.
+	Loop    float64
+	Runtime string // the runtime's version
 }
 
 // inference is that of the better way.
@@ -74,6 +78,9 @@ func bareJob(args []string) error {
 		return err
 	}
 	if p.Apart, err = b.infer(ctx, library, args[0], tensors, threads, 1); err != nil {
+		return err
+	}
+	if p.Loop, err = b.loop(ctx, library, args[0]); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(p)
@@ -148,6 +155,14 @@ func (b *bare) decode(i int) (image.Image, model.Part, error) {
 	return img, model.Part{Scale: float64(h.Eighths(least)) / 8, Size: whole}, err
 }
 
+// fill prepares a picture for the network.
+func (b *bare) fill(ctx context.Context, dst []byte, img image.Image, part model.Part) error {
+	if b.fast && part.Scale != 1 {
+		return b.spec.FillPart(ctx, dst, img, part)
+	}
+	return b.spec.Fill(ctx, dst, img)
+}
+
 // prepared measures the preparation, on pictures that are decoded before, and
 // returns full batches of them.
 func (b *bare) prepared(ctx context.Context, p *parts) ([]*ort.Tensor, error) {
@@ -172,34 +187,81 @@ func (b *bare) prepared(ctx context.Context, p *parts) ([]*ort.Tensor, error) {
 	p.Prepare, err = busy(threads, n, func(_, i int) error {
 		pic, at := pictures[i%len(pictures)], i%batch
 		dst := tensors[i/batch%len(tensors)].Data[at*bytes : (at+1)*bytes]
-		if b.fast && pic.part.Scale != 1 {
-			return b.spec.FillPart(ctx, dst, pic.img, pic.part)
-		}
-		return b.spec.Fill(ctx, dst, pic.img)
+		return b.fill(ctx, dst, pic.img, pic.part)
 	})
 	return tensors, err
 }
 
 // infer measures the bare runtime on filled tensors, in seconds an image.
 func (b *bare) infer(ctx context.Context, library *ort.Library, file string, tensors []*ort.Tensor, sessions, threads int) (float64, error) {
-	open := make([]*ort.Session, sessions)
-	for i := range open {
-		s, err := library.Open(ctx, file, ort.SessionOptions{Threads: threads})
-		if err != nil {
-			return 0, err
-		}
-		defer func() { _ = s.Close() }()
-		if _, err := s.Run(ctx, tensors[:1], ort.RunOptions{}); err != nil { // the first takes longer
-			return 0, err
-		}
-		open[i] = s
+	open, err := sessionsOf(ctx, library, file, tensors[:1], sessions, threads)
+	if err != nil {
+		return 0, err
 	}
+	defer closeAll(open)
 	runs := max(len(b.files)/batch, sessions)
 	seconds, err := busy(sessions, runs, func(g, i int) error {
 		_, err := open[g].Run(ctx, tensors[i%len(tensors):][:1], ort.RunOptions{})
 		return err
 	})
 	return seconds / batch, err
+}
+
+// loop measures all three, in batches as small as forgepipe's, and returns the
+// seconds of one image.
+func (b *bare) loop(ctx context.Context, library *ort.Library, file string) (float64, error) {
+	const n = batch / threads
+	_, first, err := b.decode(0)
+	if err != nil {
+		return 0, err
+	}
+	shape := b.spec.Shape(n, first.Size)
+	open, err := sessionsOf(ctx, library, file, []*ort.Tensor{ort.NewTensor(ort.Float32, shape...)}, threads, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll(open)
+	began := time.Now()
+	_, err = busy(threads, len(b.files)/n, func(g, i int) error {
+		t := ort.NewTensor(ort.Float32, shape...)
+		bytes := len(t.Data) / n
+		for at := range n {
+			img, part, err := b.decode(i*n + at)
+			if err != nil {
+				return err
+			}
+			if err := b.fill(ctx, t.Data[at*bytes:(at+1)*bytes], img, part); err != nil {
+				return err
+			}
+			imageio.Recycle(img)
+		}
+		_, err := open[g].Run(ctx, []*ort.Tensor{t}, ort.RunOptions{})
+		return err
+	})
+	return time.Since(began).Seconds() / float64(len(b.files)/n*n), err
+}
+
+// sessionsOf opens sessions and runs each once, as the first run takes longer.
+func sessionsOf(ctx context.Context, library *ort.Library, file string, in []*ort.Tensor, n, threads int) (open []*ort.Session, err error) {
+	for range n {
+		s, err := library.Open(ctx, file, ort.SessionOptions{Threads: threads})
+		if err != nil {
+			closeAll(open)
+			return nil, err
+		}
+		open = append(open, s)
+		if _, err := s.Run(ctx, in, ort.RunOptions{}); err != nil {
+			closeAll(open)
+			return nil, err
+		}
+	}
+	return open, nil
+}
+
+func closeAll(open []*ort.Session) {
+	for _, s := range open {
+		_ = s.Close()
+	}
 }
 
 func cpuNow() time.Duration {

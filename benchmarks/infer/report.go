@@ -34,17 +34,19 @@ func (e *entrant) over(other *entrant, f func(proc.Usage) time.Duration) float64
 }
 
 // share is forgepipe's rate as a part of what the bare parts allow, of the whole
-// program and of what it takes beyond that for one image: the medians of the
-// rounds' shares.
-func (t *task) share() (whole, steady float64) {
-	var wholes, steadies []float64
+// program and of what it takes beyond that for one image, and the latter of the bare
+// loop's rate: the medians of the rounds' shares.
+func (t *task) share() (whole, steady, loop float64) {
+	var wholes, steadies, loops []float64
 	for i, u := range t.us.samples {
 		image := t.bare.parts[i].sum() / threads
 		wholes = append(wholes, float64(t.set.n)*image/u.Wall.Seconds())
-		steadies = append(steadies, float64(t.set.n-1)*image/(u.Wall-t.start.samples[i].Wall).Seconds())
+		each := (u.Wall - t.start.samples[i].Wall).Seconds() / float64(t.set.n-1)
+		steadies = append(steadies, image/each)
+		loops = append(loops, t.bare.parts[i].Loop/each)
 	}
 	same := func(x float64) float64 { return x }
-	return proc.Median(wholes, same), proc.Median(steadies, same)
+	return proc.Median(wholes, same), proc.Median(steadies, same), proc.Median(loops, same)
 }
 
 func (t *task) part(f func(parts) float64) float64 { return 1000 * proc.Median(t.bare.parts, f) }
@@ -62,15 +64,16 @@ func (b *benchmark) report(rounds int, load string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "The job: vectors of %d images of 12 MP and of %d of 256 pixels. %s %s The networks have random weights.\n\n", b.large, b.small, photos.Described, describedSets)
 	fmt.Fprintf(&s, "%d threads for everyone, batches of %d (in forgepipe half as many in each of two runs at once), inputs in the page cache, one program after another in %d rounds. Times are of whole programs, with their start and the loading of the network, and medians; ratios are the medians of the ratios within a round; CPU is user and system time of all processes; memory is the highest peak, of the largest process. The load average was %s when it began; where other programs compete for the CPUs, figures are not to be relied on.\n\n", threads, batch, rounds, load)
-	fmt.Fprintln(&s, "The parts of the job, each by itself with all cores busy, in milliseconds of CPU time an image, and forgepipe's rate as a part of cores / sum: that of the whole program, and without its start, which is taken as what a run with one image takes. Inference is the bare runtime on filled tensors, as one session with all threads, or as one session with one thread for each core, whichever is less (both in brackets):")
-	fmt.Fprintln(&s, "\n| | decode | prepare | inference | sum | allows images/s | forgepipe images/s | share | start s | share without start |\n|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(&s, "The parts of the job, each by itself with all cores busy, in milliseconds of CPU time an image, and forgepipe's rate as a part of cores / sum: that of the whole program, and without its start, which is taken as what a run with one image takes. Inference is the bare runtime on filled tensors, as one session with all threads, or as one session with one thread for each core, whichever is less (both in brackets). The bare loop does all three one after the other on every core, with neither queues nor hashes nor records; what it lacks of what the parts allow is what decoding on one core costs inference on the other:")
+	fmt.Fprintln(&s, "\n| | decode | prepare | inference | sum | allows images/s | forgepipe images/s | share | start s | share without start | bare loop images/s | share of that without start |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, t := range b.tasks {
 		sum := t.part(parts.sum)
-		whole, steady := t.share()
-		fmt.Fprintf(&s, "| %s | %.1f | %.1f | %.1f (%.1f, %.1f) | %.1f | %.2f | %.2f | %.1f %% | %.2f | %.1f %% |\n", t,
+		whole, steady, loop := t.share()
+		fmt.Fprintf(&s, "| %s | %.1f | %.1f | %.1f (%.1f, %.1f) | %.1f | %.2f | %.2f | %.1f %% | %.2f | %.1f %% | %.2f | %.1f %% |\n", t,
 			t.part(func(p parts) float64 { return p.Decode }), t.part(func(p parts) float64 { return p.Prepare }), t.part(parts.inference),
 			t.part(func(p parts) float64 { return p.Shared }), t.part(func(p parts) float64 { return p.Apart }),
-			sum, threads*1000/sum, float64(t.set.n)/t.us.seconds(wall), 100*whole, t.start.seconds(wall), 100*steady)
+			sum, threads*1000/sum, float64(t.set.n)/t.us.seconds(wall), 100*whole, t.start.seconds(wall), 100*steady,
+			1000/t.part(func(p parts) float64 { return p.Loop }), 100*loop)
 	}
 	fmt.Fprintln(&s, "\nAgainst Python; vectors are compared with forgepipe's by the lowest cosine, and by the lowest after the mean of all is taken from each, as vectors of random networks have much in common:")
 	fmt.Fprintln(&s, "\n| | program | images/s | forgepipe is faster by (wall, CPU) | wall s | CPU s | peak RSS MB | cosine | centred |\n|---|---|---|---|---|---|---|---|---|")
@@ -104,7 +107,7 @@ func (b *benchmark) targets() string {
 		fmt.Fprintf(&s, "- %s: %s\n", fmt.Sprintf(format, args...), word)
 	}
 	for _, t := range b.tasks {
-		whole, steady := t.share()
+		whole, steady, _ := t.share()
 		verdict(whole >= ofParts, "%s: at least %.0f %% of what the bare parts allow, start included: %.1f %%", t, 100*ofParts, 100*whole)
 		verdict(steady >= ofParts, "%s: the same without the start: %.1f %%", t, 100*steady)
 	}
