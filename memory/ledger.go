@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -79,11 +78,6 @@ type CallRequest struct {
 	Holder   string
 }
 
-// agePasses is how often a waiter may be overtaken by one that came later
-// before it counts as one priority higher. Counting overtakings instead of
-// seconds keeps the order independent of the speed of the machine.
-const agePasses = 8
-
 // Ledger keeps the leases of one device. Its methods may be called from several
 // goroutines. The sum of the leases stays within the limit, except where Resize
 // corrects one to the truth, where SetLimit lowers the limit under what is
@@ -125,18 +119,6 @@ type Holding struct {
 	Since  time.Time
 }
 
-// Lease is bytes of a device that belong to its holder until Release.
-type Lease struct {
-	ledger     *Ledger
-	prev, next *Lease
-	holder     string
-	since      time.Time
-	bytes      int64
-	kind       Kind
-	linked     bool
-	released   bool
-}
-
 // ask is what is wanted of the ledger, by kind.
 type ask struct{ work, residency, beside int64 }
 
@@ -148,30 +130,6 @@ func (r Request) ask() ask {
 	}
 	return ask{work: r.Bytes}
 }
-
-// waiter is a request that did not fit. ready is closed once grant or err is
-// set, both under the ledger's lock.
-type waiter struct {
-	ask
-	priority int
-	holder   string
-	arrival  uint64
-	since    time.Time
-	passed   int
-	ready    chan struct{}
-	granted  grant
-	err      error
-}
-
-// grant is the leases of one request; a kind that was not asked for has none.
-type grant struct{ work, residency *Lease }
-
-// inLine orders waiters as they are served.
-func inLine(a, b *waiter) int {
-	return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.arrival, b.arrival))
-}
-
-func (w *waiter) rank() int { return w.priority + w.passed/agePasses }
 
 // NewLedger makes the ledger of a device of which limit bytes may be leased.
 // The name is for messages.
@@ -246,17 +204,6 @@ func (l *Ledger) TryAcquireCall(r CallRequest) (work, stays *Lease, ok bool) {
 	}
 	work, stays = l.both(g, r.Holder)
 	return work, stays, true
-}
-
-// both adds an empty lease for what was not asked for.
-func (l *Ledger) both(g grant, holder string) (work, stays *Lease) {
-	if g.work == nil {
-		g.work = l.empty(Work, holder)
-	}
-	if g.residency == nil {
-		g.residency = l.empty(Residency, holder)
-	}
-	return g.work, g.residency
 }
 
 func (l *Ledger) acquire(ctx context.Context, a ask, priority int, holder string) (grant, error) {
@@ -373,293 +320,6 @@ func (l *Ledger) Holders() []Holding {
 	return all
 }
 
-// Bytes tells how much the lease holds.
-func (x *Lease) Bytes() int64 {
-	x.ledger.mu.Lock()
-	defer x.ledger.mu.Unlock()
-	return x.bytes
-}
-
-// Resize corrects the lease to what is really used. It never waits, so that the
-// ledger may hold more than its limit until others release. After Release it
-// does nothing.
-func (x *Lease) Resize(bytes int64) {
-	l := x.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if x.released {
-		return
-	}
-	l.adjust(x, max(bytes, 0))
-}
-
-// Split makes a lease of its own of up to bytes of this one, for what was made
-// within it and goes elsewhere. Nobody can get the bytes in between.
-func (x *Lease) Split(bytes int64) *Lease {
-	l := x.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	part := l.empty(x.kind, x.holder)
-	bytes = min(max(bytes, 0), x.bytes)
-	if bytes == 0 {
-		return part
-	}
-	x.bytes -= bytes
-	part.bytes, part.since = bytes, x.since
-	l.link(part)
-	if x.bytes == 0 {
-		l.unlink(x)
-	}
-	return part
-}
-
-// Release gives the bytes back. It may be called more than once, and on nil, so
-// that it can be deferred.
-func (x *Lease) Release() {
-	if x == nil {
-		return
-	}
-	l := x.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if x.released {
-		return
-	}
-	x.released = true
-	l.adjust(x, 0)
-}
-
-// empty makes a lease without the lock: nothing is listed until it is resized.
-func (l *Ledger) empty(k Kind, holder string) *Lease {
-	return &Lease{ledger: l, kind: k, holder: holder}
-}
-
 func (l *Ledger) gaveUp(a ask, holder string, err error) error {
 	return fmt.Errorf("waiting for %s on %s for %s: %w", FormatBytes(a.work+a.residency), l.device, cmp.Or(holder, "request"), err)
-}
-
-// The methods below need the lock.
-
-// most is what a kind could get of a limit.
-func (l *Ledger) most(k Kind, limit int64) int64 {
-	if k == Residency {
-		return max(limit-l.reserve, 0)
-	}
-	return limit
-}
-
-// oversize refuses what could not be had if nothing else were held.
-func (l *Ledger) oversize(a ask, holder string) error {
-	over := func(need, have int64) error {
-		return &OversizeError{Device: l.device, Need: need, Have: have, Holder: holder}
-	}
-	if have := l.most(Residency, l.ceiling); a.residency > 0 && (a.residency > have || a.beside > have-a.residency) {
-		return over(add(a.residency, a.beside), have)
-	}
-	// Inputs do not count against work alone, which runs also where residency
-	// has overshot.
-	if a.work > l.ceiling || a.residency > 0 && add(a.residency, a.beside) > l.ceiling-a.work {
-		return over(add(a.work, a.residency), l.ceiling)
-	}
-	return nil
-}
-
-// add is a + b for sizes, of which a sum could overflow.
-func add(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-// try grants what fits now, and whose turn it is.
-func (l *Ledger) try(a ask, priority int, holder string) (grant, bool) {
-	if l.oversize(a, holder) != nil || !l.fits(a) {
-		return grant{}, false
-	}
-	if len(l.waiting) == 0 {
-		return l.grant(a, holder), true
-	}
-	w := l.enqueue(a, priority, holder)
-	if w.granted == (grant{}) {
-		l.dequeue(w)
-		return grant{}, false
-	}
-	return w.granted, true
-}
-
-// Differences, not sums, are compared: a sum could overflow.
-
-func (l *Ledger) fits(a ask) bool {
-	if a.work <= l.limit-l.residency-l.work-a.residency && a.residency <= l.limit &&
-		(a.residency <= 0 || a.residency <= l.most(Residency, l.limit)-l.residency) {
-		return true
-	}
-	return a.residency <= 0 && l.work == 0 && a.work <= min(l.reserve, l.limit)
-}
-
-// fitsIdle tells whether a would fit if all running calls had ended.
-func (l *Ledger) fitsIdle(a ask) bool {
-	if a.residency <= 0 {
-		return a.work <= l.limit-l.residency || a.work <= min(l.reserve, l.limit)
-	}
-	return a.residency <= l.most(Residency, l.limit)-l.residency && a.work <= l.limit-l.residency-a.residency
-}
-
-// fitsEmpty tells whether a would fit if nothing else were held: the limit may
-// have been lowered since it began to wait.
-func (l *Ledger) fitsEmpty(a ask) bool {
-	return a.work <= l.limit && (a.residency <= 0 ||
-		a.residency <= l.most(Residency, l.limit)-a.beside && a.work <= l.limit-a.residency-a.beside)
-}
-
-func (l *Ledger) grant(a ask, holder string) (g grant) {
-	// One lease for what is asked for, as most requests are of one kind.
-	if a.work > 0 || a.residency <= 0 {
-		g.work = l.empty(Work, holder)
-		l.adjust(g.work, a.work)
-	}
-	if a.residency > 0 {
-		g.residency = l.empty(Residency, holder)
-		l.adjust(g.residency, a.residency)
-	}
-	return g
-}
-
-// adjust sets what a lease holds, and serves waiters when that made room.
-func (l *Ledger) adjust(x *Lease, bytes int64) {
-	delta := bytes - x.bytes
-	x.bytes = bytes
-	switch x.kind {
-	case Residency:
-		l.residency += delta
-	default:
-		l.work += delta
-	}
-	if l.residency < 0 || l.work < 0 {
-		panic(fmt.Sprintf("BUG: ledger of %s holds %d bytes of residency and %d of work", l.device, l.residency, l.work))
-	}
-	l.peak = max(l.peak, l.residency+l.work)
-	if linked := bytes > 0; linked != x.linked {
-		if linked {
-			x.since = time.Now()
-			l.link(x)
-		} else {
-			l.unlink(x)
-		}
-	}
-	if delta < 0 {
-		l.admit()
-	}
-}
-
-func (l *Ledger) link(x *Lease) {
-	x.linked = true
-	x.next = l.head
-	if l.head != nil {
-		l.head.prev = x
-	}
-	l.head = x
-}
-
-func (l *Ledger) unlink(x *Lease) {
-	x.linked = false
-	if x.prev != nil {
-		x.prev.next = x.next
-	} else {
-		l.head = x.next
-	}
-	if x.next != nil {
-		x.next.prev = x.prev
-	}
-	x.prev, x.next = nil, nil
-}
-
-func (l *Ledger) enqueue(a ask, priority int, holder string) *waiter {
-	l.arrivals++
-	w := &waiter{ask: a, priority: priority, holder: holder, arrival: l.arrivals, since: time.Now(), ready: make(chan struct{})}
-	l.waiting = append(l.waiting, w)
-	l.admit()
-	return w
-}
-
-func (l *Ledger) dequeue(w *waiter) {
-	if i := slices.Index(l.waiting, w); i >= 0 {
-		l.waiting = slices.Delete(l.waiting, i, i+1)
-	}
-}
-
-// admit serves the waiters that fit, in order. There are about as many as there
-// are workers, so that sorting them each time costs nothing worth saving.
-func (l *Ledger) admit() {
-	if len(l.waiting) == 0 {
-		return
-	}
-	for l.admitOne() {
-	}
-}
-
-// admitOne serves one waiter and reports whether it did: serving one may raise
-// those that it overtook, and so change the order.
-func (l *Ledger) admitOne() bool {
-	slices.SortFunc(l.waiting, inLine)
-	residencyHeld := false
-	for _, w := range l.waiting {
-		if err := l.oversize(w.ask, w.holder); err != nil {
-			w.err = err
-			l.served(w)
-			return true
-		}
-		if w.residency > 0 && residencyHeld {
-			continue
-		}
-		// Looked at before fitsEmpty, which counts the inputs as held: they may have
-		// been taken away since, and who finds that out asks anew.
-		if l.fits(w.ask) {
-			w.granted = l.grant(w.ask, w.holder)
-			l.served(w)
-			for _, other := range l.waiting {
-				if other.arrival < w.arrival {
-					other.passed++
-				}
-			}
-			return true
-		}
-		if !l.fitsEmpty(w.ask) {
-			continue
-		}
-		if l.fitsIdle(w.ask) {
-			return false
-		}
-		residencyHeld = true
-	}
-	return false
-}
-
-func (l *Ledger) served(w *waiter) {
-	l.dequeue(w)
-	close(w.ready)
-}
-
-// abandon takes back a request whose context has ended. It may have been served
-// in the same instant; a refusal is then the more useful answer.
-func (l *Ledger) abandon(w *waiter) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-w.ready:
-		if w.err != nil {
-			return w.err
-		}
-		for _, x := range []*Lease{w.granted.work, w.granted.residency} {
-			if x != nil {
-				x.released = true
-				l.adjust(x, 0)
-			}
-		}
-	default:
-		l.dequeue(w)
-		l.admit() // it may have held others back
-	}
-	return nil
 }
