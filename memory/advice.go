@@ -21,8 +21,8 @@ const (
 // done on it. The zero value of a part says that it is not known, and then
 // nothing is said about it.
 type Outlook struct {
-	Host HostMemory
-	Swap *Swap
+	Host HostMemory // as it was read
+	Swap *Swap      // nil: not known
 	// Limit is what the work may use of the host, in bytes, and Overhead what of it
 	// the program itself takes. What is left is leased.
 	Limit, Overhead int64
@@ -37,12 +37,12 @@ type Outlook struct {
 
 // Task is one part of the work, such as a stage.
 type Task struct {
-	Name     string
-	Phase    int
-	Resident int64 // bytes that it has as long as its phase lasts
-	Work     int64 // bytes of one call
-	Workers  int   // calls that may run at once
-	Batch    int   // of one call
+	Name     string // for the advice
+	Phase    int    // its number
+	Resident int64  // bytes that it has as long as its phase lasts
+	Work     int64  // bytes of one call
+	Workers  int    // calls that may run at once
+	Batch    int    // of one call
 }
 
 // Means is what an Advice is to be followed by.
@@ -63,9 +63,9 @@ const (
 
 // Advice is one thing that would help, and the figures that say so.
 type Advice struct {
-	What  string
-	Why   string
-	Means Means
+	What  string // the matter, half a sentence
+	Why   string // the figures that say so
+	Means Means  // what to do; see there for Bytes, Count and Name
 	Bytes int64
 	Count int
 	Name  string

@@ -7,10 +7,10 @@ import (
 
 // Card is a device beside the host, such as a GPU, and what tasks take of it.
 type Card struct {
-	Name     string
-	Total    int64 // bytes
-	Reserved int64 // bytes that driver and firmware have; Unknown: none
-	Headroom int64 // bytes that stay free for others; 0: CardHeadroom
+	Name     string // "gpu:0", "sim:0"
+	Total    int64  // bytes
+	Reserved int64  // bytes that driver and firmware have; Unknown: none
+	Headroom int64  // bytes that stay free for others; 0: CardHeadroom
 	// Tasks are those that compute on it. Resident is what their networks' weights take
 	// of the card, and Work what runs are expected to take beside them. That stays too:
 	// a runtime keeps it for the next run.

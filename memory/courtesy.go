@@ -72,7 +72,7 @@ const (
 // How busy the device is may be unknown. Then nothing is waited for: also a pause
 // ends.
 type Courtesy struct {
-	When WhenBusy
+	When WhenBusy // what is done about others
 
 	last   time.Time     // of the last observation; zero: nothing is known
 	beyond float64       // share of the time in which the device was busy and we were not, smoothed

@@ -21,7 +21,9 @@ type Session interface {
 	// Run takes one tensor for each input of the network and returns one for each
 	// output. An error that is ort.ErrOutOfMemory leaves the session usable.
 	Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error)
+	// Stats are what its arena has now.
 	Stats() (ort.Stats, error)
+	// Close unloads the network. It is called once, when nothing runs.
 	Close() error
 }
 
@@ -112,16 +114,16 @@ type Input struct {
 // Result is what the network made of one item.
 type Result struct {
 	Outputs []*ort.Tensor // one for each output, without the batch axis
-	Err     error
+	Err     error         // nil, or why there are no Outputs: a *NoRoomError, an error of Fill or of the network
 }
 
 // NoRoomError says that not even one item fits into the memory that there is.
 type NoRoomError struct {
-	Network    string
-	Shape      []int64
-	Need, Have int64 // bytes, 0: not known
-	Now        bool  // there may be room when others have left
-	Err        error // the last attempt's
+	Network    string  // its name
+	Shape      []int64 // of the item's tensor
+	Need, Have int64   // bytes, 0: not known
+	Now        bool    // there may be room when others have left
+	Err        error   // the last attempt's
 }
 
 // Error says how much is needed and what there is.

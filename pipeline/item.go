@@ -468,19 +468,19 @@ func (it *Item) Outputs() []string {
 type Sidecar struct {
 	Ext  string // with its dot, as spelled in the file's name
 	Path string // absolute path of the file
-	Size int64
-	Time int64 // modification time, ns
+	Size int64  // bytes
+	Time int64  // modification time, ns
 }
 
 // SourceInfo describes the file that an item comes from.
 type SourceInfo struct {
-	Name          string // path relative to the source's root, slash-separated, raw bytes
-	Path          string // absolute path, empty for an item that is not from a file
-	Size          int64  // bytes
-	Format        string // jpeg, png, ...
-	Width, Height int    // pixels, upright
-	Turned        bool   // the file stores it otherwise and says so (EXIF orientation)
-	Sidecars      []Sidecar
+	Name          string    // path relative to the source's root, slash-separated, raw bytes
+	Path          string    // absolute path, empty for an item that is not from a file
+	Size          int64     // bytes
+	Format        string    // jpeg, png, ...
+	Width, Height int       // pixels, upright
+	Turned        bool      // the file stores it otherwise and says so (EXIF orientation)
+	Sidecars      []Sidecar // files that travel with it
 	// KeepExtension says that another source has the same stem, so that both
 	// keep their extension in the names of what is made of them.
 	KeepExtension bool

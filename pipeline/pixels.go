@@ -32,8 +32,8 @@ type Frame struct {
 // likewise. Known is false once the samples were resampled, when no lattice is
 // left.
 type Grid struct {
-	X, Y  int
-	Known bool
+	X, Y  int  // 0 to 7, in pixels
+	Known bool // false: there is no lattice
 }
 
 func (g Grid) shift(x, y int) Grid {

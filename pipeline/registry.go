@@ -38,25 +38,25 @@ func (t FieldType) String() string { return fieldTypeNames[t] }
 // Field declares one configuration field of a stage. The declaration is the
 // only description there is: parsing, lint and documentation use it.
 type Field struct {
-	Name     string
-	Type     FieldType
-	Doc      string // a sentence
-	Unit     string // px, bytes, ... or empty
-	Required bool
-	Default  string   // as it would be written in YAML; empty is the zero value
-	Min, Max float64  // range of numbers and sizes, both 0: unbounded
-	Enum     []string // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
-	Choices  []Choice // what a FieldChoices can hold; it has no default
-	Examples []string
-	Cosmetic bool // does not change what the stage makes of an item (a cached result stays valid)
-	Flush    bool // matters to a barrier's Flush alone: cached results of its Process stay valid
+	Name     string    // the key in YAML
+	Type     FieldType // how its value is written and read
+	Doc      string    // a sentence
+	Unit     string    // px, bytes, ... or empty
+	Required bool      // without it, the configuration is refused
+	Default  string    // as it would be written in YAML; empty is the zero value
+	Min, Max float64   // range of numbers and sizes, both 0: unbounded
+	Enum     []string  // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
+	Choices  []Choice  // what a FieldChoices can hold; it has no default
+	Examples []string  // as they would be written in YAML
+	Cosmetic bool      // does not change what the stage makes of an item (a cached result stays valid)
+	Flush    bool      // matters to a barrier's Flush alone: cached results of its Process stay valid
 }
 
 // Choice declares one word that a FieldChoices can hold, and its options:
 //
 //	by: [sha256, {pdq: {max_distance: 20}}]
 type Choice struct {
-	Name   string
+	Name   string  // the word
 	Doc    string  // a sentence
 	Fields []Field // its options
 }
@@ -75,19 +75,19 @@ func (in Info) choice(f Field, word string) (Info, error) {
 
 // Made declares an attribute or vector that a stage sets.
 type Made struct {
-	Name   string
-	Type   Type // TypeNone for a vector
-	Vector bool
-	Doc    string
+	Name   string // of the attribute or vector
+	Type   Type   // TypeNone for a vector
+	Vector bool   // it is a vector, and no attribute
+	Doc    string // what it tells of an item: half a sentence, with its unit
 }
 
 // Info declares a stage or source: what it is called, what it is configured
 // with, what it makes and needs.
 type Info struct {
-	Name   string // the key in YAML
-	Short  string // one line
-	Long   string // paragraphs
-	Fields []Field
+	Name   string  // the key in YAML
+	Short  string  // one line
+	Long   string  // paragraphs
+	Fields []Field // what it is configured with
 
 	// Makes and Needs tell which attributes and vectors a stage with this
 	// configuration sets and reads; both may be nil. Needs may name attributes

@@ -90,6 +90,8 @@ type Opener interface {
 
 // Closer is a stage that has something to give back at the end of its phase.
 type Closer interface {
+	// Close is called once, when nothing of the stage runs any more. Its error ends the
+	// run.
 	Close() error
 }
 
@@ -120,6 +122,7 @@ type Stateful interface{ Stateful() }
 // Batcher is a stage that says how many items a call should get. It is asked before
 // each call, by several goroutines. YAML's batch overrides Size and Together.
 type Batcher interface {
+	// Batch is what a call should get from now on.
 	Batch() BatchSpec
 }
 
@@ -146,6 +149,8 @@ type Cost struct {
 // Resident, and Work and Output for one item of ordinary size (12 megapixels),
 // for planning before the first reading.
 type Coster interface {
+	// Cost is what the stage needs of d, one of its devices or the host, and a call with
+	// this batch. It is called often, by several goroutines, and decodes nothing.
 	Cost(d Device, batch []*Item) Cost
 }
 
@@ -166,6 +171,7 @@ type OutputTree struct {
 
 // Writer is a stage that writes files.
 type Writer interface {
+	// Writes are the files, as far as the configuration tells.
 	Writes() []OutputTree
 }
 
@@ -185,6 +191,7 @@ type Source interface {
 
 // Rooted is a source that reads below folders: lint refuses outputs there.
 type Rooted interface {
+	// Roots are the folders.
 	Roots() []string
 }
 

@@ -14,7 +14,7 @@ import (
 
 // Network is a network at work: what its sessions take, and how long they run.
 type Network struct {
-	Name string
+	Name string // for decisions and accounts
 	SessionConfig
 	// A run of b items takes Start + b * Each on a card of speed 1.
 	Start, Each time.Duration
@@ -41,7 +41,7 @@ type DriveOptions struct {
 	// Batch pins the batch sizes of the chain's networks; nil or 0: the strategy finds
 	// out.
 	Batch    []int
-	Governor memory.GovernorOptions
+	Governor memory.GovernorOptions // how it decides; its Clock is not used
 	// Lasts is how long it goes on. There are always more items.
 	Lasts time.Duration
 	// Seed is that of the noise.
@@ -58,10 +58,10 @@ type DriveOptions struct {
 // Turn is one run of a drive, or the wait for a reading.
 type Turn struct {
 	At      time.Duration // since the beginning
-	Took    time.Duration
-	Network int
-	Card    int
-	Batch   int // items; 0: it waited
+	Took    time.Duration // how long the run, or the wait, was
+	Network int           // its place in the Chain
+	Card    int           // its place in Cards
+	Batch   int           // items; 0: it waited
 	// OutOfMemory says that there was no room, Budget what it might have had in the
 	// Governor's eyes, Own what all sessions have of the card, and Others what
 	// neighbours have, in bytes.
@@ -71,12 +71,12 @@ type Turn struct {
 
 // Driven is what came of it.
 type Driven struct {
-	Done        int64 // items that passed the whole chain
-	Begun       int64 // items that were taken, and are done or on their way
-	OnTheWay    int64
-	OutOfMemory int
-	Accounts    []memory.Account
-	Learned     []memory.Learned
+	Done        int64            // items that passed the whole chain
+	Begun       int64            // items that were taken, and are done or on their way
+	OnTheWay    int64            // of Begun, those that are not done
+	OutOfMemory int              // runs that had no room
+	Accounts    []memory.Account // of the Governor, one for each session
+	Learned     []memory.Learned // of the Governor, for another drive
 }
 
 const (
