@@ -31,8 +31,8 @@ type Outlook struct {
 	// Tasks are done one after the other on the same data. Those of one Phase have
 	// their Resident bytes at the same time.
 	Tasks []Task
-	// Cards are the devices beside the host that tasks compute on.
-	Cards []Card
+	// Devices are those beside the host that tasks compute on.
+	Devices []PlannedDevice
 }
 
 // Task is one part of the work, such as a stage.
@@ -58,17 +58,17 @@ const (
 	FindPressure Means = "pressure" // find who takes the memory, with the system's own tools
 	FindSwap     Means = "swap"
 	AddMemory    Means = "machine" // a machine, or a container, with Bytes
-	LargerCard   Means = "card"    // a card with Bytes; 0: there is none. The task Name, if any, may compute on the host too
+	LargerDevice Means = "card"    // a device with Bytes; 0: there is none. The task Name, if any, may compute on the host too
 )
 
 // Advice is one thing that would help, and the figures that say so.
 type Advice struct {
 	What  string // the matter, half a sentence
 	Why   string // the figures that say so
-	Means Means  // what to do; see there for Bytes, Count and Name
-	Bytes int64
-	Count int
-	Name  string
+	Means Means  // what to do; it says which of the following there are
+	Bytes int64  // of memory that there should be
+	Count int    // workers, or items a call
+	Name  string // of the task, or of the control group
 }
 
 // Advise says what would help, the most urgent first. Every advice follows from
@@ -76,7 +76,7 @@ type Advice struct {
 // would help, it is silent.
 func Advise(o Outlook) []Advice {
 	a := advisor{Outlook: o}
-	a.cards()
+	a.devices()
 	a.tasks()
 	a.limit()
 	a.machine()
@@ -182,7 +182,7 @@ func (a *advisor) phases() {
 		}
 	}
 	limit := roundUp(resident + work + a.Overhead)
-	if limit <= a.Limit || slices.ContainsFunc(a.Cards, Card.crowded) {
+	if limit <= a.Limit || slices.ContainsFunc(a.Devices, PlannedDevice.crowded) {
 		return // it is not for the host's memory alone that there are phases
 	}
 	what := fmt.Sprintf("%d phases, with all items waiting on disk between them, could be one", last-first+1)
@@ -253,7 +253,7 @@ func (a *advisor) limit() {
 				FormatBytes(can), FormatBytes(a.Host.Total), FormatBytes(a.Host.Total-can)),
 			Means: SetLimit, Bytes: can / roundTo * roundTo,
 		})
-	case len(a.Tasks) == 0 && len(a.Cards) == 0:
+	case len(a.Tasks) == 0 && len(a.Devices) == 0:
 		left := min(can, a.highest()) - a.Limit
 		if left >= unusedMuch && float64(left) >= unusedShare*float64(a.Host.Total) {
 			a.add(Advice{

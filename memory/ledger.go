@@ -51,6 +51,7 @@ const (
 	Work
 )
 
+// String is the kind's name, for messages.
 func (k Kind) String() string {
 	switch k {
 	case Residency:

@@ -89,6 +89,11 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 // float16 tensor; both panic for others.
 type Tensor = ort.Tensor
 
+// ErrOutOfMemory is what an error of a loaded File's Session is, if there was not enough
+// memory: the session can still run smaller batches. A Runner understands it, and
+// memory.ErrOutOfMemory as well.
+var ErrOutOfMemory = ort.ErrOutOfMemory
+
 // ElementType is what a Tensor consists of. Its String is the name ("float32"), its
 // Size the bytes of one element.
 type ElementType = ort.ElementType
@@ -103,7 +108,7 @@ type SessionRun = ort.RunOptions
 type SessionStats = ort.Stats
 
 // ElementType is that of the input, for RunnerOptions.
-func (f *File) ElementType() ort.ElementType {
+func (f *File) ElementType() ElementType {
 	if f.Spec.Element == Float16 {
 		return ort.Float16
 	}

@@ -27,10 +27,10 @@ type Pipeline struct {
 	// WhenBusy says what is done about others who compute on such a device: see
 	// Env.Courtesy. Empty is memory.ShareWhenBusy: nothing.
 	WhenBusy  memory.WhenBusy
-	Strategy  string         // decides about the batches of networks; empty: adaptive
-	OnError   OnError        // what a failed item does where its stage does not say; empty: Quarantine
-	MaxFailed MaxFailed      // how much may fail before the run ends
-	Limits    imageio.Limits // of input images: MaxPixels, MaxFileBytes
+	Strategy  string    // decides about the batches of networks; empty: adaptive
+	OnError   OnError   // what a failed item does where its stage does not say; empty: Quarantine
+	MaxFailed MaxFailed // how much may fail before the run ends
+	Limits    Limits    // of input images: MaxPixels, MaxFileBytes
 
 	name       string // of the file it was loaded from
 	log        *slog.Logger
@@ -38,7 +38,7 @@ type Pipeline struct {
 	devices    []memory.Device
 	nowhere    bool // stages are not placed
 	strategies memory.Strategies
-	seat       *seat
+	door       *door
 	source     Source
 	origin     Info // the source's declaration
 	oconf      Config
@@ -50,8 +50,8 @@ type Pipeline struct {
 	lin        bool              // items may have a lineage
 }
 
-// seat is where a stage's Env finds the run that it works in.
-type seat struct {
+// door is where a stage's Env finds the run that it works in.
+type door struct {
 	run     *run
 	share   shares
 	devices []memory.Device
@@ -78,7 +78,7 @@ type Options struct {
 	Unplaced   bool              // for who looks at a pipeline and does not run it: devices are not asked for
 	Strategies memory.Strategies // that a pipeline may name; nil: the standard ones
 	Logger     *slog.Logger      // nil: discarded
-	FS         fsys.FS           // nil: the operating system's
+	FS         FS                // nil: the operating system's
 }
 
 // New makes an empty pipeline, to be filled with SetSource, Use and Add.
@@ -86,7 +86,7 @@ func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
 		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
-		seat: &seat{share: shares{m: map[string]*shared{}}, devices: o.Devices},
+		door: &door{share: shares{m: map[string]*shared{}}, devices: o.Devices},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -128,7 +128,7 @@ func (p *Pipeline) useSource(ctx context.Context, in Info, c Config) error {
 func (p *Pipeline) env(id string) Env {
 	return Env{
 		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits,
-		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Open: p.open, Lineage: p.lin, seat: p.seat,
+		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Undeclared: p.open, Derived: p.lin, door: p.door,
 	}
 }
 

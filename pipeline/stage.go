@@ -29,7 +29,7 @@ type Stage interface {
 // that it does not Reject or Fail are passed on. An error ends the run.
 type Func func(ctx context.Context, it *Item) error
 
-// Process calls f for each item of the batch.
+// Process calls f for each item of the batch, in their order.
 func (f Func) Process(ctx context.Context, batch []*Item) ([]*Item, error) {
 	out := batch[:0:len(batch)]
 	for _, it := range batch {
@@ -195,18 +195,30 @@ type Rooted interface {
 	Roots() []string
 }
 
+// Limits bound what an input image may be: MaxPixels is its width times its height, and
+// MaxFileBytes the bytes of its file. 0 is the default: 250 megapixels, 4 GiB.
+type Limits = imageio.Limits
+
+// FS is a file system: its OpenRoot opens a Folder, which is made where it is missing.
+// Tests give one in which files fail.
+type FS = fsys.FS
+
+// Folder is an open directory, in which files are made, read, renamed and removed by
+// names relative to it; none can lead out of it. Its errors are those of package os.
+type Folder = fsys.Root
+
 // Env is what the engine gives to a stage's constructor. Beside what it holds,
 // it is the stage's door to the run that it works in: Publish, Share, Scratch
 // and Lease.
 type Env struct {
 	StageID    string          // the stage's id in the pipeline
 	Log        *slog.Logger    // never nil
-	FS         fsys.FS         // every file is written through it
-	Limits     imageio.Limits  // of input images
+	FS         FS              // every file is written through it
+	Limits     Limits          // of input images
 	Attributes map[string]Type // known to exist on arriving items
 	Vectors    []string        // likewise, sorted
-	Open       bool            // there may be others: a stage before declares nothing
-	Lineage    bool            // arriving items may be derived ones
+	Undeclared bool            // there may be others: a stage before declares nothing
+	Derived    bool            // arriving items may be derived ones
 
-	seat *seat
+	door *door
 }

@@ -15,8 +15,9 @@ import (
 )
 
 // Take takes what the network made of one item: it sets attributes, a vector or a
-// picture, derives, or rejects. out is the output that was chosen, without the axis of
-// the batch, such as [512] or [3 H W]; it is the item's own and may be kept. An error
+// picture, or rejects the item. out is the output that was chosen (float32 or float16),
+// without the axis of the batch, such as [512] or [3 H W]. It is a part of what a whole
+// batch gave: what is kept of it is copied, as Numbers and Spec.Picture do. An error
 // fails the item. Take is called by several goroutines, each with items of its own.
 type Take func(it *pipeline.Item, out *model.Tensor) error
 

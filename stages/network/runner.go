@@ -54,7 +54,7 @@ func (s *Stage) runnerOptions() model.RunnerOptions {
 	onHost := model.Shared(func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, host) })
 	if s.place.Devices[0] == string(pipeline.Host) {
 		o.Most = s.batch // the plan counts on that
-		o.Seats = []model.Seat{{
+		o.Devices = []model.RunnerDevice{{
 			Device: string(pipeline.Host), Key: s.key(pipeline.Host), Open: onHost, Lanes: s.lanes,
 			Budget: cost + room - s.file.Header.WeightBytes,
 		}}
@@ -64,21 +64,21 @@ func (s *Stage) runnerOptions() model.RunnerOptions {
 		o.Fallback = onHost
 	}
 	for _, d := range s.place.Devices {
-		o.Seats = append(o.Seats, s.seat(pipeline.Device(d)))
+		o.Devices = append(o.Devices, s.seat(pipeline.Device(d)))
 	}
 	return o
 }
 
 // seat is a GPU, or a simulated one.
-func (s *Stage) seat(d pipeline.Device) model.Seat {
+func (s *Stage) seat(d pipeline.Device) model.RunnerDevice {
 	session := s.session
 	session.Device = string(d)
-	seat := model.Seat{
+	seat := model.RunnerDevice{
 		Device: string(d), Key: s.key(d), MostLanes: 2, // one computes while the other copies
 		Open:   func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, session) },
 		Ledger: s.env.Ledger(d), Weights: s.file.Header.WeightBytes,
 		Scarce:   func() bool { return s.env.Scarce(d) },
-		Courtesy: func() model.Courtesy { return s.env.Courtesy(d) },
+		Courtesy: func() memory.Courtesy { return s.env.Courtesy(d) },
 	}
 	if card, ok := s.env.Device(d).(*sim.Device); ok {
 		// It is an arena on the CPU that is as large as the card.
