@@ -111,6 +111,33 @@ func TestTakeDecides(t *testing.T) {
 	}
 }
 
+// Of a batch, each item gets what the network made of it.
+func TestEachItemGetsItsOwn(t *testing.T) {
+	var src stagetest.Source
+	for i := range 64 {
+		src = append(src, stagetest.Picture(fmt.Sprint(4*i), flat(uint8(4*i))))
+	}
+	means := info(saved(t, "means.onnx", testnet.Hog(12)), model.Spec{Width: 8, Height: 8}, network.Options{}, func(*model.File) network.Take {
+		return func(it *pipeline.Item, out *model.Tensor) error {
+			it.SetAttr("level", pipeline.Int(int64(255*out.Numbers()[0]+0.5)))
+			return nil
+		}
+	})
+	b := stagetest.New(t, src)
+	if err := b.UseStep(t.Context(), pipeline.NewRegistry(means), "net", pipeline.Step{ID: "net", Workers: 1, Batch: 16}, nil); err != nil {
+		t.Fatal(err)
+	}
+	sum, seen := b.Run(t, pipeline.RunOptions{})
+	if calls := sum.Stages[0].Calls; len(seen) != 64 || calls == 64 {
+		t.Errorf("%d items arrived of %d calls", len(seen), calls)
+	}
+	for id, it := range seen {
+		if got := it.Attributes["level"].String(); got != id {
+			t.Errorf("%s has the level %s", id, got)
+		}
+	}
+}
+
 // A network that cannot be loaded ends the run: it is the same for all. One that cannot
 // be run with these pictures fails them.
 func TestNetworkThatDoesNotWork(t *testing.T) {
