@@ -1,4 +1,6 @@
-// Package resize is the stage "resize": it gives images another size.
+// Package resize is the stage "resize": it gives images another size, with filters that
+// are applied as Pillow does. Gray stays gray and 16 bits stay 16 bits. Attributes described the pixels
+// that were, and are gone.
 package resize
 
 import (

@@ -1,6 +1,7 @@
 // Package vectors is the stage "vectors": it writes one vector of every item that
-// arrives as the rows of a NumPy array, names the rows in a file beside it, and
-// passes the items on.
+// arrives as the rows of a NumPy array (format NPY 1.0), names the rows in a file beside
+// it, and passes the items on. The array has the shape [items components], float32 or
+// float16, little-endian, in the order of the items' IDs.
 package vectors
 
 import (
