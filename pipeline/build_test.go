@@ -54,3 +54,29 @@ func TestBuildingInGoIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A limit that is not given is the default, also beside one that is.
+func TestLimitsThatAreNotGiven(t *testing.T) {
+	for name, tt := range map[string]struct {
+		limits      pipeline.Limits
+		quarantined int64
+	}{
+		"none":   {pipeline.Limits{}, 0},
+		"pixels": {pipeline.Limits{MaxPixels: 1e8}, 0},
+		"bytes":  {pipeline.Limits{MaxFileBytes: 1 << 30}, 0},
+		"few":    {pipeline.Limits{MaxPixels: 100}, 18},
+	} {
+		p := pipeline.New("test", pipeline.Options{})
+		p.Limits = tt.limits
+		if err := p.UseSource(t.Context(), standard.Registry(), "images", map[string]any{"path": "../testdata/photos"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Use(t.Context(), pipeline.NewRegistry(aspect), "aspect", "aspect", nil); err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true})
+		if err != nil || s.In != 18 || s.Quarantined != tt.quarantined {
+			t.Errorf("%s: of %d pictures %d failed, want %d: %v", name, s.In, s.Quarantined, tt.quarantined, err)
+		}
+	}
+}

@@ -30,7 +30,7 @@ type Pipeline struct {
 	Strategy  string    // decides about the batches of networks; empty: adaptive
 	OnError   OnError   // what a failed item does where its stage does not say; empty: Quarantine
 	MaxFailed MaxFailed // how much may fail before the run ends
-	Limits    Limits    // of input images: MaxPixels, MaxFileBytes
+	Limits    Limits    // of input images; set before stages are added, as some go by them
 
 	name       string // of the file it was loaded from
 	log        *slog.Logger
@@ -127,7 +127,7 @@ func (p *Pipeline) useSource(ctx context.Context, in Info, c Config) error {
 // env is what the next step's constructor gets.
 func (p *Pipeline) env(id string) Env {
 	return Env{
-		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits,
+		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits.WithDefaults(),
 		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Undeclared: p.open, Derived: p.lin, door: p.door,
 	}
 }

@@ -147,6 +147,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Limits = p.Limits.WithDefaults()
 	r := &run{
 		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir,
 		host:  memory.NewLedger(string(Host), plan.HostBudget),
