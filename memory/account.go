@@ -10,10 +10,10 @@ import (
 
 // Account is what a network did on a device: what a run tells at its end.
 type Account struct {
-	Name   string `json:"name"`
-	Device string `json:"device"`
-	Runs   int64  `json:"runs"`
-	Items  int64  `json:"items"`
+	Name   string `json:"name"`   // of the network
+	Device string `json:"device"` // on which it ran
+	Runs   int64  `json:"runs"`   // that went well
+	Items  int64  `json:"items"`  // in these
 	// Seconds are those of its runs.
 	Seconds float64 `json:"seconds"`
 	// Typical is the batch that most items were in, Largest the largest one.

@@ -21,8 +21,8 @@ const (
 // done on it. The zero value of a part says that it is not known, and then
 // nothing is said about it.
 type Outlook struct {
-	Host HostMemory
-	Swap *Swap
+	Host HostMemory // as it was read
+	Swap *Swap      // nil: not known
 	// Limit is what the work may use of the host, in bytes, and Overhead what of it
 	// the program itself takes. What is left is leased.
 	Limit, Overhead int64
@@ -31,18 +31,18 @@ type Outlook struct {
 	// Tasks are done one after the other on the same data. Those of one Phase have
 	// their Resident bytes at the same time.
 	Tasks []Task
-	// Cards are the devices beside the host that tasks compute on.
-	Cards []Card
+	// Devices are those beside the host that tasks compute on.
+	Devices []PlannedDevice
 }
 
 // Task is one part of the work, such as a stage.
 type Task struct {
-	Name     string
-	Phase    int
-	Resident int64 // bytes that it has as long as its phase lasts
-	Work     int64 // bytes of one call
-	Workers  int   // calls that may run at once
-	Batch    int   // of one call
+	Name     string // for the advice
+	Phase    int    // its number
+	Resident int64  // bytes that it has as long as its phase lasts
+	Work     int64  // bytes of one call
+	Workers  int    // calls that may run at once
+	Batch    int    // of one call
 }
 
 // Means is what an Advice is to be followed by.
@@ -58,17 +58,17 @@ const (
 	FindPressure Means = "pressure" // find who takes the memory, with the system's own tools
 	FindSwap     Means = "swap"
 	AddMemory    Means = "machine" // a machine, or a container, with Bytes
-	LargerCard   Means = "card"    // a card with Bytes; 0: there is none. The task Name, if any, may compute on the host too
+	LargerDevice Means = "card"    // a device with Bytes; 0: there is none. The task Name, if any, may compute on the host too
 )
 
 // Advice is one thing that would help, and the figures that say so.
 type Advice struct {
-	What  string
-	Why   string
-	Means Means
-	Bytes int64
-	Count int
-	Name  string
+	What  string // the matter, half a sentence
+	Why   string // the figures that say so
+	Means Means  // what to do; it says which of the following there are
+	Bytes int64  // of memory that there should be
+	Count int    // workers, or items a call
+	Name  string // of the task, or of the control group
 }
 
 // Advise says what would help, the most urgent first. Every advice follows from
@@ -76,7 +76,7 @@ type Advice struct {
 // would help, it is silent.
 func Advise(o Outlook) []Advice {
 	a := advisor{Outlook: o}
-	a.cards()
+	a.devices()
 	a.tasks()
 	a.limit()
 	a.machine()
@@ -182,7 +182,7 @@ func (a *advisor) phases() {
 		}
 	}
 	limit := roundUp(resident + work + a.Overhead)
-	if limit <= a.Limit || slices.ContainsFunc(a.Cards, Card.crowded) {
+	if limit <= a.Limit || slices.ContainsFunc(a.Devices, PlannedDevice.crowded) {
 		return // it is not for the host's memory alone that there are phases
 	}
 	what := fmt.Sprintf("%d phases, with all items waiting on disk between them, could be one", last-first+1)
@@ -253,7 +253,7 @@ func (a *advisor) limit() {
 				FormatBytes(can), FormatBytes(a.Host.Total), FormatBytes(a.Host.Total-can)),
 			Means: SetLimit, Bytes: can / roundTo * roundTo,
 		})
-	case len(a.Tasks) == 0 && len(a.Cards) == 0:
+	case len(a.Tasks) == 0 && len(a.Devices) == 0:
 		left := min(can, a.highest()) - a.Limit
 		if left >= unusedMuch && float64(left) >= unusedShare*float64(a.Host.Total) {
 			a.add(Advice{

@@ -21,8 +21,8 @@ func TestAdvise(t *testing.T) {
 	work := func(limit int64, tasks ...memory.Task) memory.Outlook {
 		return memory.Outlook{Host: idle, Limit: limit, Overhead: 64 * mib, Tasks: tasks}
 	}
-	cards := func(o memory.Outlook, cards ...memory.Card) memory.Outlook {
-		o.Cards = cards
+	cards := func(o memory.Outlook, cards ...memory.PlannedDevice) memory.Outlook {
+		o.Devices = cards
 		return o
 	}
 	clip := memory.Task{Name: "clip", Resident: 6 * gib, Work: gib}
@@ -115,36 +115,36 @@ func TestAdvise(t *testing.T) {
 		},
 		{"a control group that is wide enough", memory.Outlook{Host: host(func(h *memory.HostMemory) { h.Total, h.Available = 4*gib, 3*gib })}, nil},
 		{"stalls that are not known", memory.Outlook{Host: host(func(h *memory.HostMemory) { h.Stalled = memory.Unknown })}, nil},
-		{"a card that holds both networks", cards(memory.Outlook{}, memory.Card{Name: "sim:0", Total: 16 * gib, Tasks: []memory.Task{clip, dino}}), nil},
+		{"a card that holds both networks", cards(memory.Outlook{}, memory.PlannedDevice{Name: "sim:0", Total: 16 * gib, Tasks: []memory.Task{clip, dino}}), nil},
 		{
-			"a card that holds one after the other", cards(memory.Outlook{}, memory.Card{Name: "sim:0", Total: 12 * gib, Tasks: []memory.Task{clip, later(dino)}}),
+			"a card that holds one after the other", cards(memory.Outlook{}, memory.PlannedDevice{Name: "sim:0", Total: 12 * gib, Tasks: []memory.Task{clip, later(dino)}}),
 			[]string{"card 16384 0 - together their weights and runs take about 12 GiB, and of 12 GiB networks may have 11.5 GiB; with 16 GiB all of them would stay there, in one phase"},
 		},
 		{
 			"a host that holds one after the other too", cards(
 				work(3*gib, memory.Task{Name: "clip", Resident: 2 * gib}, memory.Task{Name: "dino", Phase: 1, Resident: 2 * gib}),
-				memory.Card{Name: "sim:0", Total: 12 * gib, Tasks: []memory.Task{clip, later(dino)}}),
+				memory.PlannedDevice{Name: "sim:0", Total: 12 * gib, Tasks: []memory.Task{clip, later(dino)}}),
 			[]string{"card 16384 0 - in one phase, if the host's limit of 3 GiB were 4.1 GiB"},
 		},
 		{
 			"a card that is not why there are phases", cards(
 				work(3*gib, memory.Task{Name: "clip", Resident: 2 * gib}, memory.Task{Name: "dino", Phase: 1, Resident: 2 * gib}),
-				memory.Card{Name: "sim:0", Total: 16 * gib, Tasks: []memory.Task{clip, later(dino)}}),
+				memory.PlannedDevice{Name: "sim:0", Total: 16 * gib, Tasks: []memory.Task{clip, later(dino)}}),
 			[]string{"limit 4160 0 - dino begins another phase"},
 		},
 		{
-			"a card that has no room for weights", cards(memory.Outlook{}, memory.Card{Name: "sim:0", Total: 4 * gib, Tasks: []memory.Task{clip, dino}}),
+			"a card that has no room for weights", cards(memory.Outlook{}, memory.PlannedDevice{Name: "sim:0", Total: 4 * gib, Tasks: []memory.Task{clip, dino}}),
 			[]string{
 				"card 8192 0 clip its weights take 6 GiB and its runs about 1 GiB, and of 4 GiB networks may have 3.8 GiB; with 8 GiB weights and runs would have room",
 				"card 6144 0 - its weights take 3 GiB and its runs about 2 GiB, and of 4 GiB networks may have 3.8 GiB; with 6 GiB",
 			},
 		},
 		{
-			"a headroom of one's own, and reserved bytes", cards(memory.Outlook{}, memory.Card{Name: "sim:0", Total: 8 * gib, Reserved: gib, Headroom: 2 * gib, Tasks: []memory.Task{clip}}),
+			"a headroom of one's own, and reserved bytes", cards(memory.Outlook{}, memory.PlannedDevice{Name: "sim:0", Total: 8 * gib, Reserved: gib, Headroom: 2 * gib, Tasks: []memory.Task{clip}}),
 			[]string{"card 10240 0 clip of 8 GiB networks may have 5 GiB; with 10 GiB"},
 		},
 		{
-			"no card is large enough", cards(memory.Outlook{}, memory.Card{Name: "gpu:0", Total: 178 * gib, Reserved: memory.Unknown, Tasks: []memory.Task{{Name: "vast", Resident: 200 * gib}}}),
+			"no card is large enough", cards(memory.Outlook{}, memory.PlannedDevice{Name: "gpu:0", Total: 178 * gib, Reserved: memory.Unknown, Tasks: []memory.Task{{Name: "vast", Resident: 200 * gib}}}),
 			[]string{"card 0 0 vast of 178 GiB networks may have 172 GiB; no card is large enough for that"},
 		},
 	} {

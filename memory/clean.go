@@ -26,7 +26,7 @@ var errClosed = errors.New("the memory manager is closed")
 // Reclaimer gives memory back that is held for convenience only: a pool of
 // buffers, a cache, an arena's free regions.
 type Reclaimer struct {
-	Name   string
+	Name   string // for reports: "thumbnail cache"
 	Device string // "" is the host
 	// Reclaim gives back what is not in use and says how many bytes it believes
 	// to have freed, or Unknown. It is called on any goroutine, never twice at
@@ -44,16 +44,16 @@ type reclaimer struct {
 
 // Cleaned is what one clean-up did.
 type Cleaned struct {
-	Why     string
-	At      time.Time // when it began, after waiting for its turn
-	Took    time.Duration
+	Why     string          // as it was given to Clean
+	At      time.Time       // when it began, after waiting for its turn
+	Took    time.Duration   // from At on
 	Devices []CleanedDevice // those that were read, in the order of State
 	Steps   []CleanedStep   // in the order in which they ran
 }
 
 // CleanedDevice is what a clean-up measured of one device, in bytes.
 type CleanedDevice struct {
-	Device string
+	Device string // its name
 	// Own says that Before and After are what this process has of the device.
 	// Where the device does not tell that, they are what everybody has, and what
 	// others freed and took meanwhile is in them.
@@ -66,10 +66,10 @@ type CleanedDevice struct {
 
 // CleanedStep is one reclaimer, or what was done for the host.
 type CleanedStep struct {
-	Name   string
-	Device string
-	Freed  int64 // bytes that the reclaimer believes to have freed, or Unknown
-	Err    error
+	Name   string // of the reclaimer, or "go" and "malloc" for the host's
+	Device string // that it is of
+	Freed  int64  // bytes that the reclaimer believes to have freed, or Unknown
+	Err    error  // why it could not, or not all
 }
 
 // Err joins the errors of the steps, each with the name of its step.

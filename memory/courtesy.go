@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -54,7 +55,18 @@ const (
 	courtesyLook = 500 * time.Millisecond
 )
 
-// Courtesy decides how long a run on a device is held back for others who compute
+// Courtesy holds back runs that come one after the other on a device, for others who
+// compute there. Who computes on its own, such as a session, has one of its own and
+// calls Wait and Begin before each run.
+type Courtesy interface {
+	// Wait waits until the next run may begin. Before it stands still, for as long as
+	// others are there, it calls pause, once at most. The error is that of ctx.
+	Wait(ctx context.Context, pause func()) error
+	// Begin is called when the run begins, and end when it has ended.
+	Begin() (end func())
+}
+
+// BusyPolicy decides how long a run on a device is held back for others who compute
 // there. It knows no clock and starts nothing: Observe tells it what was read, and
 // Wait gets its answer. The zero value never waits.
 //
@@ -71,8 +83,8 @@ const (
 //
 // How busy the device is may be unknown. Then nothing is waited for: also a pause
 // ends.
-type Courtesy struct {
-	When WhenBusy
+type BusyPolicy struct {
+	When WhenBusy // what is done about others
 
 	last   time.Time     // of the last observation; zero: nothing is known
 	beyond float64       // share of the time in which the device was busy and we were not, smoothed
@@ -88,9 +100,9 @@ type Courtesy struct {
 // it was busy, which may be Unknown, and the share of the same time in which we
 // computed on it. Observations come in order of time, best every 100 ms or so and
 // also while a run is under way.
-func (c *Courtesy) Observe(at time.Time, busy, own float64) {
+func (c *BusyPolicy) Observe(at time.Time, busy, own float64) {
 	if busy == Unknown {
-		*c = Courtesy{When: c.When}
+		*c = BusyPolicy{When: c.When}
 		return
 	}
 	own = min(max(own, 0), 1)
@@ -111,7 +123,7 @@ func (c *Courtesy) Observe(at time.Time, busy, own float64) {
 }
 
 // judge begins or ends a pause.
-func (c *Courtesy) judge(at time.Time) {
+func (c *BusyPolicy) judge(at time.Time) {
 	beyond, after := c.others > pauseAbove, pauseAfter
 	if c.paused {
 		beyond, after = c.others < resumeBelow, resumeAfter
@@ -128,7 +140,7 @@ func (c *Courtesy) judge(at time.Time) {
 
 // Others is the share of the time, from 0 to 1, that others use of what we leave;
 // Unknown where that is not known.
-func (c *Courtesy) Others() float64 {
+func (c *BusyPolicy) Others() float64 {
 	if c.last.IsZero() {
 		return Unknown
 	}
@@ -136,12 +148,12 @@ func (c *Courtesy) Others() float64 {
 }
 
 // Paused tells whether the run stands still until others are through.
-func (c *Courtesy) Paused() bool { return c.paused }
+func (c *BusyPolicy) Paused() bool { return c.paused }
 
 // Wait is how long to wait before the next run, 500 ms at most: then ask again,
 // with what was observed meanwhile. Zero: begin now. ran is how long the last run
 // computed, and idle how long ago it ended.
-func (c *Courtesy) Wait(ran, idle time.Duration) time.Duration {
+func (c *BusyPolicy) Wait(ran, idle time.Duration) time.Duration {
 	switch {
 	case c.When != YieldWhenBusy && c.When != PauseWhenBusy || c.last.IsZero():
 		return 0

@@ -74,7 +74,7 @@ func TestCourtesyWaits(t *testing.T) {
 		"pause, unknown by now":              {when: memory.PauseWhenBusy, seen: []seen{{9 * s, 1, 0}, {100 * ms, unknown, 0}}, ran: s},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := memory.Courtesy{When: tt.when}
+			c := memory.BusyPolicy{When: tt.when}
 			at := time.Unix(1000, 0)
 			for _, x := range tt.seen {
 				for range x.lasts / (100 * time.Millisecond) {
@@ -91,7 +91,7 @@ func TestCourtesyWaits(t *testing.T) {
 
 // neighbourhood is a simulated device on which we compute as courtesy lets us.
 type neighbourhood struct {
-	courtesy memory.Courtesy
+	courtesy memory.BusyPolicy
 	device   *sim.Device
 	now      time.Time
 	runs     [][2]time.Time
@@ -99,7 +99,7 @@ type neighbourhood struct {
 }
 
 func newNeighbourhood(t rapid.TB, when memory.WhenBusy, load sim.Load) *neighbourhood {
-	n := &neighbourhood{courtesy: memory.Courtesy{When: when}, now: time.Unix(1000, 0), window: time.Second}
+	n := &neighbourhood{courtesy: memory.BusyPolicy{When: when}, now: time.Unix(1000, 0), window: time.Second}
 	var err error
 	n.device, err = sim.New(sim.Config{Total: 1 << 30, Load: load, Clock: func() time.Time { return n.now }})
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 
 // Decision is a change that the Governor made, with what it knew.
 type Decision struct {
-	Time     time.Time
-	Name     string // of the network
-	Device   string
-	Shape    string
-	Rule     Rule
-	From, To int // items of a run
+	Time     time.Time // by the Governor's clock
+	Name     string    // of the network
+	Device   string    // that the session is on
+	Shape    string    // of the items, as Workload.Next was asked
+	Rule     Rule      // why
+	From, To int       // items of a run
 	// Look says that the arena's memory was given back, to see what others leave.
 	Look      bool
 	Budget    int64   // bytes that the session's arena could have

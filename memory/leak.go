@@ -125,13 +125,13 @@ type solo struct {
 type Suspicion struct {
 	BytesPerBatch int64 // more than 0, or there is no suspicion
 	Growth        int64 // bytes over the clean-ups that it was seen in
-	Cleanups      int
+	Cleanups      int   // that it was seen in
 }
 
 // Leak is what a LeakWatch has found.
 type Leak struct {
 	Stages        []string // that leak, or of which one at least does
-	BytesPerBatch int64
+	BytesPerBatch int64    // by which the device's floor grows
 	// Certain says that all of Stages leak when they run alone. Otherwise they are
 	// candidates: the chain grows, and running them alone did not tell, or not all
 	// could be run alone.

@@ -16,17 +16,17 @@ import (
 // Learned is what runs of a network on a kind of device took, for items of one shape:
 // the next run begins with it near its target.
 type Learned struct {
-	Key   string     `json:"key"` // that of WorkloadOptions
-	Shape string     `json:"shape"`
+	Key   string     `json:"key"`   // that of WorkloadOptions
+	Shape string     `json:"shape"` // of the items
 	Sizes []SizeTook `json:"sizes"` // by batch, ascending
-	When  time.Time  `json:"when"`
+	When  time.Time  `json:"when"`  // it was last learned from
 }
 
 // SizeTook is what a run of one batch size took; what is not known is 0.
 type SizeTook struct {
-	Batch   int     `json:"batch"`
-	Bytes   int64   `json:"bytes,omitempty"`
-	Seconds float64 `json:"seconds,omitempty"`
+	Batch   int     `json:"batch"`             // items
+	Bytes   int64   `json:"bytes,omitempty"`   // of the arena
+	Seconds float64 `json:"seconds,omitempty"` // of a run
 }
 
 // Learned is what is known now, in the order of keys and shapes. What it began with and

@@ -16,11 +16,11 @@ var ErrOutOfMemory = errors.New("out of memory")
 
 // OversizeError refuses a request that no amount of waiting could satisfy.
 type OversizeError struct {
-	Device string
-	Need   int64 // bytes asked for
-	Have   int64 // most bytes that a request of its kind could ever get
-	Holder string
-	Now    bool // Have is what there is now, and nothing more can be released
+	Device string // its name
+	Need   int64  // bytes asked for
+	Have   int64  // most bytes that a request of its kind could ever get
+	Holder string // who asked
+	Now    bool   // Have is what there is now, and nothing more can be released
 }
 
 func (e *OversizeError) Error() string {
@@ -50,6 +50,7 @@ const (
 	Work
 )
 
+// String is the kind's name, for messages.
 func (k Kind) String() string {
 	switch k {
 	case Residency:
@@ -62,8 +63,8 @@ func (k Kind) String() string {
 
 // Request asks for a lease.
 type Request struct {
-	Kind     Kind
-	Bytes    int64
+	Kind     Kind   // how long it is for
+	Bytes    int64  // 0 or less is a lease of nothing
 	Priority int    // higher is served first: stages further downstream
 	Holder   string // who asks, for messages and Holders ("stage upscale")
 }
@@ -71,11 +72,11 @@ type Request struct {
 // CallRequest asks for all that one call needs, at once: two calls that each
 // had a part of theirs would wait for each other.
 type CallRequest struct {
-	Work     int64 // bytes that the call takes and gives back
-	Stays    int64 // bytes of residency that it leaves behind, or brings back
-	Beside   int64 // bytes of residency that its inputs have, and keep during the call
-	Priority int
-	Holder   string
+	Work     int64  // bytes that the call takes and gives back
+	Stays    int64  // bytes of residency that it leaves behind, or brings back
+	Beside   int64  // bytes of residency that its inputs have, and keep during the call
+	Priority int    // as in Request
+	Holder   string // as in Request
 }
 
 // Ledger keeps the leases of one device. Its methods may be called from several
@@ -104,7 +105,7 @@ type Usage struct {
 	Ceiling   int64 // the highest limit so far: what needs more is refused
 	Reserve   int64 // bytes of the limit that residency leaves free
 	Residency int64 // bytes leased now, by kind
-	Work      int64
+	Work      int64 // bytes leased now for calls
 	Peak      int64 // most bytes leased at once so far
 	Waiting   int   // requests that wait
 	// WaitingSince is when the one that has waited longest came, zero if none.
@@ -113,10 +114,10 @@ type Usage struct {
 
 // Holding is one lease as Holders lists it.
 type Holding struct {
-	Holder string
-	Kind   Kind
-	Bytes  int64
-	Since  time.Time
+	Holder string    // who asked for it
+	Kind   Kind      // how long it is for
+	Bytes  int64     // that it has now
+	Since  time.Time // when it was given
 }
 
 // ask is what is wanted of the ledger, by kind.

@@ -23,7 +23,7 @@ const (
 // Options for NewManager. The zero value watches the host and changes nothing
 // that belongs to the whole process.
 type Options struct {
-	Host    Host
+	Host    Host     // where the host is read
 	Devices []Device // beside the host; their names must differ
 	// Every is how often each device is read; 0 is 100 ms.
 	Every time.Duration

@@ -40,7 +40,7 @@ var errMonitorClosed = errors.New("the monitor is closed")
 // long as Known is false the figures of the reading mean nothing.
 type Sample struct {
 	Reading
-	Device string
+	Device string // its name
 	// At is when the last good reading was begun, as it may be that old; zero:
 	// there never was one.
 	At time.Time

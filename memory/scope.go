@@ -32,7 +32,7 @@ type scoped struct {
 
 // ScopeReport says what a scope took and left.
 type ScopeReport struct {
-	Name    string
+	Name    string        // the scope's
 	Took    time.Duration // from Scope to the end of the clean-up
 	Devices []ScopeDevice // the host first
 	Steps   []CleanedStep // of the clean-up
@@ -41,13 +41,13 @@ type ScopeReport struct {
 // ScopeDevice is one device over the life of a scope, in bytes; a figure is
 // Unknown where no reading was had.
 type ScopeDevice struct {
-	Device string
-	Own    bool  // the figures are this process's; otherwise they are everybody's
-	Before int64 // when the scope began
-	Peak   int64 // most that the polls saw; what comes and goes between two is missed
-	End    int64 // when the work was over, before the clean-up
-	After  int64 // after the clean-up
-	Freed  int64 // End less After; never negative, and 0 where one is Unknown
+	Device string // its name
+	Own    bool   // the figures are this process's; otherwise they are everybody's
+	Before int64  // when the scope began
+	Peak   int64  // most that the polls saw; what comes and goes between two is missed
+	End    int64  // when the work was over, before the clean-up
+	After  int64  // after the clean-up
+	Freed  int64  // End less After; never negative, and 0 where one is Unknown
 }
 
 // Left is what the scope has added and not given back, negative where less is in

@@ -54,12 +54,12 @@ type Choice struct {
 	Shrink bool
 	// Look has them given back now, and Next asked again after the next reading.
 	Look bool
-	Rule Rule
+	Rule Rule // why; for people and accounts
 }
 
 // Ran is how a run ended.
 type Ran struct {
-	Batch   int
+	Batch   int     // items
 	Seconds float64 // that it took; of one that ran out of memory it means nothing
 	// OutOfMemory says that it had no room. Need is how many bytes the arena would have
 	// had to have at least, as far as the runtime said so; 0: not known.

@@ -4,8 +4,8 @@ import "fmt"
 
 // Swap is the swap space of the machine, in bytes.
 type Swap struct {
-	Total int64
-	Used  int64
+	Total int64 // bytes that there are
+	Used  int64 // bytes of them
 }
 
 // Swap reads the swap space. A machine that has none has a Total of 0.

@@ -30,8 +30,9 @@ type Workers struct {
 	eased    time.Time   // when pressure was last acted on, or a worker came back
 }
 
-// StageWorkers bounds the workers of one stage. Where Least equals Most, the
-// count is fixed.
+// StageWorkers bounds the workers of one stage: there are Start of them to begin
+// with, never less than Least and never more than Most. Where Least equals Most,
+// the count is fixed.
 type StageWorkers struct {
 	Least, Start, Most int
 }

@@ -22,7 +22,7 @@ func TestTrialLeavesNothing(t *testing.T) {
 		ledger := memory.NewLedger("gpu:0", 10000)
 		var open, opened atomic.Int64
 		var atOnce []int64 // sessions, seen at runs after the first trial
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Devices: []model.RunnerDevice{{
 			Device: "gpu:0", MostLanes: 2, Ledger: ledger, Weights: 1000,
 			Open: func(context.Context) (model.Session, error) {
 				opened.Add(1)
@@ -51,7 +51,7 @@ func TestTrialBreaks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &doubler{}
 				var open, opened atomic.Int64
-				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{{
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Devices: []model.RunnerDevice{{
 					Device: "gpu:0", MostLanes: 2,
 					Open: func(context.Context) (model.Session, error) {
 						n := opened.Add(1)
@@ -93,7 +93,7 @@ func TestDeviceOnWhichAllFails(t *testing.T) {
 			well := timed{&doubler{bad: 1000}, time.Millisecond, time.Millisecond}
 			bad := timed{&doubler{bad: 1000}, 0, 10 * time.Microsecond}
 			bad.fail = func(run, _ int) error { return only(run > 20, errors.New("CUDA error 700")) }
-			r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: batch, Seats: []model.Seat{
+			r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: batch, Devices: []model.RunnerDevice{
 				{Device: "gpu:0", Open: bad.open}, {Device: "gpu:1", Open: well.open},
 			}})
 			defer r.Close()
@@ -114,7 +114,7 @@ func TestDeviceOnWhichAllFails(t *testing.T) {
 func TestOddItemsTakeNoDeviceOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := timed{&doubler{bad: 1000}, time.Millisecond, time.Millisecond}, timed{&doubler{bad: 1000}, time.Millisecond, time.Millisecond}
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Devices: []model.RunnerDevice{
 			{Device: "gpu:0", Open: a.open}, {Device: "gpu:1", Open: b.open},
 		}})
 		defer r.Close()
@@ -146,7 +146,7 @@ func TestLostDeviceWithBatchesOfOne(t *testing.T) {
 			}
 			return nil
 		}
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Seats: []model.Seat{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Devices: []model.RunnerDevice{
 			{Device: "gpu:0", Open: func(ctx context.Context) (model.Session, error) {
 				if lost.Load() {
 					return nil, errors.New("lost")
@@ -178,7 +178,7 @@ func TestFixedBatchesAreWhole(t *testing.T) {
 				}
 				return only(run == 2, &ort.OutOfMemoryError{Text: "no room"})
 			}
-			r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 8, Fixed: true, Governor: g, Seats: at(d.open)})
+			r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 8, Fixed: true, Governor: g, Devices: at(d.open)})
 			defer r.Close()
 			for range 10 {
 				check(t, r.Infer(t.Context(), items(16, 3)))
@@ -207,7 +207,7 @@ func TestFallbackIsGivenUpBesideOthers(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		return only(s.dead.Load(), errors.New("dead"))
 	}}
-	r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Fallback: model.Shared(cpu.load), Seats: []model.Seat{
+	r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Fallback: model.Shared(cpu.load), Devices: []model.RunnerDevice{
 		{Device: "gpu:0", Open: n.load}, {Device: "gpu:1", Open: n.load},
 	}})
 	defer r.Close()

@@ -19,13 +19,13 @@ import (
 // File is a network's file that has been looked at, not loaded: what the plan and
 // the check of a pipeline need.
 type File struct {
-	Path string
+	Path string // as it was given
 	// Hash is the SHA-256 of the file and of those that hold its weights, in
 	// hexadecimal.
 	Hash   string
-	Header *onnx.Header
-	Input  onnx.Port // that takes pictures, of four axes
-	Output onnx.Port // that is asked for
+	Header *onnx.Header // what the file says of the network
+	Input  onnx.Port    // that takes pictures, of four axes
+	Output onnx.Port    // that is asked for
 	// Spec is how pictures are brought to Input: what FileOptions say, completed
 	// from the graph.
 	Spec Spec

@@ -65,7 +65,7 @@ type ladder struct {
 	// shared arena must not make it fail.
 	others *sync.RWMutex
 	// courtesy holds a run up for others.
-	courtesy Courtesy
+	courtesy memory.Courtesy
 
 	session  Session
 	fallback Session
@@ -446,7 +446,7 @@ func (l *ladder) openFallback(ctx context.Context) error {
 	}
 	l.fallback = s
 	if l.workCPU == nil {
-		l.workCPU = l.o.workload(&Seat{Device: "host", Key: l.seat.Key + " on the CPU"})
+		l.workCPU = l.o.workload(&RunnerDevice{Device: "host", Key: l.seat.Key + " on the CPU"})
 	}
 	return nil
 }

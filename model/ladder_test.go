@@ -43,7 +43,7 @@ func hogRun(t *testing.T, limit int64, fallback bool, pictures int) []model.Resu
 		t.Fatal(err)
 	}
 	o := model.RunnerOptions{Batch: 8, Type: f.ElementType(), Name: "hog.onnx"}
-	o.Seats = at(func(ctx context.Context) (model.Session, error) {
+	o.Devices = at(func(ctx context.Context) (model.Session, error) {
 		s, err := f.Load(ctx, model.SessionOptions{ArenaLimit: limit})
 		return counted{s, &failed}, err
 	})
@@ -140,7 +140,7 @@ func arena(t *testing.T, batches func(infer func(n int, w, h int64))) (most int6
 	}
 	r := model.NewRunner(model.RunnerOptions{
 		Batch: 8, Type: f.ElementType(), Name: "net.onnx",
-		Seats: at(func(ctx context.Context) (model.Session, error) {
+		Devices: at(func(ctx context.Context) (model.Session, error) {
 			s, err := f.Load(ctx, model.SessionOptions{})
 			return watched{s, &most, &shrunk}, err
 		}),

@@ -123,9 +123,9 @@ func TestLanesRunAtOnce(t *testing.T) {
 					arrived.Wait()
 					return nil
 				}}
-				o, sessions := model.RunnerOptions{Batch: 2, Seats: []model.Seat{{Lanes: lanes, Open: n.load}}, Name: "net", Type: ort.Float32}, lanes
+				o, sessions := model.RunnerOptions{Batch: 2, Devices: []model.RunnerDevice{{Lanes: lanes, Open: n.load}}, Name: "net", Type: ort.Float32}, lanes
 				if shared {
-					o.Seats[0].Open, sessions = model.Shared(n.load), 1
+					o.Devices[0].Open, sessions = model.Shared(n.load), 1
 				}
 				r := model.NewRunner(o)
 				check(t, r.Infer(t.Context(), items(2*lanes, 3)))
@@ -150,7 +150,7 @@ func TestLanesLeaveRoomForAnItemAlone(t *testing.T) {
 		time.Sleep(time.Millisecond) // so that another lane is nearly always at work
 		return nil
 	}}
-	r := model.NewRunner(model.RunnerOptions{Batch: 1, Seats: []model.Seat{{Lanes: 2, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
+	r := model.NewRunner(model.RunnerOptions{Batch: 1, Devices: []model.RunnerDevice{{Lanes: 2, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	for range 3 {
@@ -184,7 +184,7 @@ func TestLanesLoseTheirSession(t *testing.T) {
 			s.dead.CompareAndSwap(false, run == 5 || run == 60)
 			return only(s.dead.Load(), errors.New("dead"))
 		}}
-		r := model.NewRunner(model.RunnerOptions{Batch: 4, Seats: []model.Seat{{Lanes: 3, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
+		r := model.NewRunner(model.RunnerOptions{Batch: 4, Devices: []model.RunnerDevice{{Lanes: 3, Open: model.Shared(n.load)}}, Name: "net", Type: ort.Float32})
 		for range 10 {
 			check(t, r.Infer(t.Context(), items(40, 3)))
 		}
@@ -274,7 +274,7 @@ func TestClosingLanes(t *testing.T) {
 			arrived.Wait()
 			return nil
 		}}
-		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Seats: []model.Seat{{Lanes: 2, Open: func(ctx context.Context) (model.Session, error) {
+		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Devices: []model.RunnerDevice{{Lanes: 2, Open: func(ctx context.Context) (model.Session, error) {
 			s, err := n.load(ctx)
 			return unclosable{s}, err
 		}}}})
@@ -341,9 +341,9 @@ func TestEachItemGetsItsOwnResultInLanes(t *testing.T) {
 		c := drawLaneCase(rt)
 		synctest.Test(t, func(*testing.T) {
 			n, cpu := &network{run: c.fail}, &network{}
-			o := model.RunnerOptions{Batch: c.batch, Fixed: c.fixed, Seats: []model.Seat{{Lanes: c.lanes, Open: n.load}}, Fallback: cpu.load, Type: ort.Float32, Name: "net"}
+			o := model.RunnerOptions{Batch: c.batch, Fixed: c.fixed, Devices: []model.RunnerDevice{{Lanes: c.lanes, Open: n.load}}, Fallback: cpu.load, Type: ort.Float32, Name: "net"}
 			if c.shared {
-				o.Seats[0].Open = model.Shared(n.load)
+				o.Devices[0].Open = model.Shared(n.load)
 			}
 			r := model.NewRunner(o)
 			var mu sync.Mutex

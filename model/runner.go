@@ -19,23 +19,26 @@ import (
 // each that it has opened.
 type Session interface {
 	// Run takes one tensor for each input of the network and returns one for each
-	// output. An error that is ort.ErrOutOfMemory leaves the session usable.
-	Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error)
-	Stats() (ort.Stats, error)
+	// output. An error that is ErrOutOfMemory, or memory.ErrOutOfMemory, leaves the
+	// session usable.
+	Run(ctx context.Context, in []*Tensor, o SessionRun) ([]*Tensor, error)
+	// Stats are what its arena has now.
+	Stats() (SessionStats, error)
+	// Close unloads the network. It is called once, when nothing runs.
 	Close() error
 }
 
 // RunnerOptions say where a Runner runs its network, and in what portions.
 type RunnerOptions struct {
-	// Seats are the devices that it runs on: one or more. Each item goes to the one
+	// Devices are those that it runs on: one or more. Each item goes to the one
 	// that is likely to be done with it first.
-	Seats []Seat
+	Devices []RunnerDevice
 	// Fallback loads the network where there is more memory, but less speed: on
 	// the CPU. It takes what one item alone has no room for on the device. Nil:
 	// such an item fails.
 	Fallback func(ctx context.Context) (Session, error)
 	// Type is the element type of the input.
-	Type ort.ElementType
+	Type ElementType
 	// Batch is how many items a run shall take; 0: the Governor finds out.
 	Batch int
 	// Most is how many items a run may take; 0: any number.
@@ -54,8 +57,8 @@ type RunnerOptions struct {
 	Log *slog.Logger
 }
 
-// Seat is a device on which a network runs.
-type Seat struct {
+// RunnerDevice is a device on which a network runs.
+type RunnerDevice struct {
 	Device string // "host", "gpu:0", "sim:0"
 	// Key is what runs cost the same under: the kind of device, the network's content,
 	// the runtime and how it computes. What is learned is kept under it.
@@ -89,16 +92,7 @@ type Seat struct {
 	Scarce func() bool
 	// Courtesy makes for each lane what holds its runs up where others are to have the
 	// device. Nil: nobody is.
-	Courtesy func() Courtesy
-}
-
-// Courtesy holds up runs that come one after the other.
-type Courtesy interface {
-	// Wait waits until the next run may begin. Before it stands still, for as long as
-	// others are there, it calls pause, once at most. The error is that of ctx.
-	Wait(ctx context.Context, pause func()) error
-	// Begin is called when the run begins, and end when it has ended.
-	Begin() (end func())
+	Courtesy func() memory.Courtesy
 }
 
 // Input is one item's tensor.
@@ -111,17 +105,17 @@ type Input struct {
 
 // Result is what the network made of one item.
 type Result struct {
-	Outputs []*ort.Tensor // one for each output, without the batch axis
-	Err     error
+	Outputs []*Tensor // one for each output, without the batch axis
+	Err     error     // nil, or why there are no Outputs: a *NoRoomError, an error of Fill or of the network
 }
 
 // NoRoomError says that not even one item fits into the memory that there is.
 type NoRoomError struct {
-	Network    string
-	Shape      []int64
-	Need, Have int64 // bytes, 0: not known
-	Now        bool  // there may be room when others have left
-	Err        error // the last attempt's
+	Network    string  // its name
+	Shape      []int64 // of the item's tensor
+	Need, Have int64   // bytes, 0: not known
+	Now        bool    // there may be room when others have left
+	Err        error   // the last attempt's
 }
 
 // Error says how much is needed and what there is.
@@ -172,7 +166,7 @@ type Runner struct {
 
 // seat is a device at work.
 type seat struct {
-	*Seat
+	*RunnerDevice
 	lanes []*ladder
 	work  *memory.Workload // of the first lane, which stands for all
 	ready []*batch         // to be run
@@ -225,15 +219,15 @@ func NewRunner(o RunnerOptions) *Runner {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r := &Runner{o: o, cancel: cancel, stopped: make(chan struct{})}
 	r.idle = sync.NewCond(&r.mu)
-	for i := range o.Seats {
-		r.seats = append(r.seats, r.newSeat(&o.Seats[i]))
+	for i := range o.Devices {
+		r.seats = append(r.seats, r.newSeat(&o.Devices[i]))
 	}
 	go r.run(ctx)
 	return r
 }
 
 // courtesy is that of a lane.
-func (s *Seat) courtesy() Courtesy {
+func (s *RunnerDevice) courtesy() memory.Courtesy {
 	if s.Courtesy == nil {
 		return none{}
 	}
@@ -248,12 +242,12 @@ func (none) Wait(context.Context, func()) error { return nil }
 func (none) Begin() (end func()) { return func() {} }
 
 // workload has the Governor decide about a session on a seat.
-func (o RunnerOptions) workload(s *Seat) *memory.Workload {
+func (o RunnerOptions) workload(s *RunnerDevice) *memory.Workload {
 	return o.Governor.Workload(memory.WorkloadOptions{Name: o.Name, Device: s.Device, Key: s.Key, Batch: o.Batch, Fixed: o.Fixed, Most: o.Most})
 }
 
-func (r *Runner) newSeat(of *Seat) *seat {
-	s := &seat{Seat: of, open: max(of.Lanes, 1)}
+func (r *Runner) newSeat(of *RunnerDevice) *seat {
+	s := &seat{RunnerDevice: of, open: max(of.Lanes, 1)}
 	others := &sync.RWMutex{}
 	for i := range max(of.MostLanes, s.open) {
 		if i == s.open {

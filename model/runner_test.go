@@ -117,10 +117,10 @@ func check(t interface{ Errorf(string, ...any) }, results []model.Result) {
 func runner(t *testing.T, d *doubler, o model.RunnerOptions) *model.Runner {
 	t.Helper()
 	o.Name, o.Type = "doubler.onnx", ort.Float32
-	if len(o.Seats) == 0 {
-		o.Seats = make([]model.Seat, 1)
+	if len(o.Devices) == 0 {
+		o.Devices = make([]model.RunnerDevice, 1)
 	}
-	o.Seats[0].Open = d.open
+	o.Devices[0].Open = d.open
 	r := model.NewRunner(o)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
@@ -134,8 +134,8 @@ func runner(t *testing.T, d *doubler, o model.RunnerOptions) *model.Runner {
 }
 
 // at is one device, on which open opens sessions.
-func at(open func(context.Context) (model.Session, error)) []model.Seat {
-	return []model.Seat{{Open: open}}
+func at(open func(context.Context) (model.Session, error)) []model.RunnerDevice {
+	return []model.RunnerDevice{{Open: open}}
 }
 
 func TestBatchesAreFilledFromAllCallers(t *testing.T) {
@@ -163,7 +163,7 @@ func TestBatchesAreFilledFromAllCallers(t *testing.T) {
 func TestLoadsBesideTheFirstBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, loading := &doubler{}, make(chan struct{})
-		r := model.NewRunner(model.RunnerOptions{Name: "doubler.onnx", Type: ort.Float32, Seats: at(func(ctx context.Context) (model.Session, error) {
+		r := model.NewRunner(model.RunnerOptions{Name: "doubler.onnx", Type: ort.Float32, Devices: at(func(ctx context.Context) (model.Session, error) {
 			close(loading)
 			return d.open(ctx)
 		})})
@@ -362,7 +362,7 @@ func TestLostFallback(t *testing.T) {
 				cpu := &doubler{}
 				cpu.fail = func(run, _ int) error { return only(run >= 3 && cpu.opened == 1, errors.New("dead")) }
 				card := &doubler{room: 1}
-				r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Fallback: cpu.open, Seats: at(func(ctx context.Context) (model.Session, error) {
+				r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "net", Type: ort.Float32, Fallback: cpu.open, Devices: at(func(ctx context.Context) (model.Session, error) {
 					if !loads {
 						return nil, &ort.OutOfMemoryError{Text: "no room"}
 					}
@@ -408,7 +408,7 @@ func TestSessionCannotBeClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &doubler{fail: func(run, _ int) error { return only(run <= 9, errors.New("odd")) }}
 		o := model.RunnerOptions{Batch: 8, Name: "x.onnx", Type: ort.Float32}
-		o.Seats = at(func(ctx context.Context) (model.Session, error) {
+		o.Devices = at(func(ctx context.Context) (model.Session, error) {
 			s, err := d.open(ctx)
 			return unclosable{s}, err
 		})
@@ -448,7 +448,7 @@ func TestLoadingRunsOutOfMemory(t *testing.T) {
 	cpu := &doubler{}
 	r := model.NewRunner(model.RunnerOptions{
 		Name: "x.onnx", Type: ort.Float32, Fallback: cpu.open,
-		Seats: at(func(context.Context) (model.Session, error) { return nil, &ort.OutOfMemoryError{Text: "no room"} }),
+		Devices: at(func(context.Context) (model.Session, error) { return nil, &ort.OutOfMemoryError{Text: "no room"} }),
 	})
 	defer r.Close()
 	check(t, r.Infer(t.Context(), items(9, 1)))
@@ -460,7 +460,7 @@ func TestShortShortageWhileLoading(t *testing.T) {
 		begun, d := time.Now(), &doubler{}
 		r := model.NewRunner(model.RunnerOptions{
 			Name: "x.onnx", Type: ort.Float32,
-			Seats: at(func(ctx context.Context) (model.Session, error) {
+			Devices: at(func(ctx context.Context) (model.Session, error) {
 				if time.Since(begun) < time.Second/2 {
 					return nil, &ort.OutOfMemoryError{Text: "no room"}
 				}
@@ -479,7 +479,7 @@ func TestCPUHasNoRoomForTheBatch(t *testing.T) {
 		cpu, asked := &doubler{room: 9}, 0
 		r := model.NewRunner(model.RunnerOptions{
 			Batch: 8, Name: "x.onnx", Type: ort.Float32, Fallback: cpu.open,
-			Seats: at(func(context.Context) (model.Session, error) {
+			Devices: at(func(context.Context) (model.Session, error) {
 				asked++
 				return nil, &ort.OutOfMemoryError{Text: "no room"}
 			}),
@@ -503,7 +503,7 @@ func TestNothingCanBeLoaded(t *testing.T) {
 		asked, none := 0, func(context.Context) (model.Session, error) {
 			return nil, &ort.OutOfMemoryError{Text: "no room"}
 		}
-		r := model.NewRunner(model.RunnerOptions{Batch: 8, Name: "x.onnx", Type: ort.Float32, Seats: []model.Seat{{Open: none}}, Fallback: func(ctx context.Context) (model.Session, error) {
+		r := model.NewRunner(model.RunnerOptions{Batch: 8, Name: "x.onnx", Type: ort.Float32, Devices: []model.RunnerDevice{{Open: none}}, Fallback: func(ctx context.Context) (model.Session, error) {
 			asked++
 			return none(ctx)
 		}})
@@ -532,7 +532,7 @@ func TestTheCardChangesWhileABatchFails(t *testing.T) {
 			}
 			return nil
 		}
-		r := runner(t, d, model.RunnerOptions{Batch: 4, Seats: []model.Seat{{Cap: func() int64 { return size }}}})
+		r := runner(t, d, model.RunnerOptions{Batch: 4, Devices: []model.RunnerDevice{{Cap: func() int64 { return size }}}})
 		check(t, r.Infer(t.Context(), items(4, 3)))
 		if d.opened != 2 {
 			t.Errorf("%d sessions were opened, want 2", d.opened)
@@ -543,7 +543,7 @@ func TestTheCardChangesWhileABatchFails(t *testing.T) {
 // Closing ends a load.
 func TestCloseWhileLoading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Seats: at(func(ctx context.Context) (model.Session, error) {
+		r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Devices: at(func(ctx context.Context) (model.Session, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		})})
@@ -567,7 +567,7 @@ func TestFixedRunsLeaseTheWholeBatch(t *testing.T) {
 			leased = append(leased, l.Usage().Work)
 			return nil
 		}}
-		r := runner(t, d, model.RunnerOptions{Batch: 4, Fixed: true, Seats: []model.Seat{{Ledger: l}}})
+		r := runner(t, d, model.RunnerOptions{Batch: 4, Fixed: true, Devices: []model.RunnerDevice{{Ledger: l}}})
 		check(t, r.Infer(t.Context(), items(5, 3)))
 		if !slices.Equal(leased, []int64{48, 48}) {
 			t.Errorf("%v bytes were leased, want 48 and 48", leased)
@@ -608,7 +608,7 @@ func TestRunsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.NewLedger("sim:0", 100)
 		d := &doubler{}
-		r := runner(t, d, model.RunnerOptions{Batch: 8, Seats: []model.Seat{{Ledger: l}}})
+		r := runner(t, d, model.RunnerOptions{Batch: 8, Devices: []model.RunnerDevice{{Ledger: l}}})
 		check(t, r.Infer(t.Context(), items(8, 6))) // 192 bytes together
 		if slices.Max(d.runs) != 4 {
 			t.Errorf("runs of %v items in 100 bytes", d.runs)
@@ -662,7 +662,7 @@ func (s slow) Close() error              { return nil }
 func TestCancelAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := slow{make(chan struct{}, 10)}
-		r := model.NewRunner(model.RunnerOptions{Batch: 2, Name: "slow", Type: ort.Float32, Seats: []model.Seat{{Open: func(context.Context) (model.Session, error) { return s, nil }}}})
+		r := model.NewRunner(model.RunnerOptions{Batch: 2, Name: "slow", Type: ort.Float32, Devices: []model.RunnerDevice{{Open: func(context.Context) (model.Session, error) { return s, nil }}}})
 		ctx, cancel := context.WithCancel(t.Context())
 		one, two := make(chan model.Result, 1), make(chan model.Result, 1)
 		go func() { one <- r.Infer(ctx, items(1, 1))[0] }()
@@ -689,7 +689,7 @@ func TestCancelAndClose(t *testing.T) {
 // Whoever waits when it is closed is told so, and not that something was cancelled.
 func TestClosingSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "slow", Type: ort.Float32, Seats: []model.Seat{{Open: func(context.Context) (model.Session, error) { return endless{}, nil }}}})
+		r := model.NewRunner(model.RunnerOptions{Batch: 1, Name: "slow", Type: ort.Float32, Devices: []model.RunnerDevice{{Open: func(context.Context) (model.Session, error) { return endless{}, nil }}}})
 		all := make(chan []model.Result)
 		go func() { all <- r.Infer(t.Context(), items(5, 1)) }()
 		synctest.Wait()
@@ -715,7 +715,7 @@ func (endless) Stats() (ort.Stats, error) { return ort.Stats{}, nil }
 func (endless) Close() error              { return nil }
 
 func TestLoadingFails(t *testing.T) {
-	r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Seats: []model.Seat{{Open: func(context.Context) (model.Session, error) { return nil, errors.New("truncated") }}}})
+	r := model.NewRunner(model.RunnerOptions{Name: "x.onnx", Type: ort.Float32, Devices: []model.RunnerDevice{{Open: func(context.Context) (model.Session, error) { return nil, errors.New("truncated") }}}})
 	defer r.Close()
 	if res := r.Infer(t.Context(), items(1, 1))[0]; res.Err == nil || res.Err.Error() != "loading x.onnx: truncated" {
 		t.Error(res.Err)
@@ -743,7 +743,7 @@ func TestEachItemGetsItsOwnResult(t *testing.T) {
 			}
 			cpu := &doubler{}
 			r := model.NewRunner(model.RunnerOptions{
-				Batch: rapid.IntRange(1, 9).Draw(rt, "batch"), Seats: at(d.open), Fallback: cpu.open, Type: ort.Float32, Name: "doubler",
+				Batch: rapid.IntRange(1, 9).Draw(rt, "batch"), Devices: at(d.open), Fallback: cpu.open, Type: ort.Float32, Name: "doubler",
 			})
 			var callers sync.WaitGroup
 			next := 0
@@ -787,7 +787,7 @@ func TestEachItemGetsItsOwnResult(t *testing.T) {
 
 func ExampleRunner() {
 	d := &doubler{}
-	r := model.NewRunner(model.RunnerOptions{Seats: []model.Seat{{Open: d.open}}, Name: "doubler.onnx", Type: ort.Float32})
+	r := model.NewRunner(model.RunnerOptions{Devices: []model.RunnerDevice{{Open: d.open}}, Name: "doubler.onnx", Type: ort.Float32})
 	defer r.Close()
 	for _, res := range r.Infer(context.Background(), items(3, 2)) {
 		fmt.Println(res.Outputs[0].Float32s()[0])

@@ -56,7 +56,7 @@ func TestDevicesGetWhatTheyAreDoneWithFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fast := timed{&doubler{}, 2 * time.Millisecond, 2 * time.Millisecond}
 		slow := timed{&doubler{}, 8 * time.Millisecond, 8 * time.Millisecond}
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Devices: []model.RunnerDevice{
 			{Device: "sim:0", Key: "slow", Open: slow.open}, {Device: "sim:1", Key: "fast", Open: fast.open},
 		}})
 		began := time.Now()
@@ -103,7 +103,7 @@ func TestLostDevice(t *testing.T) {
 					lost.Store(err != nil)
 					return err
 				}
-				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Log: logTo(&log), Seats: []model.Seat{
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Log: logTo(&log), Devices: []model.RunnerDevice{
 					{Device: "gpu:0", Open: func(ctx context.Context) (model.Session, error) {
 						if lost.Load() {
 							return nil, errors.New("CUDA error 700: the context is lost")
@@ -133,7 +133,7 @@ func TestLostDevice(t *testing.T) {
 func TestAllDevicesLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		none := func(context.Context) (model.Session, error) { return nil, errors.New("no driver") }
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 2, Seats: []model.Seat{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 2, Devices: []model.RunnerDevice{
 			{Device: "gpu:0", Open: none}, {Device: "gpu:1", Open: none},
 		}})
 		defer r.Close()
@@ -155,7 +155,7 @@ func TestGovernorDecides(t *testing.T) {
 		}
 		// 20 ms beside 1 ms an item: 128 items are within 14 % of the best rate.
 		d := timed{&doubler{}, 20 * time.Millisecond, time.Millisecond}
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Governor: g, Most: 128, Seats: []model.Seat{{Device: "sim:0", Open: d.open}}})
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Governor: g, Most: 128, Devices: []model.RunnerDevice{{Device: "sim:0", Open: d.open}}})
 		defer r.Close()
 		var callers sync.WaitGroup
 		for range 8 {
@@ -206,7 +206,7 @@ func TestSecondSession(t *testing.T) {
 				d := &doubler{}
 				device := make(chan struct{}, 1)
 				var open, opened, second atomic.Int64
-				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Seats: []model.Seat{{Device: "gpu:0", MostLanes: 2, Open: func(ctx context.Context) (model.Session, error) {
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 4, Devices: []model.RunnerDevice{{Device: "gpu:0", MostLanes: 2, Open: func(ctx context.Context) (model.Session, error) {
 					first := opened.Add(1) == 1
 					if !first && tt.refuse {
 						return nil, &ort.OutOfMemoryError{Text: "no room"}
@@ -296,7 +296,7 @@ func TestIdleSessionsGiveBack(t *testing.T) {
 		var runners [2]*model.Runner
 		for i := range runners {
 			d := &doubler{}
-			runners[i] = model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Governor: g, Seats: []model.Seat{{
+			runners[i] = model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 1, Governor: g, Devices: []model.RunnerDevice{{
 				Device: "gpu:0", Ledger: ledger,
 				Open: func(context.Context) (model.Session, error) { return keeping{d, &has[i]}, nil },
 			}}})
@@ -350,15 +350,15 @@ func TestOthersTakeWhatStandsStill(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var still [2]atomic.Bool
 				var has [2]atomic.Int64
-				var seats []model.Seat
+				var seats []model.RunnerDevice
 				for i := range 2 {
-					seats = append(seats, model.Seat{
+					seats = append(seats, model.RunnerDevice{
 						Device: "gpu:" + string(rune('0'+i)), Ledger: memory.NewLedger("gpu", 1<<20),
-						Courtesy: func() model.Courtesy { return standing{&still[i]} },
+						Courtesy: func() memory.Courtesy { return standing{&still[i]} },
 						Open:     func(context.Context) (model.Session, error) { return keeping{&doubler{}, &has[i]}, nil },
 					})
 				}
-				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: batch, Seats: seats})
+				r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: batch, Devices: seats})
 				defer r.Close()
 				calls(t, r, 6, 100)
 				if has[0].Load() == 0 || has[1].Load() == 0 {
@@ -408,7 +408,7 @@ func TestRefusedBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := &doubler{}
-		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 64, Governor: g, Seats: []model.Seat{{
+		r := model.NewRunner(model.RunnerOptions{Name: "net", Type: ort.Float32, Batch: 64, Governor: g, Devices: []model.RunnerDevice{{
 			Device: "gpu:0", Ledger: memory.NewLedger("gpu:0", 1000), Open: d.open,
 		}}})
 		defer r.Close()

@@ -32,8 +32,8 @@ type SessionOptions struct {
 
 // Runtime is the ONNX Runtime of this process.
 type Runtime struct {
-	Version   string
-	Path      string
+	Version   string   // of the ONNX Runtime, such as "1.24.4"
+	Path      string   // of its library
 	Embedded  bool     // it came with forgepipe
 	Providers []string // what can compute, as the runtime names them
 
@@ -83,8 +83,32 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	return s, nil
 }
 
+// Tensor is a dense array, its last dimension running fastest: Type is what it consists
+// of, Shape its dimensions, and Data its elements in the machine's byte order. Float32s
+// is the data of a float32 tensor without a copy, Numbers a copy of that of a float32 or
+// float16 tensor; both panic for others.
+type Tensor = ort.Tensor
+
+// ErrOutOfMemory is what an error of a loaded File's Session is, if there was not enough
+// memory: the session can still run smaller batches. A Runner understands it, and
+// memory.ErrOutOfMemory as well.
+var ErrOutOfMemory = ort.ErrOutOfMemory
+
+// ElementType is what a Tensor consists of. Its String is the name ("float32"), its
+// Size the bytes of one element.
+type ElementType = ort.ElementType
+
+// SessionRun are the options of one run of a Session: ShrinkFirst and Shrink give the
+// arena's free regions back before and after it, ShrinkOnly does that and computes
+// nothing.
+type SessionRun = ort.RunOptions
+
+// SessionStats are those of a Session's arena, in bytes: InUse now and MaxInUse so far by
+// tensors and weights, Allocated from the system, and the Limit (0: none).
+type SessionStats = ort.Stats
+
 // ElementType is that of the input, for RunnerOptions.
-func (f *File) ElementType() ort.ElementType {
+func (f *File) ElementType() ElementType {
 	if f.Spec.Element == Float16 {
 		return ort.Float16
 	}

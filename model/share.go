@@ -14,7 +14,7 @@ import (
 // share is what a session has of its device, kept as leases. It belongs to the
 // ladder's goroutine.
 type share struct {
-	seat *Seat
+	seat *RunnerDevice
 	name string // of the network
 
 	held *memory.Lease // weights and arena; nil without a ledger or a session

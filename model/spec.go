@@ -100,8 +100,9 @@ type Spec struct {
 	// Resize is shortest by default when Shorter is set, squash when only Width and
 	// Height are and Crop is not, else none.
 	Resize Resize `yaml:"resize"`
-	// Filter is one of resample.Names, stretched as in Pillow when the picture
-	// shrinks; default bicubic.
+	// Filter is nearest, box, bilinear, hermite, bicubic, mitchell, bspline, gaussian,
+	// lanczos, bartlett, hann, hamming, blackman, welch or cosine, stretched as in Pillow
+	// when the picture shrinks; default bicubic.
 	Filter string `yaml:"filter"`
 	// Shorter is the shorter side after shortest, in pixels; by default the larger
 	// of Width and Height, so that the crop is full. The longer side is

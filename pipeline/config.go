@@ -54,8 +54,8 @@ func NewConfig(info Info, values map[string]any) (Config, error) {
 
 // Chosen is one element of a FieldChoices: the word and its options.
 type Chosen struct {
-	Name    string
-	Options Config
+	Name    string // one of the field's Choices
+	Options Config // that were given with the word, and defaults
 }
 
 // choose sets a FieldChoices from Go values.
@@ -270,11 +270,11 @@ func (f Field) number(v float64) string {
 // FieldError is an error about one configuration field; lint shows it at the
 // field's place in the file. Constructors make one with Config.Errorf.
 type FieldError struct {
-	Field   string
-	Element int // of the field's list, from 1; 0 is the field as a whole
-	Offset  int // characters into the text
-	Missing bool
-	Err     error
+	Field   string // its name
+	Element int    // of the field's list, from 1; 0 is the field as a whole
+	Offset  int    // characters into the text
+	Missing bool   // the field is required and was not given
+	Err     error  // what is wrong
 }
 
 func (e *FieldError) Error() string {

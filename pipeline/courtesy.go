@@ -24,15 +24,14 @@ const (
 	untilThrough = 500 * time.Millisecond
 )
 
-// Courtesy holds back who computes on a device for others who do, as the pipeline's
-// WhenBusy says. It is got from Env.Courtesy. A nil one never waits. It is for runs
-// that come one after the other: Wait and Begin are called before each. What is left
-// to others is left by all Courtesies of a device together.
-type Courtesy struct {
+// courtesy holds back who computes on a device for others who do, as the pipeline's
+// WhenBusy says. A nil one never waits. What is left to others is left by all courtesies
+// of a device together.
+type courtesy struct {
 	run    *run
 	device Device
 	stage  string
-	others *neighbours
+	others *busyDevice
 
 	// Of its last run, guarded by others.mu.
 	turn  int // in which it was
@@ -45,7 +44,7 @@ type Courtesy struct {
 // nil: what the caller has of the device is for them then. It never waits where it is
 // not known how busy the device is, nor once the run is drained. The error is that of
 // ctx.
-func (c *Courtesy) Wait(ctx context.Context, pause func()) error {
+func (c *courtesy) Wait(ctx context.Context, pause func()) error {
 	if c == nil {
 		return nil
 	}
@@ -74,7 +73,7 @@ func (c *Courtesy) Wait(ctx context.Context, pause func()) error {
 
 // Begin is called when a run begins that Wait has let, and end when it has ended,
 // whatever came of it: others on the device may wait for that.
-func (c *Courtesy) Begin() (end func()) {
+func (c *courtesy) Begin() (end func()) {
 	if c == nil {
 		return func() {}
 	}
@@ -84,7 +83,7 @@ func (c *Courtesy) Begin() (end func()) {
 
 // rest waits, unless the run ends. A call that waits until others are through does
 // not look like one that takes long.
-func (c *Courtesy) rest(ctx context.Context, a answer) error {
+func (c *courtesy) rest(ctx context.Context, a answer) error {
 	if a.paused {
 		c.run.yielding.Add(1)
 		defer c.run.yielding.Add(-1)
@@ -100,17 +99,17 @@ func (c *Courtesy) rest(ctx context.Context, a answer) error {
 	return ctx.Err()
 }
 
-func (c *Courtesy) tell(news string) {
+func (c *courtesy) tell(news string) {
 	if news != "" {
 		c.run.event(EventYielded, c.stage, "", string(c.device)+": "+news)
 	}
 }
 
-// neighbours are the others who compute on a device of the run, as far as they are
-// seen.
-type neighbours struct {
+// busyDevice is a device of the run with the others who compute on it, as far as they
+// are seen.
+type busyDevice struct {
 	mu       sync.Mutex
-	policy   memory.Courtesy
+	policy   memory.BusyPolicy
 	readings []memory.Sample // that the policy has not seen, oldest first
 	last     time.Time       // of the newest reading that was noted
 
@@ -121,7 +120,7 @@ type neighbours struct {
 	ended   time.Time              // of the one before
 	took    time.Duration          // of that one
 	turns   []span                 // that have ended, oldest first
-	runs    map[*Courtesy]struct{} // that are under way
+	runs    map[*courtesy]struct{} // that are under way
 	through chan struct{}          // closed when none is any more
 
 	yielded bool      // was told
@@ -131,12 +130,12 @@ type neighbours struct {
 // span is a time in which the run computed on a device, in one session or more.
 type span struct{ from, to time.Time }
 
-func newNeighbours(w memory.WhenBusy) *neighbours {
-	return &neighbours{policy: memory.Courtesy{When: w}, runs: map[*Courtesy]struct{}{}, through: make(chan struct{})}
+func newBusyDevice(w memory.WhenBusy) *busyDevice {
+	return &busyDevice{policy: memory.BusyPolicy{When: w}, runs: map[*courtesy]struct{}{}, through: make(chan struct{})}
 }
 
 // note keeps a reading until it is known which part of its time was the run's own.
-func (n *neighbours) note(s memory.Sample) {
+func (n *busyDevice) note(s memory.Sample) {
 	if n == nil {
 		return
 	}
@@ -145,7 +144,7 @@ func (n *neighbours) note(s memory.Sample) {
 	n.noteLocked(s)
 }
 
-func (n *neighbours) noteLocked(s memory.Sample) {
+func (n *busyDevice) noteLocked(s memory.Sample) {
 	if !s.Known() || !s.At.After(n.last) {
 		return
 	}
@@ -157,7 +156,7 @@ func (n *neighbours) noteLocked(s memory.Sample) {
 }
 
 // begins lets c's next run begin.
-func (n *neighbours) begins(c *Courtesy, now time.Time) {
+func (n *busyDevice) begins(c *courtesy, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.runs) == 0 {
@@ -169,7 +168,7 @@ func (n *neighbours) begins(c *Courtesy, now time.Time) {
 }
 
 // ends takes the end of c's run, and with the last one that of the turn.
-func (n *neighbours) ends(c *Courtesy, now time.Time) {
+func (n *busyDevice) ends(c *courtesy, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c.took = now.Sub(c.began)
@@ -183,9 +182,9 @@ func (n *neighbours) ends(c *Courtesy, now time.Time) {
 	n.through = make(chan struct{})
 }
 
-// fits tells whether a run of c may join those under way. Each Courtesy has one in a
+// fits tells whether a run of c may join those under way. Each courtesy has one in a
 // turn, or turns would never end; and more while those that are under way take longer.
-func (n *neighbours) fits(c *Courtesy, now time.Time) bool {
+func (n *busyDevice) fits(c *courtesy, now time.Time) bool {
 	if c.turn != n.turn {
 		return true
 	}
@@ -206,7 +205,7 @@ type answer struct {
 }
 
 // ask asks the policy how long c has to wait, and tells what is new about it.
-func (n *neighbours) ask(c *Courtesy, s memory.Sample, now time.Time) answer {
+func (n *busyDevice) ask(c *courtesy, s memory.Sample, now time.Time) answer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.noteLocked(s)
@@ -227,7 +226,7 @@ func (n *neighbours) ask(c *Courtesy, s memory.Sample, now time.Time) answer {
 }
 
 // newsLocked is what there is to tell of a wait, or of its end.
-func (n *neighbours) newsLocked(paused bool, now time.Time) (news string) {
+func (n *busyDevice) newsLocked(paused bool, now time.Time) (news string) {
 	use := "how busy it is, is not known"
 	if others := n.policy.Others(); others != memory.Unknown {
 		use = fmt.Sprintf("others use %.0f%% of it", 100*others)
@@ -251,7 +250,7 @@ func (n *neighbours) newsLocked(paused bool, now time.Time) (news string) {
 const seenOthers = 0.1
 
 // givenUp tells of a wait that has ended because the run does.
-func (n *neighbours) givenUp() (news string) {
+func (n *busyDevice) givenUp() (news string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.since.IsZero() {
@@ -262,7 +261,7 @@ func (n *neighbours) givenUp() (news string) {
 }
 
 // observe shows the policy the readings, each with our own share of its time.
-func (n *neighbours) observe(now time.Time) {
+func (n *busyDevice) observe(now time.Time) {
 	for _, s := range n.readings {
 		n.policy.Observe(s.At, s.Busy, n.own(s.At))
 	}
@@ -272,7 +271,7 @@ func (n *neighbours) observe(now time.Time) {
 
 // own is our share of the window that ends at a moment: the part of it in which
 // anything of ours computed, be it one run or several at once.
-func (n *neighbours) own(at time.Time) float64 {
+func (n *busyDevice) own(at time.Time) float64 {
 	var sum time.Duration
 	for _, s := range n.turns {
 		sum += s.within(at)

@@ -21,7 +21,7 @@ type computing struct {
 	card     *sim.Device
 	takes    time.Duration // for one item
 	env      pipeline.Env
-	courtesy *pipeline.Courtesy
+	courtesy memory.Courtesy
 
 	mu     sync.Mutex
 	runs   []time.Time // when each began
@@ -438,16 +438,15 @@ func TestSharingWaitsForNobody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			run, c, news := neighbourly(t.Context(), t, when, 100, sim.Config{Load: sim.SteadyLoad(1)}, short)
 			ended(t, run, "done")
-			if n := c.between(0, 6*time.Second); n != 100 || c.courtesy != nil {
-				t.Errorf("%d runs in 6 s, with %v", n, c.courtesy)
+			if n := c.between(0, 6*time.Second); n != 100 {
+				t.Errorf("%d runs in 6 s", n)
 			}
 			news.want(t, nil)
-			if c := c.env.Courtesy(pipeline.Host); c != nil {
-				t.Error("there is courtesy on the host")
+			host := c.env.Courtesy(pipeline.Host)
+			if err := host.Wait(t.Context(), func() { t.Error("it stands still on the host") }); err != nil {
+				t.Error(err)
 			}
+			host.Begin()()
 		})
-	}
-	if err := (*pipeline.Courtesy)(nil).Wait(t.Context(), nil); err != nil {
-		t.Error(err)
 	}
 }

@@ -104,10 +104,10 @@ func (p *Pipeline) onCards(cards *cardPlan, s *Step) (another bool, err error) {
 	return false, nil
 }
 
-// Cards are the devices beside the host that stages were placed on, with what the stages
+// PlannedDevices are the devices beside the host that stages were placed on, with what the stages
 // take of them as far as that can be told before a run; also of what Plan refuses. The
 // plan says in which phases they are; it may be nil.
-func (p *Pipeline) Cards(ctx context.Context, plan *Plan) (cards []memory.Card, err error) {
+func (p *Pipeline) PlannedDevices(ctx context.Context, plan *Plan) (cards []memory.PlannedDevice, err error) {
 	for _, s := range p.steps {
 		coster, ok := s.Stage.(Coster)
 		if !ok {
@@ -117,7 +117,7 @@ func (p *Pipeline) Cards(ctx context.Context, plan *Plan) (cards []memory.Card, 
 			if d == Host {
 				continue
 			}
-			i := slices.IndexFunc(cards, func(c memory.Card) bool { return c.Name == string(d) })
+			i := slices.IndexFunc(cards, func(c memory.PlannedDevice) bool { return c.Name == string(d) })
 			if i < 0 {
 				reading, err := p.read(ctx, s, d)
 				if err != nil {
@@ -159,7 +159,7 @@ type deviceLedger struct {
 	detach func()      // takes the ledger off the manager of memory
 	before int64       // bytes of residency a tick ago
 	beside int64       // bytes that the process has of the device beside what is leased: a GPU's context, libraries
-	others *neighbours // that the run holds back for; nil: for nobody
+	others *busyDevice // that the run holds back for; nil: for nobody
 
 	leased  int64     // bytes, a tick ago
 	changed time.Time // when that was another figure
@@ -190,7 +190,7 @@ func (r *run) openDevices(ctx context.Context) error {
 			}
 			d.detach = r.memory.Attach(d.ledger)
 			if w := r.pipe.WhenBusy; w != "" && w != memory.ShareWhenBusy {
-				d.others = newNeighbours(w)
+				d.others = newBusyDevice(w)
 			}
 			r.devices = append(r.devices, d)
 		}
@@ -259,8 +259,8 @@ func (r *run) followDevices(now time.Time) {
 func (p *Pipeline) mostOn(s memory.Reading) int64 { return p.card("", s).Room() }
 
 // card is a device without its tasks.
-func (p *Pipeline) card(name Device, s memory.Reading) memory.Card {
-	return memory.Card{Name: string(name), Total: s.Total, Reserved: s.Reserved, Headroom: p.gpuHeadroom(s.Total)}
+func (p *Pipeline) card(name Device, s memory.Reading) memory.PlannedDevice {
+	return memory.PlannedDevice{Name: string(name), Total: s.Total, Reserved: s.Reserved, Headroom: p.gpuHeadroom(s.Total)}
 }
 
 // gpuHeadroom is what stays free of a device.
@@ -268,5 +268,5 @@ func (p *Pipeline) gpuHeadroom(total int64) int64 {
 	if p.GPUHeadroom > 0 {
 		return p.GPUHeadroom
 	}
-	return memory.CardHeadroom(total)
+	return memory.DeviceHeadroom(total)
 }

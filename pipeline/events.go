@@ -31,9 +31,9 @@ const (
 // Event is something that happened in a run. Events come from several
 // goroutines at once; the function that gets them must not block.
 type Event struct {
-	Time    time.Time
-	Kind    EventKind
-	Stage   string // the stage's ID, or "source"
-	Item    string // the item's ID, when it is about one
-	Message string
+	Time    time.Time // when it happened
+	Kind    EventKind // what it is
+	Stage   string    // the stage's ID, or "source"
+	Item    string    // the item's ID, when it is about one
+	Message string    // for people: the reason, the cause or the figures
 }

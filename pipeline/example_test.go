@@ -8,10 +8,22 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
+// pictures is a source of pictures that are made in Go.
+type pictures []pipeline.Input
+
+func (p pictures) Emit(_ context.Context, emit func(pipeline.Input) error) error {
+	for _, in := range p {
+		if err := emit(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A stage of one's own is a function. Here it rejects what is not wide enough.
 func Example() {
 	p := pipeline.New("wide", pipeline.Options{})
-	p.SetSource(listed{
+	p.SetSource(pictures{
 		{Name: "banner.png", Image: image.NewGray(image.Rect(0, 0, 300, 100))},
 		{Name: "stamp.png", Image: image.NewGray(image.Rect(0, 0, 20, 20))},
 	})

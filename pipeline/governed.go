@@ -115,19 +115,19 @@ func (r *run) keepLearned() {
 // Governor decides about the batches of networks in the run that the stage works in;
 // nil outside of a run.
 func (e Env) Governor() *memory.Governor {
-	if e.seat.run == nil {
+	if e.door.run == nil {
 		return nil
 	}
-	return e.seat.run.governor.Governor
+	return e.door.run.governor.Governor
 }
 
 // Scarce tells whether others have taken all that was free of a device, by its last
 // reading: what more they want cannot be seen then.
 func (e Env) Scarce(d Device) bool {
-	if e.seat.run == nil {
+	if e.door.run == nil {
 		return false
 	}
-	l := e.seat.run.device(d)
+	l := e.door.run.device(d)
 	return l != nil && l.scarce.Load()
 }
 

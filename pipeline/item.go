@@ -176,19 +176,19 @@ func (it *Item) Done() {
 // an unchanged JPEG is decoded at the smallest of the scales n/8 at which both
 // sides are still at least those of least, which takes a fraction of the time
 // and gives other samples than decoding and filtering. For others it is what
-// Frame gives. The place says where the item's pixels are in it.
-func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, Place, error) {
+// Frame gives. The Part says where the item's pixels are in it.
+func (it *Item) ScaledFrame(ctx context.Context, least image.Point) (*Frame, Part, error) {
 	if it.Unchanged() {
 		f, err := it.fam.scaled(ctx, least)
 		if err != nil {
-			return nil, Place{}, err
+			return nil, Part{}, err
 		}
 		if f != nil {
-			return f, placeOf(it.fam.header, it.fam.eighths(least)), nil
+			return f, partOf(it.fam.header, it.fam.eighths(least)), nil
 		}
 	}
 	f, err := it.Frame(ctx)
-	return f, Place{Scale: 1}, err
+	return f, Part{Scale: 1}, err
 }
 
 // ScaledSize is the size of what ScaledFrame decodes for one caller, for
@@ -468,19 +468,19 @@ func (it *Item) Outputs() []string {
 type Sidecar struct {
 	Ext  string // with its dot, as spelled in the file's name
 	Path string // absolute path of the file
-	Size int64
-	Time int64 // modification time, ns
+	Size int64  // bytes
+	Time int64  // modification time, ns
 }
 
 // SourceInfo describes the file that an item comes from.
 type SourceInfo struct {
-	Name          string // path relative to the source's root, slash-separated, raw bytes
-	Path          string // absolute path, empty for an item that is not from a file
-	Size          int64  // bytes
-	Format        string // jpeg, png, ...
-	Width, Height int    // pixels, upright
-	Turned        bool   // the file stores it otherwise and says so (EXIF orientation)
-	Sidecars      []Sidecar
+	Name          string    // path relative to the source's root, slash-separated, raw bytes
+	Path          string    // absolute path, empty for an item that is not from a file
+	Size          int64     // bytes
+	Format        string    // jpeg, png, ...
+	Width, Height int       // pixels, upright
+	Turned        bool      // the file stores it otherwise and says so (EXIF orientation)
+	Sidecars      []Sidecar // files that travel with it
 	// KeepExtension says that another source has the same stem, so that both
 	// keep their extension in the names of what is made of them.
 	KeepExtension bool

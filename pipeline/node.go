@@ -536,8 +536,8 @@ func (w *worker) refused(ctx context.Context, batch []*Item, err error) error {
 
 // StageError ends a run: the stage could not go on.
 type StageError struct {
-	Stage string
-	Err   error
+	Stage string // its ID
+	Err   error  // why
 }
 
 func (e *StageError) Error() string { return fmt.Sprintf("stage %s: %v", e.Stage, e.Err) }

@@ -89,7 +89,7 @@ func (p *publishing) fail(err error) error {
 // A file that cannot be written fails its item; an error is returned when
 // nothing could be written any more (disk full), or for a file of the run.
 func (e Env) Publish(ctx context.Context, outputs []Output) error {
-	r := e.seat.run
+	r := e.door.run
 	if r == nil {
 		return errors.New("BUG: Publish outside of a run")
 	}

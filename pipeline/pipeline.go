@@ -21,16 +21,16 @@ import (
 // Pipeline is a source and a chain of stages, built and checked, ready to be
 // planned and run.
 type Pipeline struct {
-	Name        string
+	Name        string // to whom an output folder belongs; empty: the file it was loaded from
 	HostLimit   Amount // of host memory; the zero value is 60%
 	GPUHeadroom int64  // bytes of each device beside the host that stay free; 0: as its size suggests
 	// WhenBusy says what is done about others who compute on such a device: see
 	// Env.Courtesy. Empty is memory.ShareWhenBusy: nothing.
 	WhenBusy  memory.WhenBusy
-	Strategy  string // decides about the batches of networks; empty: adaptive
-	OnError   OnError
-	MaxFailed MaxFailed
-	Limits    imageio.Limits
+	Strategy  string    // decides about the batches of networks; empty: adaptive
+	OnError   OnError   // what a failed item does where its stage does not say; empty: Quarantine
+	MaxFailed MaxFailed // how much may fail before the run ends
+	Limits    Limits    // of input images; set before stages are added, as some go by them
 
 	name       string // of the file it was loaded from
 	log        *slog.Logger
@@ -38,7 +38,7 @@ type Pipeline struct {
 	devices    []memory.Device
 	nowhere    bool // stages are not placed
 	strategies memory.Strategies
-	seat       *seat
+	door       *door
 	source     Source
 	origin     Info // the source's declaration
 	oconf      Config
@@ -50,8 +50,8 @@ type Pipeline struct {
 	lin        bool              // items may have a lineage
 }
 
-// seat is where a stage's Env finds the run that it works in.
-type seat struct {
+// door is where a stage's Env finds the run that it works in.
+type door struct {
 	run     *run
 	share   shares
 	devices []memory.Device
@@ -59,10 +59,10 @@ type seat struct {
 
 // Step is one stage in the chain.
 type Step struct {
-	ID      string
-	Stage   Stage
-	Info    Info // its declaration; the zero Info declares nothing
-	Config  Config
+	ID      string   // unique in the pipeline; in a file it is of letters, digits, '-', '_' and '.'
+	Stage   Stage    // made by its constructor
+	Info    Info     // its declaration; the zero Info declares nothing
+	Config  Config   // what Stage was made with
 	Workers int      // 0: the engine decides
 	Batch   int      // 0: the stage decides
 	Device  Device   // in Add, what is wanted, and then the first of Devices; empty: the stage decides
@@ -72,13 +72,13 @@ type Step struct {
 
 // Options for building pipelines. The zero value is ready.
 type Options struct {
-	Registry   Registry
-	Vars       Vars
+	Registry   Registry          // where Load looks stages up; New does not need one
+	Vars       Vars              // that Load puts in the place of ${NAME}
 	Devices    []memory.Device   // beside the host: GPUs, simulated ones
 	Unplaced   bool              // for who looks at a pipeline and does not run it: devices are not asked for
 	Strategies memory.Strategies // that a pipeline may name; nil: the standard ones
 	Logger     *slog.Logger      // nil: discarded
-	FS         fsys.FS           // nil: the operating system's
+	FS         FS                // nil: the operating system's
 }
 
 // New makes an empty pipeline, to be filled with SetSource, Use and Add.
@@ -86,7 +86,7 @@ func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
 		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
-		seat: &seat{share: shares{m: map[string]*shared{}}, devices: o.Devices},
+		door: &door{share: shares{m: map[string]*shared{}}, devices: o.Devices},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -97,11 +97,25 @@ func New(name string, o Options) *Pipeline {
 	return p
 }
 
-// SetSource sets where the items come from.
+// SetSource sets where the items come from. It comes before the stages, or none can be
+// refused that writes into the input.
 func (p *Pipeline) SetSource(s Source) { p.source = s }
 
-// UseSource makes a source of the registry the pipeline's.
-func (p *Pipeline) UseSource(ctx context.Context, in Info, c Config) error {
+// UseSource makes a source of the registry the pipeline's, with the values that YAML
+// would have, as Use does with a stage. It comes before the stages.
+func (p *Pipeline) UseSource(ctx context.Context, r Registry, name string, values map[string]any) error {
+	in, ok := r.Source(name)
+	if !ok {
+		return fmt.Errorf("there is no source %q in the registry%s", name, didYouMean(name, names(r.Sources())))
+	}
+	c, err := NewConfig(in, values)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", name, err)
+	}
+	return p.useSource(ctx, in, c)
+}
+
+func (p *Pipeline) useSource(ctx context.Context, in Info, c Config) error {
 	s, err := in.NewSource(ctx, c, p.env("source"))
 	if err != nil {
 		return fmt.Errorf("source %s: %w", in.Name, err)
@@ -113,31 +127,38 @@ func (p *Pipeline) UseSource(ctx context.Context, in Info, c Config) error {
 // env is what the next step's constructor gets.
 func (p *Pipeline) env(id string) Env {
 	return Env{
-		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits,
-		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Open: p.open, Lineage: p.lin, seat: p.seat,
+		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits.WithDefaults(),
+		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Undeclared: p.open, Derived: p.lin, door: p.door,
 	}
 }
 
 // Use appends a stage of the registry, made with the values that YAML would
-// have ("512", "60%", []string).
+// have ("512", "60%", []string), see NewConfig. The error says which field is wrong, or
+// which attribute the stage needs that none before it makes.
 func (p *Pipeline) Use(ctx context.Context, r Registry, name, id string, values map[string]any) error {
+	return p.UseStep(ctx, r, name, Step{ID: id}, values)
+}
+
+// UseStep is Use for a step of which more is to be said than its ID: Workers, Batch,
+// Device and OnError, which are those of YAML. Its other fields are set here.
+func (p *Pipeline) UseStep(ctx context.Context, r Registry, name string, step Step, values map[string]any) error {
 	in, ok := r.Stage(name)
 	if !ok {
-		return fmt.Errorf("there is no stage %q in the registry", name)
+		return fmt.Errorf("there is no stage %q in the registry%s", name, didYouMean(name, names(r.Stages())))
 	}
 	c, err := NewConfig(in, values)
 	if err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
 	// The constructor first: it may know better where in a field the fault lies.
-	s, err := in.New(ctx, c, p.env(id))
-	if err != nil {
+	if step.Stage, err = in.New(ctx, c, p.env(step.ID)); err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
 	if err := p.checkNeeds(in, c); err != nil {
 		return err
 	}
-	return p.Add(Step{ID: id, Stage: s, Info: in, Config: c})
+	step.Info, step.Config = in, c
+	return p.Add(step)
 }
 
 // Add appends a stage to the chain.
@@ -241,7 +262,7 @@ func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Reg
 	if !ok {
 		return
 	}
-	if err := p.UseSource(ctx, in, c); err != nil {
+	if err := p.useSource(ctx, in, c); err != nil {
 		b.problem(b.place(e, err), "%v", err)
 	}
 }

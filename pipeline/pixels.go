@@ -32,8 +32,8 @@ type Frame struct {
 // likewise. Known is false once the samples were resampled, when no lattice is
 // left.
 type Grid struct {
-	X, Y  int
-	Known bool
+	X, Y  int  // 0 to 7, in pixels
+	Known bool // false: there is no lattice
 }
 
 func (g Grid) shift(x, y int) Grid {
@@ -66,16 +66,16 @@ func gridOf(h imageio.Header) Grid {
 	return g
 }
 
-// Place says where an item lies in a scaled frame: what is at (x, y) of the item
+// Part says where an item lies in a scaled frame: what is at (x, y) of the item
 // is at (X + x*Scale, Y + y*Scale) of the frame, counted from its upper left
 // corner. The frame's sides are rounded up, so that up to a pixel at its borders
 // lies outside of the item.
-type Place struct{ X, Y, Scale float64 }
+type Part struct{ X, Y, Scale float64 }
 
-// placeOf is that at n/8. The decoder rounds up at the file's right and lower
+// partOf is the part at n/8. The decoder rounds up at the file's right and lower
 // border, which are others in a picture that EXIF turned.
-func placeOf(h imageio.Header, n int) Place {
-	p := Place{Scale: float64(n) / 8}
+func partOf(h imageio.Header, n int) Part {
+	p := Part{Scale: float64(n) / 8}
 	size := h.Scaled(n)
 	flipX, flipY := h.Flipped()
 	if flipX {

@@ -12,26 +12,26 @@ import (
 // Plan is how a pipeline will run on this machine: its memory budget, and its
 // stages in phases.
 type Plan struct {
-	HostTotal  int64  // bytes that this process may use at most: of the machine or the cgroup
-	HostSource string // where that was read
-	HostLimit  int64  // bytes that the run may use
-	HostBudget int64  // of it, what is leased to pictures and calls; the rest is the program's own
-	Phases     [][]PlannedStage
-	StateDir   string // where the run store is; empty: none
+	HostTotal  int64            // bytes that this process may use at most: of the machine or the cgroup
+	HostSource string           // where that was read
+	HostLimit  int64            // bytes that the run may use
+	HostBudget int64            // of it, what is leased to pictures and calls; the rest is the program's own
+	Phases     [][]PlannedStage // in their order, each with its stages in theirs
+	StateDir   string           // where the run store is; empty: none
 
 	reserve int64
 }
 
 // PlannedStage is one stage of a plan.
 type PlannedStage struct {
-	ID       string
-	Stage    string
+	ID       string   // the stage's id in the pipeline
+	Stage    string   // its name in the registry; empty for one that declares nothing
 	Devices  []Device // where it computes
-	Workers  int
-	Batch    int
-	Resident int64 // bytes of the host from Open to Close
-	Work     int64 // bytes of one call
-	Output   int64 // bytes of new pixels that one call returns
+	Workers  int      // calls of Process that may run at once, to begin with
+	Batch    int      // items of a call, at most
+	Resident int64    // bytes of the host from Open to Close
+	Work     int64    // bytes of one call
+	Output   int64    // bytes of new pixels that one call returns
 }
 
 const (

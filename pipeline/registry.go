@@ -38,25 +38,25 @@ func (t FieldType) String() string { return fieldTypeNames[t] }
 // Field declares one configuration field of a stage. The declaration is the
 // only description there is: parsing, lint and documentation use it.
 type Field struct {
-	Name     string
-	Type     FieldType
-	Doc      string // a sentence
-	Unit     string // px, bytes, ... or empty
-	Required bool
-	Default  string   // as it would be written in YAML; empty is the zero value
-	Min, Max float64  // range of numbers and sizes, both 0: unbounded
-	Enum     []string // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
-	Choices  []Choice // what a FieldChoices can hold; it has no default
-	Examples []string
-	Cosmetic bool // does not change what the stage makes of an item (a cached result stays valid)
-	Flush    bool // matters to a barrier's Flush alone: cached results of its Process stay valid
+	Name     string    // the key in YAML
+	Type     FieldType // how its value is written and read
+	Doc      string    // a sentence
+	Unit     string    // px, bytes, ... or empty
+	Required bool      // without it, the configuration is refused
+	Default  string    // as it would be written in YAML; empty is the zero value
+	Min, Max float64   // range of numbers and sizes, both 0: unbounded
+	Enum     []string  // allowed values of FieldEnum, and of the elements of FieldStrings when not nil
+	Choices  []Choice  // what a FieldChoices can hold; it has no default
+	Examples []string  // as they would be written in YAML
+	Cosmetic bool      // does not change what the stage makes of an item (a cached result stays valid)
+	Flush    bool      // matters to a barrier's Flush alone: cached results of its Process stay valid
 }
 
 // Choice declares one word that a FieldChoices can hold, and its options:
 //
 //	by: [sha256, {pdq: {max_distance: 20}}]
 type Choice struct {
-	Name   string
+	Name   string  // the word
 	Doc    string  // a sentence
 	Fields []Field // its options
 }
@@ -75,19 +75,19 @@ func (in Info) choice(f Field, word string) (Info, error) {
 
 // Made declares an attribute or vector that a stage sets.
 type Made struct {
-	Name   string
-	Type   Type // TypeNone for a vector
-	Vector bool
-	Doc    string
+	Name   string // of the attribute or vector
+	Type   Type   // TypeNone for a vector
+	Vector bool   // it is a vector, and no attribute
+	Doc    string // what it tells of an item: half a sentence, with its unit
 }
 
 // Info declares a stage or source: what it is called, what it is configured
 // with, what it makes and needs.
 type Info struct {
-	Name   string // the key in YAML
-	Short  string // one line
-	Long   string // paragraphs
-	Fields []Field
+	Name   string  // the key in YAML
+	Short  string  // one line
+	Long   string  // paragraphs
+	Fields []Field // what it is configured with
 
 	// Makes and Needs tell which attributes and vectors a stage with this
 	// configuration sets and reads; both may be nil. Needs may name attributes
@@ -265,7 +265,7 @@ func (in Info) uses(c Config) []string {
 	return in.Uses(c)
 }
 
-// shares is the seat for what several stages of a run use together, such as a
+// shares is the place of what several stages of a run use together, such as a
 // model session: opened by the first, closed by the last.
 type shares struct {
 	mu sync.Mutex
@@ -284,7 +284,7 @@ type shared struct {
 // who asks. The caller calls release once; with the last release the value's
 // close runs. Two callers with one key must mean the same thing.
 func (e Env) Share(key string, open func() (value any, close func() error, err error)) (value any, release func() error, err error) {
-	all := &e.seat.share
+	all := &e.door.share
 	all.mu.Lock()
 	s := all.m[key]
 	if s == nil {
@@ -323,7 +323,7 @@ func (e Env) Share(key string, open func() (value any, close func() error, err e
 // there may be others than the known ones.
 func (e Env) AttributeType(name string) (Type, error) {
 	t, ok := e.Attributes[name]
-	if !ok && !e.Open {
+	if !ok && !e.Undeclared {
 		known := slices.Sorted(maps.Keys(e.Attributes))
 		return TypeNone, fmt.Errorf("no stage before this one makes the attribute %q%s (there are %s)", name, didYouMean(name, known), strings.Join(known, ", "))
 	}
@@ -336,15 +336,15 @@ func (e Env) AttributeType(name string) (Type, error) {
 // not for Process, whose items hold pictures in memory that others may wait
 // for: there, Cost says what a call needs.
 func (e Env) Lease(ctx context.Context, bytes int64) (*memory.Lease, error) {
-	return e.seat.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
+	return e.door.run.acquire(ctx, memory.Request{Kind: memory.Residency, Bytes: bytes, Holder: e.StageID})
 }
 
 // Ledger is that of a device beside the host which the stage was placed on: what it
 // allocates there it leases first. Its limit follows what others take. Nil for the
 // host, whose leases the engine takes, and outside of a run.
 func (e Env) Ledger(d Device) *memory.Ledger {
-	if e.seat.run != nil {
-		if l := e.seat.run.device(d); l != nil {
+	if e.door.run != nil {
+		if l := e.door.run.device(d); l != nil {
 			return l.ledger
 		}
 	}
@@ -352,22 +352,22 @@ func (e Env) Ledger(d Device) *memory.Ledger {
 }
 
 // Courtesy is for who computes on a device beside the host which the stage was
-// placed on: each that does so on its own, such as a session, gets one of its own
-// and calls Wait and Begin before each run. Nil, whose Wait never waits, where nobody is
-// waited for (see Pipeline.WhenBusy), for the host, and outside of a run.
-func (e Env) Courtesy(d Device) *Courtesy {
-	if e.seat.run != nil {
-		if l := e.seat.run.device(d); l != nil && l.others != nil {
-			return &Courtesy{run: e.seat.run, device: d, stage: e.StageID, others: l.others}
+// placed on: each that does so on its own, such as a session, gets one of its own.
+// It holds back as Pipeline.WhenBusy says, and never where nobody is waited for, for the
+// host, and outside of a run.
+func (e Env) Courtesy(d Device) memory.Courtesy {
+	if e.door.run != nil {
+		if l := e.door.run.device(d); l != nil && l.others != nil {
+			return &courtesy{run: e.door.run, device: d, stage: e.StageID, others: l.others}
 		}
 	}
-	return nil
+	return (*courtesy)(nil)
 }
 
 // Device is what memory of a device beside the host is read from; nil for the host and
 // for what there is not.
 func (e Env) Device(d Device) memory.Device {
-	for _, m := range e.seat.devices {
+	for _, m := range e.door.devices {
 		if m.Name() == string(d) {
 			return m
 		}
@@ -378,7 +378,7 @@ func (e Env) Device(d Device) memory.Device {
 // HostRoom is how many bytes of host memory the run may still take, when the
 // stage opens: for what allocates by itself and can be told a bound.
 func (e Env) HostRoom() int64 {
-	u := e.seat.run.host.Usage()
+	u := e.door.run.host.Usage()
 	return max(u.Limit-u.Residency-u.Work, 0)
 }
 

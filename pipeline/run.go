@@ -147,6 +147,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Limits = p.Limits.WithDefaults()
 	r := &run{
 		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir,
 		host:  memory.NewLedger(string(Host), plan.HostBudget),
@@ -201,7 +202,7 @@ func (p *Pipeline) start(r *run) error {
 		}
 	}
 	r.guardInput()
-	p.seat.run = r // a source may ask for a scratch folder already when it is looked at
+	p.door.run = r // a source may ask for a scratch folder already when it is looked at
 	if o.Sample > 0 {
 		if err := r.prepareSample(); err != nil {
 			return err
@@ -623,7 +624,7 @@ func (r *run) scratch() (fsys.Root, error) {
 }
 
 // Scratch is a folder for files of this run alone; it goes with the run.
-func (e Env) Scratch() (fsys.Root, error) { return e.seat.run.scratch() }
+func (e Env) Scratch() (Folder, error) { return e.door.run.scratch() }
 
 // wholeRun is the family that files of the whole run belong to.
 func (r *run) wholeRun() *family {

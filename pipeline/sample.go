@@ -111,7 +111,7 @@ func (r *Run) SampleOf() (total int64, dir string) {
 // in a sample run into one of the sample's. What is published is redirected by
 // itself; a stage asks only when it writes paths down. It is for the time of a
 // run, from Open on.
-func (e Env) OutputDir(root string) string { return e.seat.run.redirect(absolute(root)) }
+func (e Env) OutputDir(root string) string { return e.door.run.redirect(absolute(root)) }
 
 // redirect is where an output folder's files go: in a sample run, into a folder
 // of the same name in the sample's.

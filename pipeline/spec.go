@@ -13,10 +13,10 @@ import (
 
 // Problem is one fault in a pipeline file.
 type Problem struct {
-	File    string `json:"file"`
-	Line    int    `json:"line"`
-	Col     int    `json:"col"`
-	Message string `json:"message"`
+	File    string `json:"file"`    // as it was given to Load
+	Line    int    `json:"line"`    // from 1
+	Col     int    `json:"col"`     // from 1, in characters
+	Message string `json:"message"` // what is wrong and what to do
 	// Lacking says that the pipeline is right and the machine lacks something.
 	Lacking bool `json:"lacking,omitempty"`
 }
@@ -32,7 +32,7 @@ func (p Problem) String() string {
 
 // SpecError says that a pipeline is wrong, with every fault that was found.
 type SpecError struct {
-	Problems []Problem
+	Problems []Problem // one or more, in the order of the file
 }
 
 func (e *SpecError) Error() string {
@@ -56,8 +56,8 @@ const (
 // Amount is a number of bytes or a share of what there is. The zero Amount is
 // "not given".
 type Amount struct {
-	Bytes int64
-	Share float64
+	Bytes int64   // 0: Share counts
+	Share float64 // of what there is, from 0 to 1
 }
 
 // ParseAmount reads "512MiB" or "60%".
@@ -81,17 +81,17 @@ func (a Amount) Of(total int64) int64 {
 // Spec is a pipeline file after parsing: names, text and places, nothing built
 // yet.
 type Spec struct {
-	File        string
-	Name        string
+	File        string          // for messages
+	Name        string          // of the pipeline
 	HostLimit   Amount          // memory.host.limit
 	GPUHeadroom int64           // memory.gpu.headroom, bytes of each GPU that stay free
 	WhenBusy    memory.WhenBusy // memory.gpu.when_busy, what is done about others who compute there
 	Strategy    string          // memory.strategy, decides about the batches of networks
-	OnError     OnError
-	MaxFailed   MaxFailed
-	Limits      imageio.Limits
-	Source      StageSpec
-	Stages      []StageSpec
+	OnError     OnError         // what a failed item does where its stage does not say
+	MaxFailed   MaxFailed       // how much may fail
+	Limits      imageio.Limits  // of input images
+	Source      StageSpec       // where items come from
+	Stages      []StageSpec     // the chain
 
 	strategyAt *yamlNode
 }
@@ -99,18 +99,18 @@ type Spec struct {
 // MaxFailed ends a run in which too much fails: more than Count items, or more
 // than Share of the inputs once 100 have come. The zero value never does.
 type MaxFailed struct {
-	Count int64
-	Share float64
+	Count int64   // items
+	Share float64 // from 0 to 1
 }
 
 // StageSpec is one entry of the chain.
 type StageSpec struct {
-	ID        string
-	Name      string // of the stage
-	Workers   int    // 0: the engine decides
-	BatchSize int    // 0: the stage decides
-	Device    Device
-	OnError   OnError
+	ID        string  // unique in the pipeline
+	Name      string  // of the stage
+	Workers   int     // 0: the engine decides
+	BatchSize int     // 0: the stage decides
+	Device    Device  // empty: the stage decides
+	OnError   OnError // empty: the pipeline's
 
 	at     *yamlNode // the stage's key
 	config *yamlNode // mapping or nil
@@ -118,7 +118,7 @@ type StageSpec struct {
 
 // Vars resolves ${NAME}: first Set, then Env.
 type Vars struct {
-	Set map[string]string
+	Set map[string]string                // values by name
 	Env func(name string) (string, bool) // nil: none
 }
 

@@ -29,7 +29,7 @@ type Stage interface {
 // that it does not Reject or Fail are passed on. An error ends the run.
 type Func func(ctx context.Context, it *Item) error
 
-// Process calls f for each item of the batch.
+// Process calls f for each item of the batch, in their order.
 func (f Func) Process(ctx context.Context, batch []*Item) ([]*Item, error) {
 	out := batch[:0:len(batch)]
 	for _, it := range batch {
@@ -90,6 +90,8 @@ type Opener interface {
 
 // Closer is a stage that has something to give back at the end of its phase.
 type Closer interface {
+	// Close is called once, when nothing of the stage runs any more. Its error ends the
+	// run.
 	Close() error
 }
 
@@ -120,6 +122,7 @@ type Stateful interface{ Stateful() }
 // Batcher is a stage that says how many items a call should get. It is asked before
 // each call, by several goroutines. YAML's batch overrides Size and Together.
 type Batcher interface {
+	// Batch is what a call should get from now on.
 	Batch() BatchSpec
 }
 
@@ -146,6 +149,8 @@ type Cost struct {
 // Resident, and Work and Output for one item of ordinary size (12 megapixels),
 // for planning before the first reading.
 type Coster interface {
+	// Cost is what the stage needs of d, one of its devices or the host, and a call with
+	// this batch. It is called often, by several goroutines, and decodes nothing.
 	Cost(d Device, batch []*Item) Cost
 }
 
@@ -166,6 +171,7 @@ type OutputTree struct {
 
 // Writer is a stage that writes files.
 type Writer interface {
+	// Writes are the files, as far as the configuration tells.
 	Writes() []OutputTree
 }
 
@@ -185,8 +191,21 @@ type Source interface {
 
 // Rooted is a source that reads below folders: lint refuses outputs there.
 type Rooted interface {
+	// Roots are the folders.
 	Roots() []string
 }
+
+// Limits bound what an input image may be: MaxPixels is its width times its height, and
+// MaxFileBytes the bytes of its file. 0 is the default: 250 megapixels, 4 GiB.
+type Limits = imageio.Limits
+
+// FS is a file system: its OpenRoot opens a Folder, which is made where it is missing.
+// Tests give one in which files fail.
+type FS = fsys.FS
+
+// Folder is an open directory, in which files are made, read, renamed and removed by
+// names relative to it; none can lead out of it. Its errors are those of package os.
+type Folder = fsys.Root
 
 // Env is what the engine gives to a stage's constructor. Beside what it holds,
 // it is the stage's door to the run that it works in: Publish, Share, Scratch
@@ -194,12 +213,12 @@ type Rooted interface {
 type Env struct {
 	StageID    string          // the stage's id in the pipeline
 	Log        *slog.Logger    // never nil
-	FS         fsys.FS         // every file is written through it
-	Limits     imageio.Limits  // of input images
+	FS         FS              // every file is written through it
+	Limits     Limits          // of input images
 	Attributes map[string]Type // known to exist on arriving items
 	Vectors    []string        // likewise, sorted
-	Open       bool            // there may be others: a stage before declares nothing
-	Lineage    bool            // arriving items may be derived ones
+	Undeclared bool            // there may be others: a stage before declares nothing
+	Derived    bool            // arriving items may be derived ones
 
-	seat *seat
+	door *door
 }

@@ -12,15 +12,15 @@ import (
 // stages) + Quarantined + Unfinished; Unfinished is 0 unless the run was
 // interrupted or failed.
 type Summary struct {
-	State       string                      `json:"state"` // done, interrupted, failed; of a run under way running, paused
-	In          int64                       `json:"in"`
-	Derived     int64                       `json:"derived"`
-	Consumed    int64                       `json:"consumed"`
-	Out         int64                       `json:"out"`
-	Quarantined int64                       `json:"quarantined"`
-	Unfinished  int64                       `json:"unfinished"`
-	Ignored     int64                       `json:"ignored"`
-	Rejected    map[string]map[string]int64 `json:"rejected"` // by stage and reason
+	State       string                      `json:"state"`       // done, interrupted, failed; of a run under way running, paused
+	In          int64                       `json:"in"`          // items that the source gave
+	Derived     int64                       `json:"derived"`     // items that stages made of others
+	Consumed    int64                       `json:"consumed"`    // items that only live on in what was derived from them
+	Out         int64                       `json:"out"`         // items that came to the end of the chain
+	Quarantined int64                       `json:"quarantined"` // items that failed
+	Unfinished  int64                       `json:"unfinished"`  // items that had no end yet when the run ended
+	Ignored     int64                       `json:"ignored"`     // what the source passed over
+	Rejected    map[string]map[string]int64 `json:"rejected"`    // by stage and reason
 
 	Written   int64 `json:"written"`   // files that this run wrote
 	Reused    int64 `json:"reused"`    // files of an earlier run that were right already
@@ -31,9 +31,9 @@ type Summary struct {
 	Decoded   int64 `json:"decoded"`   // pictures decoded
 	Cached    int64 `json:"cached"`    // items whose stage result came from the cache
 
-	Seconds  float64          `json:"seconds"`
-	Stages   []StageSummary   `json:"stages"`
-	Devices  []DeviceUsage    `json:"devices"`
+	Seconds  float64          `json:"seconds"`            // from start to end
+	Stages   []StageSummary   `json:"stages"`             // in the order of the chain
+	Devices  []DeviceUsage    `json:"devices"`            // the host first
 	Governed []memory.Account `json:"governed,omitempty"` // what networks did on devices, and what limited it
 	Phases   []PhaseMemory    `json:"phases"`             // those that have ended
 	Leaks    []string         `json:"leaks,omitempty"`    // memory that a stage takes and never gives back, a sentence each
@@ -42,43 +42,43 @@ type Summary struct {
 	// and cause. It is empty when nothing failed or there is no state directory.
 	QuarantineFile string `json:"quarantine_file,omitempty"`
 
-	OutputDirs []string `json:"outputs"`
-	StateDir   string   `json:"state_dir"`
+	OutputDirs []string `json:"outputs"`   // folders that stages write to
+	StateDir   string   `json:"state_dir"` // where the run store is; empty: none
 }
 
 // StageSummary counts one stage.
 type StageSummary struct {
-	ID       string  `json:"id"`
-	Stage    string  `json:"stage"`
-	In       int64   `json:"in"`
-	Derived  int64   `json:"derived"`
-	Consumed int64   `json:"consumed"`
-	Out      int64   `json:"out"`
-	Rejected int64   `json:"rejected"`
-	Failed   int64   `json:"failed"`
-	Cached   int64   `json:"cached"`
-	Calls    int64   `json:"calls"`
-	Seconds  float64 `json:"seconds"` // spent in Process, all workers together
-	Queued   int     `json:"queued"`  // items waiting before it, now
-	Active   int     `json:"active"`  // batches that are inside it, now
-	Workers  int     `json:"workers"`
+	ID       string  `json:"id"`             // the stage's id in the pipeline
+	Stage    string  `json:"stage"`          // its name in the registry
+	In       int64   `json:"in"`             // items that came
+	Derived  int64   `json:"derived"`        // items that it made of others
+	Consumed int64   `json:"consumed"`       // items that only live on in those
+	Out      int64   `json:"out"`            // items that it passed on
+	Rejected int64   `json:"rejected"`       // items, for all reasons
+	Failed   int64   `json:"failed"`         // items
+	Cached   int64   `json:"cached"`         // items for which it was not called, as their result was known
+	Calls    int64   `json:"calls"`          // of Process
+	Seconds  float64 `json:"seconds"`        // spent in Process, all workers together
+	Queued   int     `json:"queued"`         // items waiting before it, now
+	Active   int     `json:"active"`         // batches that are inside it, now
+	Workers  int     `json:"workers"`        // calls that may run at once, now
 	Note     string  `json:"note,omitempty"` // what the stage has to say about the run
 }
 
 // DeviceUsage is the memory that a run leased on a device.
 type DeviceUsage struct {
-	Device string `json:"device"`
-	Limit  int64  `json:"limit"` // bytes that could be leased
-	Peak   int64  `json:"peak"`  // most bytes leased at once
+	Device string `json:"device"` // its name
+	Limit  int64  `json:"limit"`  // bytes that could be leased
+	Peak   int64  `json:"peak"`   // most bytes leased at once
 }
 
 // PhaseMemory is what the process had of the host, in bytes, around one phase.
 type PhaseMemory struct {
-	Stages []string `json:"stages"`
-	Began  int64    `json:"began"`
-	Ended  int64    `json:"ended"` // before the clean-up
-	Left   int64    `json:"left"`  // after it
-	Freed  int64    `json:"freed"` // by it
+	Stages []string `json:"stages"` // the IDs of those that were resident
+	Began  int64    `json:"began"`  // when it began
+	Ended  int64    `json:"ended"`  // before the clean-up
+	Left   int64    `json:"left"`   // after it
+	Freed  int64    `json:"freed"`  // by it
 	// Held says what holds memory, where Left is over 5 % more than the process
 	// had when the first phase began.
 	Held string `json:"held,omitempty"`
@@ -86,9 +86,9 @@ type PhaseMemory struct {
 
 // FailedItem is a quarantined item.
 type FailedItem struct {
-	ID    string `json:"id"`
-	Stage string `json:"stage"`
-	Cause string `json:"cause"`
+	ID    string `json:"id"`    // the item's
+	Stage string `json:"stage"` // the ID of the stage it failed in, or "source"
+	Cause string `json:"cause"` // the error's text
 }
 
 // RejectedTotal is the number of rejected items over all stages.

@@ -149,20 +149,20 @@ func (v Value) MarshalJSON() ([]byte, error) {
 
 // Attribute is a named value on an item.
 type Attribute struct {
-	Name  string
-	Value Value
+	Name  string // such as "laplacian"
+	Value Value  // with its type
 }
 
 // Vector is a named embedding of an item: Dim() numbers made by the model whose
 // hash it carries.
 type Vector struct {
-	Name  string
+	Name  string // such as "clip"
 	Model string // hash of the model file, empty when no model made it
 	// Half says that the numbers are rounded to float16 (11 significant bits,
 	// at most 65504) and take two bytes each where they are stored; otherwise
 	// they are float32.
 	Half bool
-	Data []float32
+	Data []float32 // the components
 }
 
 // Dim is the number of components.

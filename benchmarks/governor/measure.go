@@ -43,7 +43,7 @@ func rate(turns []sim.Turn, network int, from, until time.Duration) float64 {
 func first(turns []sim.Turn, card int, from time.Duration, good func(batch int) bool) int {
 	runs := 0
 	for _, t := range turns {
-		if t.Card != card || t.At < from || t.Batch == 0 {
+		if t.Device != card || t.At < from || t.Batch == 0 {
 			continue
 		}
 		runs++

@@ -295,7 +295,7 @@ func (t *table) panels() []panel {
 	for i, card := range t.w.cards {
 		p.title, p.note, p.total, p.turns = fmt.Sprintf("%s on %d GiB, speed %g", t.rows[0].policy.name, card.total/gib, card.speed), "", card.total, nil
 		for _, turn := range t.rows[0].shown {
-			if turn.Card == i {
+			if turn.Device == i {
 				p.turns = append(p.turns, turn)
 			}
 		}

@@ -66,7 +66,7 @@ func measureSimulated(seeds int) ([]table, error) {
 func (w *workload) options(c chain, seed uint64) sim.DriveOptions {
 	o := sim.DriveOptions{Chain: c.networks, Lasts: w.lasts, Seed: seed, Lose: w.lost}
 	for _, card := range w.cards {
-		o.Cards = append(o.Cards, sim.Config{Total: card.total, Speed: card.speed, Lag: lag})
+		o.Devices = append(o.Devices, sim.Config{Total: card.total, Speed: card.speed, Lag: lag})
 	}
 	return o
 }
@@ -75,8 +75,8 @@ func (w *workload) options(c chain, seed uint64) sim.DriveOptions {
 func (w *workload) drive(p policy, c chain, seed uint64) (figures, []sim.Turn, error) {
 	best, wants := w.oracle(c, seed), w.trace(seed)
 	o := w.options(c, seed)
-	for i := range o.Cards {
-		o.Cards[i].Others = wants
+	for i := range o.Devices {
+		o.Devices[i].Others = wants
 	}
 	o.Governor = memory.GovernorOptions{Strategy: p.strategy, Strategies: strategies()}
 	for i := range c.networks {

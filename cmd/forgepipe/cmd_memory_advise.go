@@ -82,7 +82,7 @@ func runAdvise(ctx context.Context, a *app, args, set, cards []string) error {
 	if a.result.json {
 		a.result.set(func(e *envelope) {
 			e.Advice = &tips
-			e.Cards = cardsOf(o.Cards, plan != nil)
+			e.Cards = cardsOf(o.Devices, plan != nil)
 			if len(args) == 1 && plan != nil {
 				e.Plan = planOf(plan)
 			}
@@ -91,7 +91,7 @@ func runAdvise(ctx context.Context, a *app, args, set, cards []string) error {
 	}
 	head := fmt.Sprintf("%s of %s free (%s); a run may use %s\n\n",
 		memory.FormatBytes(o.Host.Available), memory.FormatBytes(o.Host.Total), o.Host.Source, memory.FormatBytes(o.Limit))
-	_, err = fmt.Fprint(a.stdout, head+terminal.Printable(terminal.Cards(o.Cards, plan != nil))+terminal.Printable(terminal.Advice(tips)))
+	_, err = fmt.Fprint(a.stdout, head+terminal.Printable(terminal.Cards(o.Devices, plan != nil))+terminal.Printable(terminal.Advice(tips)))
 	return err
 }
 
@@ -123,7 +123,7 @@ func outlook(ctx context.Context, p *pipeline.Pipeline) (o memory.Outlook, plan 
 	if err != nil && !refused {
 		return o, nil, err
 	}
-	if o.Cards, err = p.Cards(ctx, plan); err != nil {
+	if o.Devices, err = p.PlannedDevices(ctx, plan); err != nil {
 		return o, nil, err
 	}
 	if refused {
@@ -160,7 +160,7 @@ func do(x memory.Advice) string {
 		return "vmstat 1 5    # while si and so are not 0, pages move between memory and swap"
 	case memory.RaiseCgroup:
 		return fmt.Sprintf("echo %d > %s    # as root; from outside of a container docker update --memory %dm", x.Bytes, x.Name, mebibytes)
-	case memory.LargerCard:
+	case memory.LargerDevice:
 		return largerCard(x)
 	case memory.AddMemory:
 		return fmt.Sprintf("a machine or a container with %s, or smaller tiles and batches", memory.FormatBytes(x.Bytes))

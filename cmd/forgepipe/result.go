@@ -100,7 +100,7 @@ type cardStageJSON struct {
 	Runs    int64  `json:"runs"`
 }
 
-func cardsOf(cards []memory.Card, planned bool) (all []cardJSON) {
+func cardsOf(cards []memory.PlannedDevice, planned bool) (all []cardJSON) {
 	for _, c := range cards {
 		out := cardJSON{Device: c.Name, Total: c.Total, Room: c.Room(), Together: c.Together()}
 		if size, ok := c.Size(out.Together); ok {

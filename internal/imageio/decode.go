@@ -67,7 +67,7 @@ func eighths(side, n int) int { return (side*n + turboEighths - 1) / turboEighth
 
 // decodeAt decodes at n/8.
 func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err error) {
-	lim = lim.applyDefaults()
+	lim = lim.WithDefaults()
 	// Reading the header again costs nothing beside decoding, and nobody can then
 	// exchange a file between the check and the work.
 	now, err := ReadHeader(data, lim)

@@ -49,7 +49,7 @@ type raw struct {
 // it still succeeds if the header lies within, but an orientation further back
 // is missed. It allocates next to nothing and never panics.
 func ReadHeader(data []byte, lim Limits) (h Header, err error) {
-	lim = lim.applyDefaults()
+	lim = lim.WithDefaults()
 	if len(data) == 0 {
 		return Header{}, errors.New("reading image header: the file is empty")
 	}

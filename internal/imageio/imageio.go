@@ -49,7 +49,8 @@ type Limits struct {
 // DefaultLimits are 250 megapixels and 4 GiB.
 func DefaultLimits() Limits { return Limits{MaxPixels: 250e6, MaxFileBytes: 4 << 30} }
 
-func (l Limits) applyDefaults() Limits {
+// WithDefaults is l with no field that is zero.
+func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
 	if l.MaxPixels <= 0 {
 		l.MaxPixels = d.MaxPixels

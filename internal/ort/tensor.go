@@ -1,10 +1,13 @@
 package ort
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"strconv"
 	"unsafe"
+
+	"github.com/x448/float16"
 )
 
 // ElementType is what a tensor consists of. The values are ONNX's own
@@ -129,6 +132,19 @@ func (t *Tensor) Float32s() []float32 {
 		panic("BUG: Float32s of data that is not aligned to 4 bytes, or of a length that is not a multiple of 4")
 	}
 	return unsafe.Slice((*float32)(at), len(t.Data)/4)
+}
+
+// Numbers copies the elements of a float32 or float16 tensor. It panics for another
+// type.
+func (t *Tensor) Numbers() []float32 {
+	if t.Type != Float16 {
+		return append([]float32(nil), t.Float32s()...)
+	}
+	numbers := make([]float32, len(t.Data)/2)
+	for i := range numbers {
+		numbers[i] = float16.Frombits(binary.NativeEndian.Uint16(t.Data[2*i:])).Float32()
+	}
+	return numbers
 }
 
 // check tells what makes t no tensor for port p. The runtime trusts the length

@@ -1,6 +1,7 @@
 package ort_test
 
 import (
+	"encoding/binary"
 	"testing"
 	"unsafe"
 
@@ -31,6 +32,7 @@ func TestTensorsThatCannotBeAreBugs(t *testing.T) {
 		"too large": func() { ort.NewTensor(ort.Float32, 1<<40, 1<<40) },
 		"no type":   func() { ort.NewTensor(0, 1) },
 		"view":      func() { ort.NewTensor(ort.Int32, 1).Float32s() },
+		"numbers":   func() { ort.NewTensor(ort.Int32, 1).Numbers() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -40,5 +42,26 @@ func TestTensorsThatCannotBeAreBugs(t *testing.T) {
 			}()
 			f()
 		})
+	}
+}
+
+func TestNumbersAreACopy(t *testing.T) {
+	x := ort.NewTensor(ort.Float32, 2)
+	copy(x.Float32s(), []float32{1.5, -2})
+	half := ort.NewTensor(ort.Float16, 2)
+	binary.NativeEndian.PutUint16(half.Data, 0x3e00) // 1.5
+	binary.NativeEndian.PutUint16(half.Data[2:], 0xc000)
+	for _, x := range []*ort.Tensor{x, half} {
+		numbers := x.Numbers()
+		if len(numbers) != 2 || numbers[0] != 1.5 || numbers[1] != -2 {
+			t.Errorf("%v: %v", x.Type, numbers)
+		}
+		numbers[0] = 7
+		if again := x.Numbers(); again[0] != 1.5 {
+			t.Errorf("%v: who changes the copy changes the tensor", x.Type)
+		}
+	}
+	if numbers := ort.NewTensor(ort.Float16, 0).Numbers(); len(numbers) != 0 {
+		t.Errorf("of an empty tensor: %v", numbers)
 	}
 }

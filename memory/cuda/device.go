@@ -47,7 +47,7 @@ type handle any
 
 // InUseError says who keeps a device from being reset, or was left on it.
 type InUseError struct {
-	Device string
+	Device string   // its name
 	Users  []string // in order of arrival
 }
 

@@ -84,7 +84,7 @@ type Options struct {
 type Error struct {
 	Call  string // the function of NVML
 	Code  int    // nvmlReturn_t; 0 where the call did not get as far as an answer
-	Cause error
+	Cause error  // one of this package's errors, or what the driver says
 }
 
 func (e *Error) Error() string {

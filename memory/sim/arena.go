@@ -32,7 +32,7 @@ const (
 
 // ArenaConfig describes an arena.
 type ArenaConfig struct {
-	Strategy Strategy
+	Strategy Strategy // by which it grows
 	// Limit is the most bytes it may have of the device (gpu_mem_limit, max_mem);
 	// zero: no limit but the device's.
 	Limit int64

@@ -68,7 +68,7 @@ const (
 
 // Fault is a time in which readings go wrong.
 type Fault struct {
-	Kind  FaultKind
+	Kind  FaultKind     // what the device does then
 	From  time.Duration // since the device was made
 	Until time.Duration // the first moment at which all is well; zero: for ever
 	Err   error         // what Fails answers with; nil: an error that says it is simulated

@@ -14,39 +14,39 @@ import (
 
 // Network is a network at work: what its sessions take, and how long they run.
 type Network struct {
-	Name string
+	Name string // for decisions and accounts
 	SessionConfig
-	// A run of b items takes Start + b * Each on a card of speed 1.
+	// A run of b items takes Start + b * Each on a device of speed 1.
 	Start, Each time.Duration
 	// First is the share of its time that the first run of each batch size takes
 	// longer: it looks for its kernels.
 	First float64
 	// Noise is the standard deviation of a run's time, as a share of it.
 	Noise float64
-	// Growth is how long it takes to get one GiB more of the card.
+	// Growth is how long it takes to get one GiB more of the device.
 	Growth time.Duration
 }
 
-// Seconds is how long a run takes on a card of speed 1, without noise.
+// Seconds is how long a run takes on a device of speed 1, without noise.
 func (n Network) Seconds(batch int) float64 {
 	return n.Start.Seconds() + float64(batch)*n.Each.Seconds()
 }
 
 // DriveOptions describe a job for a Governor in simulated time.
 type DriveOptions struct {
-	// Cards are the devices. Their Clock is not used.
-	Cards []Config
-	// Chain is what each item passes. Each network has one session on each card.
+	// Devices are simulated. Their Clock is not used.
+	Devices []Config
+	// Chain is what each item passes. Each network has one session on each device.
 	Chain []Network
 	// Batch pins the batch sizes of the chain's networks; nil or 0: the strategy finds
 	// out.
 	Batch    []int
-	Governor memory.GovernorOptions
+	Governor memory.GovernorOptions // how it decides; its Clock is not used
 	// Lasts is how long it goes on. There are always more items.
 	Lasts time.Duration
 	// Seed is that of the noise.
 	Seed uint64
-	// Lose takes cards away: at that time since the beginning, by number. The run that
+	// Lose takes devices away: at that time since the beginning, by number. The run that
 	// is on it comes to nothing.
 	Lose map[int]time.Duration
 	// Headroom in bytes is left free in any case; 0: 512 MiB, or 3 % where that is more.
@@ -58,12 +58,12 @@ type DriveOptions struct {
 // Turn is one run of a drive, or the wait for a reading.
 type Turn struct {
 	At      time.Duration // since the beginning
-	Took    time.Duration
-	Network int
-	Card    int
-	Batch   int // items; 0: it waited
+	Took    time.Duration // how long the run, or the wait, was
+	Network int           // its place in the Chain
+	Device  int           // its place in Devices
+	Batch   int           // items; 0: it waited
 	// OutOfMemory says that there was no room, Budget what it might have had in the
-	// Governor's eyes, Own what all sessions have of the card, and Others what
+	// Governor's eyes, Own what all sessions have of the device, and Others what
 	// neighbours have, in bytes.
 	OutOfMemory         bool
 	Budget, Own, Others int64
@@ -71,12 +71,12 @@ type Turn struct {
 
 // Driven is what came of it.
 type Driven struct {
-	Done        int64 // items that passed the whole chain
-	Begun       int64 // items that were taken, and are done or on their way
-	OnTheWay    int64
-	OutOfMemory int
-	Accounts    []memory.Account
-	Learned     []memory.Learned
+	Done        int64            // items that passed the whole chain
+	Begun       int64            // items that were taken, and are done or on their way
+	OnTheWay    int64            // of Begun, those that are not done
+	OutOfMemory int              // runs that had no room
+	Accounts    []memory.Account // of the Governor, one for each session
+	Learned     []memory.Learned // of the Governor, for another drive
 }
 
 const (
@@ -136,7 +136,7 @@ func Drive(o DriveOptions) (Driven, error) {
 	if d.governor, err = memory.NewGovernor(o.Governor); err != nil {
 		return Driven{}, err
 	}
-	for i, c := range o.Cards {
+	for i, c := range o.Devices {
 		c.Clock = clock
 		if c.Name == "" {
 			c.Name = fmt.Sprintf("sim:%d", i)
@@ -282,7 +282,7 @@ func (d *driver) feed() {
 	}
 }
 
-// lose takes cards away whose time has come, and what waits for them to the others.
+// lose takes devices away whose time has come, and what waits for them to the others.
 func (d *driver) lose() (any bool) {
 	for i, c := range d.cards {
 		at, doomed := d.o.Lose[i]
@@ -338,7 +338,7 @@ func (d *driver) run(s *driveSession) {
 	room := d.room(s)
 	room.Items = int(s.queue)
 	choice := s.workload.Next("", room)
-	turn := Turn{At: d.now.Sub(d.began), Network: s.network, Card: s.card, Budget: room.Budget, Others: c.others}
+	turn := Turn{At: d.now.Sub(d.began), Network: s.network, Device: s.card, Budget: room.Budget, Others: c.others}
 	if choice.Shrink || choice.Look {
 		s.session.Shrink()
 	}
@@ -404,7 +404,7 @@ func (d *driver) watch(s Turn) {
 		return
 	}
 	for _, o := range d.sessions {
-		if o.card == s.Card && !d.cards[o.card].lost {
+		if o.card == s.Device && !d.cards[o.card].lost {
 			s.Own += o.session.c.Fixed + o.session.Stats().Allocated
 		}
 	}

@@ -80,7 +80,7 @@ func drive(t *testing.T, o sim.DriveOptions) (sim.Driven, []sim.Turn) {
 	done := make([]int64, len(o.Chain))
 	for _, s := range turns {
 		ends, lost := s.At+s.Took, o.Lasts
-		if at, doomed := o.Lose[s.Card]; doomed {
+		if at, doomed := o.Lose[s.Device]; doomed {
 			lost = min(at, lost)
 		}
 		if !s.OutOfMemory && ends < lost {
@@ -103,8 +103,8 @@ func drive(t *testing.T, o sim.DriveOptions) (sim.Driven, []sim.Turn) {
 
 func alone(n sim.Network, l load, seed int) sim.DriveOptions {
 	return sim.DriveOptions{
-		Cards: []sim.Config{{Total: card, Others: l.others, Lag: 100 * time.Millisecond}},
-		Chain: []sim.Network{n}, Lasts: lasts, Seed: uint64(seed),
+		Devices: []sim.Config{{Total: card, Others: l.others, Lag: 100 * time.Millisecond}},
+		Chain:   []sim.Network{n}, Lasts: lasts, Seed: uint64(seed),
 	}
 }
 
@@ -241,7 +241,7 @@ func TestTwoNetworksShareACard(t *testing.T) {
 			chain := slices.Clone(chain)
 			chain[1].Name += " too"
 			best, split := bestSplit(chain)
-			d, turns := drive(t, sim.DriveOptions{Cards: []sim.Config{{Total: card, Lag: 100 * time.Millisecond}}, Chain: chain, Lasts: lasts})
+			d, turns := drive(t, sim.DriveOptions{Devices: []sim.Config{{Total: card, Lag: 100 * time.Millisecond}}, Chain: chain, Lasts: lasts})
 			// A batch that one has done and the other has not is no loss: what counts is how
 			// long each takes for an item, and that the card is not idle.
 			var items [2]int
@@ -285,13 +285,13 @@ func TestFourCards(t *testing.T) {
 			count := func(turns []sim.Turn, from, until time.Duration) (items [4]float64) {
 				for _, s := range turns {
 					if s.At >= from && s.At < until && !s.OutOfMemory {
-						items[s.Card] += float64(s.Batch) / (until - from).Seconds()
+						items[s.Device] += float64(s.Batch) / (until - from).Seconds()
 					}
 				}
 				return items
 			}
 			sum := best[0] + best[1] + best[2] + best[3]
-			d, turns := drive(t, sim.DriveOptions{Cards: cards, Chain: []sim.Network{n}, Lasts: lasts})
+			d, turns := drive(t, sim.DriveOptions{Devices: cards, Chain: []sim.Network{n}, Lasts: lasts})
 			rates := count(turns, warmUp, lasts)
 			if all := rates[0] + rates[1] + rates[2] + rates[3]; all < 0.95*sum {
 				t.Errorf("%.1f %% of what they could do: %.4g of %.4g", 100*all/sum, rates, best)
@@ -301,7 +301,7 @@ func TestFourCards(t *testing.T) {
 			}
 
 			const at = 50 * time.Second
-			_, turns = drive(t, sim.DriveOptions{Cards: cards, Chain: []sim.Network{n}, Lasts: lasts, Lose: map[int]time.Duration{2: at}})
+			_, turns = drive(t, sim.DriveOptions{Devices: cards, Chain: []sim.Network{n}, Lasts: lasts, Lose: map[int]time.Duration{2: at}})
 			rates = count(turns, at, lasts)
 			if rates[2] != 0 {
 				t.Errorf("the lost card does %g items/s", rates[2])
@@ -313,7 +313,7 @@ func TestFourCards(t *testing.T) {
 	}
 	t.Run("in a chain", func(t *testing.T) {
 		chain := []sim.Network{kinds[1], kinds[2], kinds[0]}
-		o := sim.DriveOptions{Cards: slices.Clone(cards[1:]), Chain: chain, Lasts: lasts, Lose: map[int]time.Duration{1: 50 * time.Second}}
+		o := sim.DriveOptions{Devices: slices.Clone(cards[1:]), Chain: chain, Lasts: lasts, Lose: map[int]time.Duration{1: 50 * time.Second}}
 		_, turns := drive(t, o)
 		var before, after [3]int
 		for _, s := range turns {
@@ -371,7 +371,7 @@ func TestNoneStarvesTheOther(t *testing.T) {
 	}
 	const at = time.Minute
 	_, turns := drive(t, sim.DriveOptions{
-		Cards: []sim.Config{{Total: card, Lag: 100 * time.Millisecond, Others: sim.Step(at, 0, 5*gib)}}, Chain: chain, Lasts: 3 * time.Minute,
+		Devices: []sim.Config{{Total: card, Lag: 100 * time.Millisecond, Others: sim.Step(at, 0, 5*gib)}}, Chain: chain, Lasts: 3 * time.Minute,
 	})
 	var items [2]int
 	for _, s := range turns {

@@ -46,7 +46,7 @@ func Example() {
 // a minute. The Governor finds its batch size, and steps back.
 func ExampleDrive() {
 	driven, err := sim.Drive(sim.DriveOptions{
-		Cards: []sim.Config{{Total: 16 << 30, Others: sim.Step(30*time.Second, 0, 9<<30), Lag: 100 * time.Millisecond}},
+		Devices: []sim.Config{{Total: 16 << 30, Others: sim.Step(30*time.Second, 0, 9<<30), Lag: 100 * time.Millisecond}},
 		Chain: []sim.Network{{
 			Name:          "embed",
 			SessionConfig: sim.SessionConfig{Fixed: 1 << 30, PerItem: 200 << 20},

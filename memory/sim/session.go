@@ -7,10 +7,10 @@ import (
 
 // SessionConfig describes a loaded model by the memory it needs.
 type SessionConfig struct {
-	Fixed   int64 // bytes had from opening to closing, beside the arena: weights, work space
-	PerItem int64 // bytes of the arena for each item of a batch, more than zero
-	Leak    int64 // bytes that each run takes of the device and that never come back
-	Arena   ArenaConfig
+	Fixed   int64       // bytes had from opening to closing, beside the arena: weights, work space
+	PerItem int64       // bytes of the arena for each item of a batch, more than zero
+	Leak    int64       // bytes that each run takes of the device and that never come back
+	Arena   ArenaConfig // how its arena grows
 }
 
 // Validate names what is wrong with the configuration.

@@ -15,7 +15,7 @@ type Trace struct {
 // Point is what neighbours want from a moment on.
 type Point struct {
 	At    time.Duration // since the device was made, or since the trace began again
-	Bytes int64
+	Bytes int64         // that they have from then on
 	// Ramp means that it was reached in a straight line from the point before (from
 	// nothing at 0, for the first), not in a step.
 	Ramp bool

@@ -304,17 +304,17 @@ func (g *Graph) weight(name string, t ElementType, data payload, dims []int) *Va
 
 // Node is a node of any operator, for those that have no method of their own.
 type Node struct {
-	Op     string
-	Domain string // "" for ONNX's own operators
-	In     []*Value
-	Attrs  []Attr
-	Out    []Out // what comes out
+	Op     string   // the operator's name, such as "Conv"
+	Domain string   // "" for ONNX's own operators
+	In     []*Value // what goes in; nil for an optional input that is left out
+	Attrs  []Attr   // the operator's attributes
+	Out    []Out    // what comes out
 }
 
 // Out is an output of a [Node].
 type Out struct {
-	Type ElementType
-	Dims []int // nil: not even their count is known
+	Type ElementType // of the elements
+	Dims []int       // nil: not even their count is known
 }
 
 // Node adds a node, and returns its outputs. Nothing is known of the operator, so

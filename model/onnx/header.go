@@ -16,15 +16,15 @@ import (
 
 // Header is what a model's file tells about itself.
 type Header struct {
-	IRVersion       int64
-	Opsets          []OpsetVersion
-	Producer        string
-	ProducerVersion string
-	Domain          string
-	ModelVersion    int64
-	Graph           string // the graph's name
-	Inputs          []Port // without those that the file has weights for
-	Outputs         []Port
+	IRVersion       int64          // of the file's format
+	Opsets          []OpsetVersion // versions of the operators that it uses
+	Producer        string         // the program that wrote the file
+	ProducerVersion string         // that program's version
+	Domain          string         // the namespace that its producer gives it
+	ModelVersion    int64          // that its producer gives it
+	Graph           string         // the graph's name
+	Inputs          []Port         // without those that the file has weights for
+	Outputs         []Port         // in the file's order
 	// Ops counts the nodes by operator, also those within other nodes and in
 	// functions. Operators that are not ONNX's own have their domain before the
 	// name: "com.microsoft.FusedConv".
@@ -35,18 +35,18 @@ type Header struct {
 	// External are the files beside the model's that hold weights, in the order of
 	// the graph.
 	External []External
-	Metadata map[string]string
+	Metadata map[string]string // what else the file says, by key
 }
 
 // OpsetVersion is the version of a domain's operators; ONNX's own domain is "".
 type OpsetVersion struct {
-	Domain  string
-	Version int64
+	Domain  string // "" or such as "com.microsoft"
+	Version int64  // from 1
 }
 
 // Port is an input or output of a network.
 type Port struct {
-	Name  string
+	Name  string      // that runs are given tensors by
 	Type  ElementType // Undefined for what is no tensor
 	Shape []int64     // -1 is dynamic; nil: not even the number of dimensions is told
 	Axes  []string    // as long as Shape: the names of dynamic dimensions, or ""

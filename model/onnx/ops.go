@@ -148,7 +148,7 @@ func (g *Graph) Conv(x, w, b *Value, o ConvOptions) *Value {
 
 // PoolOptions are those of a pooling; the window has the same size both ways.
 type PoolOptions struct {
-	Size     int
+	Size     int  // of the window's sides
 	Stride   int  // 0 is 1
 	Pad      int  // on all four sides
 	CountPad bool // AveragePool: padding counts as zeros
@@ -703,7 +703,7 @@ func (g *Graph) PixelUnshuffle(x *Value, n int) *Value {
 type PadOptions struct {
 	Mode   string // "constant" (zeros; also for ""), "reflect" or "edge"
 	Before []int  // one for each axis
-	After  []int
+	After  []int  // one for each axis
 }
 
 // Pad enlarges x.

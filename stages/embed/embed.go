@@ -1,25 +1,16 @@
 package embed
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"image"
 	"math"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"unsafe"
 
-	"github.com/x448/float16"
-
-	"github.com/forgepipe/forgepipe/internal/ort"
-	"github.com/forgepipe/forgepipe/memory"
-	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/network"
 )
 
 // Info declares the stage.
@@ -79,39 +70,15 @@ func name(c pipeline.Config) string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-// Stage sets a vector.
+// Stage sets a vector. What runs the network is a network.Stage.
 type Stage struct {
-	env     pipeline.Env
-	file    *model.File
-	name    string
-	half    bool
-	fast    bool
-	sized   bool  // all pictures come to the network in one size
-	asked   int   // infer_batch; 0: not given
-	threads int   // of the CPU, that compute
-	host    int64 // bytes of memory; 0: not known
-	runtime model.Runtime
-	place   model.Placement
-
-	// How the work is divided, which depends on the place.
-	lanes   int // batches that run at once
-	batch   int // pictures in each
-	session model.SessionOptions
-
-	runner  *model.Runner // while open
-	release func() error
+	*network.Stage
+	file *model.File
+	name string
+	half bool
 }
 
-var (
-	_ pipeline.Stage      = (*Stage)(nil)
-	_ pipeline.Opener     = (*Stage)(nil)
-	_ pipeline.Closer     = (*Stage)(nil)
-	_ pipeline.Coster     = (*Stage)(nil)
-	_ pipeline.Batcher    = (*Stage)(nil)
-	_ pipeline.Identifier = (*Stage)(nil)
-	_ pipeline.Noter      = (*Stage)(nil)
-	_ pipeline.Placer     = (*Stage)(nil)
-)
+var _ pipeline.Stage = (*Stage)(nil)
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	spec, err := specOf(c)
@@ -122,71 +89,15 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}
-	r, err := model.OpenRuntime(c.String("library"))
+	s := &Stage{file: f, name: name(c), half: c.String("dtype") == "float16"}
+	s.Stage, err = network.New(e, f, network.Options{
+		Doing: "embedding", Batch: int(c.Int("infer_batch")), Threads: int(c.Int("threads")),
+		Scaled: c.String("decode") == "fast", Library: c.String("library"),
+	}, s.take)
 	if err != nil {
-		return nil, c.Errorf("library", 0, "%w: %w", pipeline.ErrLacking, err)
+		return nil, c.Errorf("library", 0, "%w", err)
 	}
-	s := &Stage{
-		runtime: r, place: model.Placement{Devices: []string{string(pipeline.Host)}},
-		env: e, file: f, name: name(c),
-		half: c.String("dtype") == "float16", fast: c.String("decode") == "fast", asked: int(c.Int("infer_batch")),
-		threads: cmp.Or(int(c.Int("threads")), runtime.GOMAXPROCS(0)),
-		session: model.SessionOptions{Library: c.String("library"), Log: e.Log},
-	}
-	s.sized = f.Spec.OutputSize(ordinary) == f.Spec.OutputSize(image.Pt(300, 900))
-	if host, err := (memory.Host{}).Memory(); err == nil { // the plan says what is wrong
-		s.host = host.Total
-	}
-	s.divide()
 	return s, nil
-}
-
-// ordinary is the size of a picture of which nothing is known.
-var ordinary = image.Pt(4000, 3000)
-
-const (
-	// defaultBatch is what a GPU is busy with, and several threads that share one run.
-	defaultBatch = 8
-	// laneBatch is the same for runs of one thread each. With ResNet-18 and ViT-B/32,
-	// batches of 8 take 1 to 4 % less CPU time a picture, but twice the memory, and
-	// leave cores idle for longer when the last pictures are prepared; those of 1, for
-	// which the weights are read anew each time, take 4 to 18 % more than those of 8.
-	laneBatch = 4
-)
-
-// divide decides how many batches run at once, of how many pictures, and with how many
-// threads each. On the CPU threads that share a run wait for each other at each of its
-// operators, so each has a run of its own where the pictures of all have room.
-func (s *Stage) divide() {
-	s.lanes, s.batch = 1, cmp.Or(s.file.Batch, s.asked, defaultBatch)
-	switch {
-	case !s.sized && s.file.Batch == 0:
-		s.batch = 1 // each shape would hold a whole batch of pictures
-	case s.sized && s.place.Devices[0] == string(pipeline.Host) && s.threads > 1:
-		batch := cmp.Or(s.file.Batch, s.asked, laneBatch)
-		if lanes := spread(s.threads, s.picturesAtOnce()/batch); lanes > 1 {
-			s.lanes, s.batch = lanes, batch
-		}
-	}
-	s.session.Concurrent, s.session.Threads = s.lanes, (s.threads+s.lanes-1)/s.lanes
-}
-
-// spread is how many runs there are, at most so many, when each has as few threads as
-// possible.
-func spread(threads, most int) int {
-	each := (threads + max(most, 1) - 1) / max(most, 1)
-	return (threads + each - 1) / each
-}
-
-// hostShare is the part of the host's memory that the pictures of all lanes may take.
-const hostShare = 32
-
-// picturesAtOnce is how many pictures have room in all lanes together. What the run may
-// take of the host is not known before it is planned, and a plan without room for the
-// lanes is refused: so they take little of what there is, and where that is too little,
-// what one run of the default size takes.
-func (s *Stage) picturesAtOnce() int {
-	return max(defaultBatch, int(s.host/hostShare/(s.file.Spec.TensorBytes(ordinary)*activations)))
 }
 
 // specOf is what the configuration says of the preparation.
@@ -232,201 +143,18 @@ func specOf(c pipeline.Config) (model.Spec, error) {
 	return s, nil
 }
 
-// Identity is the hash of the network.
-func (s *Stage) Identity() string { return s.file.Hash }
-
-// Batch is such that all lanes of the network have a batch, and one is being filled.
-func (s *Stage) Batch() pipeline.BatchSpec {
-	if s.runner == nil || !s.sized {
-		return pipeline.BatchSpec{Size: s.batch}
+// take gives the item its vector.
+func (s *Stage) take(it *pipeline.Item, out *model.Tensor) error {
+	v, err := s.vector(out)
+	if err == nil {
+		it.SetVector(v)
 	}
-	together, most := s.runner.Wants(s.file.Spec.Shape(1, ordinary)[1:])
-	return pipeline.BatchSpec{Size: most, Together: together}
-}
-
-// Place takes a GPU that the runtime can use, or the CPU.
-func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
-	names := make([]string, len(have))
-	for i, d := range have {
-		names[i] = string(d)
-	}
-	p, err := s.runtime.Place(string(want), names)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
-	}
-	if p.Why != "" && (want == pipeline.Auto || len(have) > 0) {
-		s.env.Log.Warn("the network runs on the CPU", "model", s.file.Path, "cause", p.Why)
-	}
-	s.place = p
-	s.divide()
-	devices := make([]pipeline.Device, len(p.Devices))
-	for i, d := range p.Devices {
-		devices[i] = pipeline.Device(d)
-	}
-	return devices, nil
-}
-
-// Note says where it ran, when that was to be found out.
-func (s *Stage) Note() string {
-	if s.place.Why == "" {
-		return ""
-	}
-	return "ran on the CPU: " + s.place.Why
-}
-
-// Open takes a seat at the network's sessions, which stages of the same network and
-// options share. They are loaded with the first batch.
-func (s *Stage) Open(context.Context, pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s on %v, CPU too %t, %d lanes, batch %d most %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, s.place.Devices, s.place.CPUToo, s.lanes, s.asked, s.batch, s.sized, s.session.Threads, s.session.Library)
-	v, release, err := s.env.Share(key, func() (any, func() error, error) {
-		r := model.NewRunner(s.runnerOptions())
-		return r, r.Close, nil
-	})
-	if err != nil {
-		return err
-	}
-	s.runner, s.release = v.(*model.Runner), release
-	return nil
-}
-
-func (s *Stage) runnerOptions() model.RunnerOptions {
-	o := model.RunnerOptions{
-		Type:  s.file.ElementType(),
-		Batch: cmp.Or(s.file.Batch, s.asked), Fixed: s.file.Batch > 0, Shrink: !s.sized,
-		Governor: s.env.Governor(),
-		Name:     filepath.Base(s.file.Path), Log: s.env.Log,
-	}
-	if !s.sized {
-		o.Batch = cmp.Or(s.file.Batch, 1)
-	}
-	// Without a bound the system would end the process where the runtime can say that
-	// there is no more.
-	host, cost, room := s.session, s.onHost(nil).Resident, max(s.env.HostRoom(), leastArena)
-	host.Device, host.ArenaLimit = string(pipeline.Host), cost+room
-	host.Concurrent = max(s.lanes, len(s.place.Devices))
-	onHost := model.Shared(func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, host) })
-	if s.place.Devices[0] == string(pipeline.Host) {
-		o.Most = s.batch // the plan counts on that
-		o.Seats = []model.Seat{{
-			Device: string(pipeline.Host), Key: s.key(pipeline.Host), Open: onHost, Lanes: s.lanes,
-			Budget: cost + room - s.file.Header.WeightBytes,
-		}}
-		return o
-	}
-	if s.place.CPUToo {
-		o.Fallback = onHost
-	}
-	for _, d := range s.place.Devices {
-		o.Seats = append(o.Seats, s.seat(pipeline.Device(d)))
-	}
-	return o
-}
-
-// seat is a GPU, or a simulated one.
-func (s *Stage) seat(d pipeline.Device) model.Seat {
-	session := s.session
-	session.Device = string(d)
-	seat := model.Seat{
-		Device: string(d), Key: s.key(d), MostLanes: 2, // one computes while the other copies
-		Open:   func(ctx context.Context) (model.Session, error) { return s.file.Load(ctx, session) },
-		Ledger: s.env.Ledger(d), Weights: s.file.Header.WeightBytes,
-		Scarce:   func() bool { return s.env.Scarce(d) },
-		Courtesy: func() model.Courtesy { return s.env.Courtesy(d) },
-	}
-	if card, ok := s.env.Device(d).(*sim.Device); ok {
-		// It is an arena on the CPU that is as large as the card.
-		seat.Cap = func() int64 { return seat.Ledger.Usage().Limit }
-		seat.Open = func(ctx context.Context) (model.Session, error) {
-			capped := session
-			capped.ArenaLimit = max(seat.Cap(), 1) // 0 would be none
-			loaded, err := s.file.Load(ctx, capped)
-			return model.Simulated(loaded, card), err
-		}
-	}
-	return seat
-}
-
-// key is what runs on a device cost the same under.
-func (s *Stage) key(d pipeline.Device) string {
-	kind := fmt.Sprintf("%s of %d threads", runtime.GOARCH, runtime.NumCPU())
-	if m, ok := s.env.Device(d).(memory.Described); ok {
-		kind = m.Description()
-	}
-	return fmt.Sprintf("%s %s, %d lanes of %d threads, ONNX Runtime %s on %s", s.file.Hash, s.file.Output.Name, s.lanes, s.session.Threads, s.runtime.Version, kind)
-}
-
-// Close leaves the seat.
-func (s *Stage) Close() error {
-	if s.release == nil {
-		return nil
-	}
-	return s.release()
-}
-
-// Process embeds the items. One that cannot be decoded, or of which the network
-// makes no vector, fails.
-func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	leave := s.runner.Enter()
-	defer leave()
-	inputs := make([]model.Input, len(batch))
-	for i, it := range batch {
-		inputs[i] = model.Input{Shape: s.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, it) }}
-	}
-	out := batch[:0:len(batch)]
-	for i, r := range s.runner.Infer(ctx, inputs) {
-		it := batch[i]
-		var v pipeline.Vector
-		var noRoom *model.NoRoomError
-		err := r.Err
-		if err == nil {
-			v, err = s.vector(r.Outputs[0])
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, model.ErrLoading):
-			return nil, err // it is the same for all
-		case errors.As(err, &noRoom) && noRoom.Now:
-			it.Later(fmt.Errorf("embedding: %w", err))
-		case err != nil:
-			it.Fail(fmt.Errorf("embedding: %w", err))
-		default:
-			it.SetVector(v)
-			out = append(out, it)
-		}
-	}
-	return out, nil
-}
-
-// fill prepares one picture.
-func (s *Stage) fill(ctx context.Context, dst []byte, it *pipeline.Item) error {
-	least := s.file.Spec.Least(it.Size())
-	if !s.fast || least == it.Size() {
-		f, err := it.Frame(ctx)
-		if err != nil {
-			return err
-		}
-		defer it.Done()
-		return s.file.Spec.Fill(ctx, dst, f.Image)
-	}
-	f, place, err := it.ScaledFrame(ctx, least)
-	if err != nil {
-		return err
-	}
-	defer it.Done()
-	return s.file.Spec.FillPart(ctx, dst, f.Image, model.Part{X: place.X, Y: place.Y, Scale: place.Scale, Size: it.Size()})
+	return err
 }
 
 // vector is the output, brought to length 1.
-func (s *Stage) vector(t *ort.Tensor) (pipeline.Vector, error) {
-	var data []float32
-	if t.Type == ort.Float16 {
-		for _, bits := range unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(t.Data))), len(t.Data)/2) {
-			data = append(data, float16.Frombits(bits).Float32())
-		}
-	} else {
-		data = append(data, t.Float32s()...)
-	}
+func (s *Stage) vector(out *model.Tensor) (pipeline.Vector, error) {
+	data := out.Numbers()
 	var sum float64
 	for _, x := range data {
 		sum += float64(x) * float64(x)
@@ -444,68 +172,4 @@ func (s *Stage) vector(t *ort.Tensor) (pipeline.Vector, error) {
 		data[i] = float32(float64(x) * scale)
 	}
 	return pipeline.Vector{Name: s.name, Model: s.file.Hash, Half: s.half, Data: data}, nil
-}
-
-const (
-	// activations is how many bytes a run needs at its peak for each byte of its input,
-	// as long as nothing has been measured: VGG-16's first layers need 43, ResNet-18's 11.
-	activations = 48
-	// ownSize is the same for networks that take pictures at their own size. They are
-	// made for that, and nobody knows beforehand how large the pictures are.
-	ownSize = 4
-	// leastArena is what a run gets beside the weights, however little room there is.
-	leastArena = 64 << 20
-)
-
-// Cost is, where the network runs, that of its weights and of the runs in all lanes,
-// which stay from the first batch on; a call adds its tensors, which are on the host.
-func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
-	switch {
-	case d != pipeline.Host:
-		return pipeline.Cost{Resident: s.file.Header.WeightBytes, Work: s.runBytes()}
-	case strings.HasPrefix(s.place.Devices[0], "gpu:") && !s.place.CPUToo:
-		c := s.onHost(batch)
-		c.Resident = 0
-		return c
-	default: // simulated devices are the host's memory too
-		return s.onHost(batch)
-	}
-}
-
-// runBytes is what the runs of all lanes take together beside the weights, as far as
-// that can be told beforehand.
-func (s *Stage) runBytes() int64 {
-	if s.sized {
-		return int64(s.lanes*s.batch) * s.file.Spec.TensorBytes(ordinary) * activations
-	}
-	return ownSize * s.file.Spec.TensorBytes(ordinary)
-}
-
-func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
-	spec := s.file.Spec
-	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
-	each := func(src image.Point) int64 {
-		if s.sized {
-			return spec.TensorBytes(src)
-		}
-		return (1 + ownSize) * spec.TensorBytes(src)
-	}
-	if s.sized {
-		c.Resident += s.runBytes()
-	}
-	if len(batch) == 0 {
-		c.Work = each(ordinary) + spec.Bytes(ordinary)
-	}
-	var most int64
-	for _, it := range batch {
-		c.Work += each(it.Size())
-		work := spec.Bytes(it.Size())
-		if s.fast {
-			scaled := it.ScaledSize(spec.Least(it.Size()))
-			work += 4 * int64(scaled.X) * int64(scaled.Y)
-		}
-		most = max(most, work)
-	}
-	c.Work += most
-	return c
 }

@@ -84,7 +84,7 @@ func (u *upscaler) Open(context.Context, pipeline.Device) error {
 			return fmt.Errorf("%s is no simulated card", d)
 		}
 		limit := func() int64 { return ledger.Usage().Limit }
-		o.Seats = append(o.Seats, model.Seat{
+		o.Devices = append(o.Devices, model.RunnerDevice{
 			Device: d, Key: u.file.Hash, Ledger: ledger, Weights: u.file.Header.WeightBytes, Cap: limit,
 			Open: func(ctx context.Context) (model.Session, error) {
 				s, err := u.file.Load(ctx, model.SessionOptions{Device: d, Threads: 1, ArenaLimit: max(limit(), 1)})

@@ -59,7 +59,7 @@ var _ pipeline.Stage = (*Stage)(nil)
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	text := c.String("keep")
-	program, uses, err := compile(text, e.Attributes, e.Open)
+	program, uses, err := compile(text, e.Attributes, e.Undeclared)
 	if err != nil {
 		var f *fault
 		if errors.As(err, &f) {

@@ -276,7 +276,7 @@ func BenchmarkFilter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	stage, err := filter.Info().New(b.Context(), c, pipeline.Env{Attributes: pipeline.Builtins(), Open: true})
+	stage, err := filter.Info().New(b.Context(), c, pipeline.Env{Attributes: pipeline.Builtins(), Undeclared: true})
 	if err != nil {
 		b.Fatal(err)
 	}

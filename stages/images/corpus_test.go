@@ -33,11 +33,7 @@ const testdata = "../../testdata"
 func fromFolder(t *testing.T, folder string, steps ...stagetest.Step) *stagetest.Bench {
 	t.Helper()
 	b := stagetest.New(t, nil, steps...)
-	c, err := pipeline.NewConfig(images.Info(), map[string]any{"path": folder})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.UseSource(t.Context(), images.Info(), c); err != nil {
+	if err := b.UseSource(t.Context(), pipeline.NewRegistry(images.Info()), "images", map[string]any{"path": folder}); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -344,14 +344,10 @@ func TestLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := stagetest.New(t, nil)
-		c, err := pipeline.NewConfig(images.Info(), map[string]any{"list": list})
-		if err != nil {
+		if err := b.UseSource(t.Context(), pipeline.NewRegistry(images.Info()), "images", map[string]any{"list": list}); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.UseSource(t.Context(), images.Info(), c); err != nil {
-			t.Fatal(err)
-		}
-		if _, err = b.Try(t, pipeline.RunOptions{}); err == nil || !strings.Contains(err.Error(), "line 2 of") {
+		if _, err := b.Try(t, pipeline.RunOptions{}); err == nil || !strings.Contains(err.Error(), "line 2 of") {
 			t.Errorf("the run ended with %v", err)
 		}
 	})

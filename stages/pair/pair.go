@@ -1,5 +1,5 @@
 // Package pair is the stage "pair": it gives images a low-quality companion, by
-// making them smaller.
+// making them smaller by a whole factor, with the filters of package resize.
 package pair
 
 import (

@@ -1,4 +1,6 @@
-// Package resize is the stage "resize": it gives images another size.
+// Package resize is the stage "resize": it gives images another size, with filters that
+// are applied as Pillow does. Gray stays gray and 16 bits stay 16 bits. Attributes described the pixels
+// that were, and are gone.
 package resize
 
 import (
@@ -171,10 +173,10 @@ func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
 }
 
 // frame decodes the item.
-func (s *Stage) frame(ctx context.Context, it *pipeline.Item) (*pipeline.Frame, pipeline.Place, error) {
+func (s *Stage) frame(ctx context.Context, it *pipeline.Item) (*pipeline.Frame, pipeline.Part, error) {
 	if !s.scaled {
 		f, err := it.Frame(ctx)
-		return f, pipeline.Place{Scale: 1}, err
+		return f, pipeline.Part{Scale: 1}, err
 	}
 	return it.ScaledFrame(ctx, s.least(it.Size()))
 }
@@ -190,7 +192,7 @@ func (s *Stage) least(size image.Point) image.Point {
 
 // placed is where a part of the item lies in the frame: in the rectangle of whole
 // pixels that it touches, and the box in that.
-func placed(r image.Rectangle, p pipeline.Place) (resample.Box, image.Rectangle) {
+func placed(r image.Rectangle, p pipeline.Part) (resample.Box, image.Rectangle) {
 	x0, y0 := p.X+float64(r.Min.X)*p.Scale, p.Y+float64(r.Min.Y)*p.Scale
 	w, h := float64(r.Dx())*p.Scale, float64(r.Dy())*p.Scale
 	left, top := math.Floor(x0), math.Floor(y0)

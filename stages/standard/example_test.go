@@ -3,35 +3,45 @@ package standard_test
 import (
 	"context"
 	"fmt"
-	"strings"
+	"os"
 
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
-// A program that embeds forgepipe adds a stage of its own to the standard ones
-// and uses it in a pipeline file.
+// A pipeline file is run with the standard stages, as the command does it.
 func Example() {
-	square := pipeline.Info{
-		Name: "square", Short: "Rejects pictures that are not square.", Version: 1,
-		New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
-			return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-				if size := it.Size(); size.X != size.Y {
-					it.Reject("not square")
-				}
-				return nil
-			}), nil
-		},
+	out, err := os.MkdirTemp("", "example-*")
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	registry := standard.Registry().With(square)
+	defer os.RemoveAll(out)
 
-	file := strings.Join([]string{
-		`source: {images: {path: .}}`,
-		`stages:`,
-		`  - square: {}`,
-		`  - filter: {keep: "laplacian > 4"}`,
-	}, "\n")
-	_, err := pipeline.Load(context.Background(), "p.yaml", []byte(file), pipeline.Options{Registry: registry})
-	fmt.Println(err)
-	// Output: p.yaml:4:20: stage filter: keep: no stage before this one makes the attribute "laplacian" (there are height, pixels, source.bytes, source.format, source.height, source.path, source.width, width)
+	ctx := context.Background()
+	file := "../../pipelines/tiles.yaml"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p, err := pipeline.Load(ctx, file, data, pipeline.Options{
+		Registry: standard.Registry(),
+		Vars:     pipeline.Vars{Set: map[string]string{"INPUT": "../../testdata/photos", "OUT": out}, Env: os.LookupEnv},
+	})
+	if err != nil { // a *pipeline.SpecError has each fault with its line and column
+		fmt.Println(err)
+		return
+	}
+	for range 2 { // the second run finds everything done
+		s, err := p.Run(ctx, pipeline.RunOptions{})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(s.In, "photographs,", s.Out, "tiles,", s.Written, "files written,", s.Reused, "right already")
+	}
+	// Output:
+	// 18 photographs, 67 tiles, 72 files written, 0 right already
+	// 18 photographs, 67 tiles, 0 files written, 72 right already
 }

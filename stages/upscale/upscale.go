@@ -1,5 +1,5 @@
 // Package upscale is the stage "upscale": it makes images larger by a whole
-// factor.
+// factor, with the filters of package resize.
 package upscale
 
 import (

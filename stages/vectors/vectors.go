@@ -1,6 +1,7 @@
 // Package vectors is the stage "vectors": it writes one vector of every item that
-// arrives as the rows of a NumPy array, names the rows in a file beside it, and
-// passes the items on.
+// arrives as the rows of a NumPy array (format NPY 1.0), names the rows in a file beside
+// it, and passes the items on. The array has the shape [items components], float32 or
+// float16, little-endian, in the order of the items' IDs.
 package vectors
 
 import (
@@ -81,7 +82,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	s := &Stage{Listing: l, vector: c.String("vector")}
 	known := strings.Join(e.Vectors, ", ")
 	switch {
-	case s.vector != "" && !e.Open && !slices.Contains(e.Vectors, s.vector):
+	case s.vector != "" && !e.Undeclared && !slices.Contains(e.Vectors, s.vector):
 		if known == "" {
 			known = "none"
 		}
@@ -91,7 +92,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		s.vector = e.Vectors[0]
 	case len(e.Vectors) > 1:
 		return nil, c.Errorf("vector", 0, "several vectors arrive here: say with vector which one is written (there are: %s)", known)
-	case e.Open: // Open refuses it, so that lint names no second fault for a stage before that is wrong
+	case e.Undeclared: // Open refuses it, so that lint names no second fault for a stage before that is wrong
 	default:
 		return nil, c.Errorf("vector", 0, "no stage before this one makes a vector: put one such as embed before it")
 	}

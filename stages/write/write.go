@@ -125,7 +125,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if info, err := os.Stat(s.root); err == nil && !info.IsDir() {
 		return nil, c.Errorf("path", 0, "%s is a file: name a folder", s.folder)
 	}
-	if s.name, err = pipeline.ParseTemplate(c.String("name"), e.Lineage); err != nil {
+	if s.name, err = pipeline.ParseTemplate(c.String("name"), e.Derived); err != nil {
 		return nil, c.Errorf("name", 0, "%w", err)
 	}
 	return s, nil

@@ -4,8 +4,8 @@ import "github.com/forgepipe/forgepipe/model/onnx"
 
 // Network is one of [All].
 type Network struct {
-	Name  string
-	Build func() *onnx.Graph
+	Name  string             // for messages
+	Build func() *onnx.Graph // makes it, the same each time
 }
 
 // All are the networks of this package, for tests that go through them. Of ViT

@@ -61,8 +61,8 @@ func (b *builder) basicBlock(name string, x *onnx.Value, in, out, stride int) *o
 // ViTOptions are the sizes of a vision transformer.
 type ViTOptions struct {
 	Image, Patch  int // sides in pixels
-	Width, Layers int
-	Heads         int
+	Width, Layers int // numbers of a token; blocks of attention and perceptron
+	Heads         int // of each attention; they divide Width
 	Dim           int // of the vector
 }
 

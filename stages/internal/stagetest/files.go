@@ -88,16 +88,12 @@ func Emit(t testing.TB, source pipeline.Info, values map[string]any) (Emitted, *
 	t.Helper()
 	e := Emitted{Ignored: map[string]string{}, Failed: map[string]string{}, Sidecars: map[string][]string{}}
 	b := New(t, nil)
-	c, err := pipeline.NewConfig(source, values)
-	if err != nil {
-		t.Fatal(err)
-	}
 	newSource := source.NewSource
 	source.NewSource = func(ctx context.Context, c pipeline.Config, env pipeline.Env) (pipeline.Source, error) {
 		s, err := newSource(ctx, c, env)
 		return &recorder{s, &e}, err
 	}
-	if err := b.UseSource(t.Context(), source, c); err != nil {
+	if err := b.UseSource(t.Context(), pipeline.NewRegistry(source), source.Name, values); err != nil {
 		t.Fatal(err)
 	}
 	s, err := b.Try(t, pipeline.RunOptions{})

@@ -198,7 +198,7 @@ func Advice(tips []Tip) string {
 
 // Cards writes what stages are expected to take of the devices beside the host, and in
 // which phases they are where there is a plan.
-func Cards(cards []memory.Card, planned bool) string {
+func Cards(cards []memory.PlannedDevice, planned bool) string {
 	var b strings.Builder
 	for _, c := range cards {
 		fmt.Fprintf(&b, "%s has %s, of which networks may have %s\n", c.Name, memory.FormatBytes(c.Total), memory.FormatBytes(c.Room()))

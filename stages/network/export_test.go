@@ -1,4 +1,4 @@
-package embed
+package network
 
 import "github.com/forgepipe/forgepipe/pipeline"
 
