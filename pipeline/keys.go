@@ -69,7 +69,7 @@ func fileKeys() []key[Spec] {
 					Field: Field{Name: "host", Type: fieldMapping, Doc: "The memory of the machine."},
 					keys: []key[Spec]{{
 						Field: Field{
-							Name: "limit", Type: fieldAmount, Default: "60%",
+							Name: "limit", Type: fieldAmount, Default: fmt.Sprintf("%g%%", 100*defaultHostShare),
 							Doc:      "What the whole process may take, C libraries included: a share of what the machine or the container has, whichever is less, or a size.",
 							Examples: []string{"40%", "600MiB"},
 						},

@@ -63,6 +63,7 @@ type schema struct {
 	Examples             []any      `json:"examples,omitempty"`
 	Enum                 []any      `json:"enum,omitempty"`
 	Pattern              string     `json:"pattern,omitempty"`
+	PatternErrorMessage  string     `json:"patternErrorMessage,omitempty"` // editors show it, validators pass over it
 	Minimum              *float64   `json:"minimum,omitempty"`
 	Maximum              *float64   `json:"maximum,omitempty"`
 	Not                  *schema    `json:"not,omitempty"`
@@ -272,6 +273,13 @@ func (b *schemaBuilder) field(where string, f Field) *schema {
 		if f.Required {
 			s.Pattern = textPattern
 		}
+	}
+	switch s.Pattern {
+	case "":
+	case textPattern:
+		s.PatternErrorMessage = "must not be empty"
+	default:
+		s.PatternErrorMessage = "wants " + f.Type.String()
 	}
 	s.Description = f.Doc
 	if r := f.valueRange(); r != "" {
