@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo test check docs soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,12 +58,16 @@ test: check build $(GOTESTSUM) ## run the checks and all tests, under the race d
 	go test -run 'TestLeakIs|TestPhasesSay|TestSoundChain' ./pipeline
 	@CGO_ENABLED=1 $(GOTESTSUM) --format pkgname -- -race -timeout 40m ./...
 
-check: $(GOLANGCI_LINT) ## gofmt, go vet, golangci-lint, and that go.mod and go.sum are tidy and true
+check: $(GOLANGCI_LINT) ## gofmt, go vet, golangci-lint, and that go.mod and go.sum are tidy and true and docs is up to date
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { printf 'gofmt would change:\n%s\n' "$$files" >&2; exit 1; }
 	go mod tidy -diff
 	go mod verify
 	go vet ./...
 	$(GOLANGCI_LINT) run
+	go run ./docs/generate -check
+
+docs: platform ## write the pages in docs that are made from the declarations of the stages, and the JSON Schema
+	go run ./docs/generate
 
 soak: build ## run the long tests (build tag soak), then make fuzz
 	go test -tags soak -timeout 60m -run Soak ./...

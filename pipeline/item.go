@@ -247,13 +247,27 @@ func (it *Item) settled(name string, size image.Point) (Value, bool) {
 	return it.builtin(name, size)
 }
 
-// Builtins are the attributes that every item has without any stage.
-func Builtins() map[string]Type {
-	return map[string]Type{
-		"width": TypeInt, "height": TypeInt, "pixels": TypeInt,
-		"source.path": TypeString, "source.format": TypeString,
-		"source.width": TypeInt, "source.height": TypeInt, "source.bytes": TypeInt,
+// BuiltinAttributes are the attributes that every item has without any stage.
+func BuiltinAttributes() []Made {
+	return []Made{
+		{Name: "width", Type: TypeInt, Doc: "Width of the picture as it is now, in px."},
+		{Name: "height", Type: TypeInt, Doc: "Height of the picture as it is now, in px."},
+		{Name: "pixels", Type: TypeInt, Doc: "Width times height."},
+		{Name: "source.path", Type: TypeString, Doc: "The source file's path relative to the input folder."},
+		{Name: "source.format", Type: TypeString, Doc: "How the source file is stored: jpeg, png, webp, gif, bmp or tiff."},
+		{Name: "source.width", Type: TypeInt, Doc: "Width of the source file's picture, upright, in px."},
+		{Name: "source.height", Type: TypeInt, Doc: "Height of the source file's picture, upright, in px."},
+		{Name: "source.bytes", Type: TypeInt, Doc: "Size of the source file."},
 	}
+}
+
+// Builtins are the types of BuiltinAttributes by name.
+func Builtins() map[string]Type {
+	types := map[string]Type{}
+	for _, m := range BuiltinAttributes() {
+		types[m.Name] = m.Type
+	}
+	return types
 }
 
 func (it *Item) builtin(name string, size image.Point) (Value, bool) {

@@ -28,9 +28,22 @@ const (
 	FieldExpr                      // a condition over attributes
 	FieldStrings                   // list of text, or one text
 	FieldChoices                   // a word of Choices, {word: {options}}, or a list of such
+
+	// Those of keys that are no stage's fields.
+	fieldMapping  // of other keys
+	fieldAmount   // 512MiB or 60%
+	fieldFailures // 20 or 5%
+	fieldStrategy // a word of memory.Strategies
+	fieldID       // letters, digits, '-', '_' and '.'
+	fieldDevice   // host, auto, gpu, gpu:0, sim:0
+	fieldSource   // an entry with a source's name
+	fieldStages   // a list of entries with stages' names
 )
 
-var fieldTypeNames = [...]string{"text", "a path", "a whole number", "a number", "true or false", "a size (512MiB)", "a share (60%)", "a duration (30s)", "a word", "a condition", "a list of text", "a word, {word: {options}} or a list of such"}
+var fieldTypeNames = [...]string{
+	"text", "a path", "a whole number", "a number", "true or false", "a size (512MiB)", "a share (60%)", "a duration (30s)", "a word", "a condition", "a list of text", "a word, {word: {options}} or a list of such",
+	"a mapping", "a size or a share (512MiB, 60%)", "a number of items or a share (20, 5%)", "a word", "letters, digits, '-', '_' and '.'", "a device (host, auto, gpu, gpu:0, sim:0)", "a source", "a list of stages",
+}
 
 // String names the type for messages and documentation, with its article.
 func (t FieldType) String() string { return fieldTypeNames[t] }
@@ -73,6 +86,12 @@ func (in Info) choice(f Field, word string) (Info, error) {
 	return Info{}, fmt.Errorf("%q is none of %s%s", word, strings.Join(words, ", "), didYouMean(word, words))
 }
 
+// Example is a way to use a stage or source.
+type Example struct {
+	Doc  string `json:"doc"`  // a sentence: what it does
+	YAML string `json:"yaml"` // the entry, with reserved keys if need be: tile: {size: 512}
+}
+
 // Made declares an attribute or vector that a stage sets.
 type Made struct {
 	Name   string // of the attribute or vector
@@ -88,6 +107,9 @@ type Info struct {
 	Short  string  // one line
 	Long   string  // paragraphs
 	Fields []Field // what it is configured with
+
+	// Examples are for documentation, the most usual one first.
+	Examples []Example
 
 	// Makes and Needs tell which attributes and vectors a stage with this
 	// configuration sets and reads; both may be nil. Needs may name attributes
@@ -190,16 +212,19 @@ func sorted(m map[string]Info) []Info {
 	return out
 }
 
-var reserved = []string{"id", "workers", "batch", "device", "on_error"}
-
 func (in Info) check() error {
 	switch {
 	case in.Name == "" || in.Short == "":
 		return fmt.Errorf("a stage needs a name and a one-line description (%q)", in.Name)
 	case (in.New == nil) == (in.NewSource == nil):
 		return fmt.Errorf("%s needs New or NewSource, and not both", in.Name)
-	case slices.Contains(reserved, in.Name):
+	case slices.Contains(keyNames(entryKeys()), in.Name):
 		return fmt.Errorf("%s is a reserved key and cannot name a stage", in.Name)
+	}
+	for i, e := range in.Examples {
+		if e.Doc == "" || e.YAML == "" {
+			return fmt.Errorf("%s: example %d needs a description and YAML", in.Name, i)
+		}
 	}
 	return in.checkFields()
 }
@@ -208,6 +233,9 @@ func (in Info) checkFields() error {
 	for i, f := range in.Fields {
 		if f.Name == "" || f.Doc == "" {
 			return fmt.Errorf("%s: field %d needs a name and a description", in.Name, i)
+		}
+		if f.Type > FieldChoices {
+			return fmt.Errorf("%s.%s is %s, which no field of a stage can be", in.Name, f.Name, f.Type)
 		}
 		if (f.Type == FieldChoices) != (len(f.Choices) > 0) {
 			return fmt.Errorf("%s.%s needs choices if that is its type, and can have none if it is not", in.Name, f.Name)

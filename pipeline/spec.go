@@ -93,7 +93,7 @@ type Spec struct {
 	Source      StageSpec       // where items come from
 	Stages      []StageSpec     // the chain
 
-	strategyAt *yamlNode
+	strategyAt, sourceAt, stagesAt *yamlNode
 }
 
 // MaxFailed ends a run in which too much fails: more than Count items, or more
@@ -243,150 +243,14 @@ func (p *parser) expand(n *yamlNode) {
 	}
 }
 
-// fields checks a mapping's keys against those that are allowed and calls each
-// one's function with its value.
-func (p *parser) fields(n *yamlNode, what string, known map[string]func(*yamlNode)) {
-	if n.kind == nullNode {
-		return
-	}
-	if n.kind != mapNode {
-		p.problem(n, "%s must be a mapping, not %s", what, n.what())
-		return
-	}
-	for i, k := range n.keys {
-		f, ok := known[k.text]
-		if !ok {
-			names := slices.Sorted(mapKeys(known))
-			p.problem(k, "%s has no key %q%s (it has %s)", what, k.text, didYouMean(k.text, names), strings.Join(names, ", "))
-			continue
-		}
-		f(n.items[i])
-	}
-}
-
-// text takes a scalar through a parse function.
-func text[T any](p *parser, what string, dst *T, parse func(string) (T, error)) func(*yamlNode) {
-	return func(n *yamlNode) {
-		if n.kind != scalarNode {
-			p.problem(n, "%s must be one value, not %s", what, n.what())
-			return
-		}
-		v, err := parse(n.text)
-		if err != nil {
-			p.problem(n, "%s: %v", what, err)
-			return
-		}
-		*dst = v
-	}
-}
-
-func parseWord(s string) (string, error) { return s, nil }
-
-func parseOnError(s string) (OnError, error) {
-	if o := OnError(s); o == Quarantine || o == Stop {
-		return o, nil
-	}
-	return "", fmt.Errorf("%q is neither %s nor %s", s, Quarantine, Stop)
-}
-
-func parseWhenBusy(s string) (memory.WhenBusy, error) {
-	w, err := memory.ParseWhenBusy(s)
-	if err != nil {
-		choices := []string{string(memory.ShareWhenBusy), string(memory.YieldWhenBusy), string(memory.PauseWhenBusy)}
-		err = fmt.Errorf("%w%s", err, didYouMean(s, choices))
-	}
-	return w, err
-}
-
-func parseCount(limit int) func(string) (int, error) {
-	return func(s string) (int, error) {
-		v, err := strconv.Atoi(s)
-		if err != nil || v < 1 || v > limit {
-			return 0, fmt.Errorf("wants a whole number from 1 to %d, not %q", limit, s)
-		}
-		return v, nil
-	}
-}
-
-func parseMaxFailed(s string) (MaxFailed, error) {
-	if strings.HasSuffix(s, "%") {
-		v, err := memory.ParseShare(s)
-		return MaxFailed{Share: v}, err
-	}
-	v, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || v < 1 {
-		return MaxFailed{}, fmt.Errorf("wants a number of items or a share (5%%), not %q", s)
-	}
-	return MaxFailed{Count: v}, nil
-}
-
-func parsePixels(s string) (int64, error) {
-	v, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || v < 1 || v > 1<<40 {
-		return 0, fmt.Errorf("wants a number of pixels from 1 to 2^40, not %q", s)
-	}
-	return v, nil
-}
-
-func parsePositiveAmount(s string) (Amount, error) {
-	a, err := ParseAmount(s)
-	if err == nil && (a.Bytes < 0 || a.Share > 1 || a == Amount{}) {
-		err = fmt.Errorf("%s is not between nothing and everything", s)
-	}
-	return a, err
-}
-
-func parseDevice(s string) (Device, error) {
-	switch d := Device(s); d {
-	case Host, Auto, GPU:
-		return d, nil
-	}
-	kind, n, ok := strings.Cut(s, ":")
-	if i, err := strconv.Atoi(n); ok && (kind == "gpu" || kind == "sim") && err == nil && i >= 0 && n == strconv.Itoa(i) {
-		return Device(s), nil
-	}
-	return "", fmt.Errorf("%q is no device: take host, auto, gpu, or one of several such as gpu:0 or sim:0", s)
-}
-
 func (p *parser) spec(root *yamlNode) *Spec {
 	s := &Spec{File: p.file, Limits: imageio.DefaultLimits()}
-	var source, stages *yamlNode
 	if root.kind != mapNode {
 		p.problem(root, "a pipeline must be a mapping with source and stages, not %s", root.what())
 		return s
 	}
-	p.fields(root, "the pipeline", map[string]func(*yamlNode){
-		"name":       text(p, "name", &s.Name, parseWord),
-		"on_error":   text(p, "on_error", &s.OnError, parseOnError),
-		"max_failed": text(p, "max_failed", &s.MaxFailed, parseMaxFailed),
-		"limits": func(n *yamlNode) {
-			p.fields(n, "limits", map[string]func(*yamlNode){
-				"pixels":     text(p, "limits.pixels", &s.Limits.MaxPixels, parsePixels),
-				"file_bytes": text(p, "limits.file_bytes", &s.Limits.MaxFileBytes, memory.ParseBytes),
-			})
-		},
-		"memory": func(n *yamlNode) {
-			p.fields(n, "memory", map[string]func(*yamlNode){
-				"strategy": func(n *yamlNode) {
-					s.strategyAt = n
-					text(p, "memory.strategy", &s.Strategy, parseWord)(n)
-				},
-				"host": func(n *yamlNode) {
-					p.fields(n, "memory.host", map[string]func(*yamlNode){
-						"limit": text(p, "memory.host.limit", &s.HostLimit, parsePositiveAmount),
-					})
-				},
-				"gpu": func(n *yamlNode) {
-					p.fields(n, "memory.gpu", map[string]func(*yamlNode){
-						"headroom":  text(p, "memory.gpu.headroom", &s.GPUHeadroom, memory.ParseBytes),
-						"when_busy": text(p, "memory.gpu.when_busy", &s.WhenBusy, parseWhenBusy),
-					})
-				},
-			})
-		},
-		"source": func(n *yamlNode) { source = n },
-		"stages": func(n *yamlNode) { stages = n },
-	})
+	readKeys(p, root, "", fileKeys(), s)
+	source, stages := s.sourceAt, s.stagesAt
 	if source == nil {
 		p.problem(root, "the pipeline has no source: add source: {images: {path: ./photos}}")
 	} else {
@@ -428,16 +292,10 @@ func (p *parser) entry(n *yamlNode, what string) (e StageSpec) {
 		p.problem(n, "a %s must be a mapping such as {tile: {size: 512}}, not %s", what, n.what())
 		return e
 	}
-	known := map[string]func(*yamlNode){
-		"id":       text(p, "id", &e.ID, parseID),
-		"workers":  text(p, "workers", &e.Workers, parseCount(1024)),
-		"batch":    text(p, "batch", &e.BatchSize, parseCount(1<<20)),
-		"device":   text(p, "device", &e.Device, parseDevice),
-		"on_error": text(p, "on_error", &e.OnError, parseOnError),
-	}
+	keys := entryKeys()
 	for i, k := range n.keys {
-		if f, ok := known[k.text]; ok {
-			f(n.items[i])
+		if at := slices.IndexFunc(keys, func(r key[StageSpec]) bool { return r.Name == k.text }); at >= 0 {
+			readKey(p, n.items[i], "", keys[at], &e)
 			continue
 		}
 		if e.at != nil {
@@ -453,21 +311,6 @@ func (p *parser) entry(n *yamlNode, what string) (e StageSpec) {
 		e.ID = "source"
 	}
 	return e
-}
-
-func parseID(s string) (string, error) {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
-			return "", fmt.Errorf("%q may hold letters, digits, '-', '_' and '.' only", s)
-		}
-	}
-	if s == "" {
-		return "", errors.New("must not be empty")
-	}
-	if s == "source" {
-		return "", errors.New(`"source" is the source's id`)
-	}
-	return s, nil
 }
 
 // configure reads a stage's fields from its node.

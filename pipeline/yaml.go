@@ -18,9 +18,9 @@ import (
 
 // Limits of a pipeline file.
 const (
-	maxSpecBytes = 1 << 20
-	maxSpecDepth = 64
-	maxSpecNodes = 100_000 // counted after aliases are followed
+	MaxSpecBytes = 1 << 20
+	MaxSpecDepth = 64      // levels of mappings and lists
+	MaxSpecNodes = 100_000 // values and keys, counted after aliases are followed
 )
 
 type nodeKind int
@@ -79,8 +79,8 @@ func parseYAML(file string, data []byte) (root *yamlNode, problems []Problem) {
 	at := func(line, col int, format string, args ...any) {
 		problems = append(problems, Problem{File: file, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
 	}
-	if len(data) > maxSpecBytes {
-		at(1, 1, "the file has %d bytes; a pipeline file may have %d", len(data), maxSpecBytes)
+	if len(data) > MaxSpecBytes {
+		at(1, 1, "the file has %d bytes; a pipeline file may have %d", len(data), MaxSpecBytes)
 		return nil, problems
 	}
 	// The library recovers most of its own panics; a pipeline file must not
@@ -138,14 +138,14 @@ func (c *converter) convert(y *yaml.Node, depth int) *yamlNode {
 		return nil
 	}
 	c.nodes++
-	if c.nodes > maxSpecNodes {
+	if c.nodes > MaxSpecNodes {
 		c.stopped = true
-		c.at(y.Line, y.Column, "the file has more than %d nodes after its aliases are followed", maxSpecNodes)
+		c.at(y.Line, y.Column, "the file has more than %d nodes after its aliases are followed", MaxSpecNodes)
 		return nil
 	}
-	if depth > maxSpecDepth {
+	if depth > MaxSpecDepth {
 		c.stopped = true
-		c.at(y.Line, y.Column, "the file is nested more than %d levels deep", maxSpecDepth)
+		c.at(y.Line, y.Column, "the file is nested more than %d levels deep", MaxSpecDepth)
 		return nil
 	}
 	n := &yamlNode{line: y.Line, col: y.Column}

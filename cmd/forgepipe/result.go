@@ -35,6 +35,9 @@ type envelope struct {
 	Report   *pipeline.VerifyReport `json:"report,omitempty"`
 	Version  *versionJSON           `json:"version,omitempty"`
 	Checks   []checkJSON            `json:"checks,omitempty"`
+	Registry *registryJSON          `json:"registry,omitempty"`
+	Describe []pipeline.Description `json:"descriptions,omitempty"`
+	Schema   json.RawMessage        `json:"schema,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
 	*memoryReport
 	Cleaned *control.Cleaned `json:"cleaned,omitempty"`

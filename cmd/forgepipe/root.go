@@ -108,7 +108,9 @@ run again computes only what is missing.
 Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 3 the environment lacks something; 4 done, with quarantined items;
 130, 143 interrupted.`,
-		Example: `  forgepipe lint pipeline.yaml
+		Example: `  forgepipe list
+  forgepipe describe tile
+  forgepipe lint pipeline.yaml
   forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
   forgepipe verify tiles
@@ -122,7 +124,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
-	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newDoctorCommand(a), newVersionCommand(a))
+	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newDoctorCommand(a), newVersionCommand(a))
 	return cmd
 }
 

@@ -45,6 +45,10 @@ Hashes that an item has from a stage before (pdq with pdq_quality, phash, dhash)
 		Name:  "dedup",
 		Short: "Keeps one of each group of duplicates and rejects the others.",
 		Long:  long,
+		Examples: []pipeline.Example{
+			{Doc: "Of pictures that look the same, keep the one with the most detail.", YAML: "dedup: {by: pdq, max_distance: 31, prefer: [laplacian, pixels]}"},
+			{Doc: "Look for the same file, the same pixels and the same look, in this order, and give the kept image the captions of its duplicates.", YAML: "dedup:\n  by: [sha256, pixels, {pdq: {max_distance: 20}}]\n  prefer: [pixels, source.bytes]\n  sidecars: merge"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "by", Type: pipeline.FieldChoices, Required: true, Choices: choices,

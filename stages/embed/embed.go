@@ -26,6 +26,10 @@ Size, channels, layout and element type are read from the network's file. What i
 With device: gpu it runs on all NVIDIA GPUs, if the ONNX Runtime in use can, and with device: gpu:1 on that one; with device: auto, and without a device, it takes the GPUs where there are some that can be used and the CPU otherwise, also for pictures that have no room on a GPU.
 
 The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
+		Examples: []pipeline.Example{
+			{Doc: "A CLIP network, on the GPUs that can be used and else on the CPU.", YAML: "embed: {model: ./clip-vit-b32.onnx, preset: clip}"},
+			{Doc: "A network of which nothing is known, on all GPUs, with vectors that take half the room.", YAML: "device: gpu\nembed:\n  model: ./dino.onnx\n  mean: [0.485, 0.456, 0.406]\n  std: [0.229, 0.224, 0.225]\n  dtype: float16"},
+		},
 		Fields: []pipeline.Field{
 			{Name: "model", Type: pipeline.FieldPath, Required: true, Doc: "The network, an ONNX file. Results belong to its content, not to its name.", Examples: words("./clip-vit-b32.onnx")},
 			{Name: "name", Type: pipeline.FieldString, Doc: "What the vector is called; by default like the file, without its extension."},

@@ -23,6 +23,10 @@ func Info() pipeline.Info {
 A condition compares attributes (laplacian >= 4), joins comparisons with && (and), || (or) and ! (not), looks into lists (source.format in ["jpeg", "png"]) and texts (source.path contains "/raw/"; startsWith, endsWith and matches work likewise), and calculates (width / height < 2). It may choose (width > height ? laplacian > 4 : laplacian > 6) and call ` + strings.Join(functions, ", ") + `. Whole numbers and others can be compared with each other.
 
 Attributes are those that the stages before have set, and width, height, pixels, source.path, source.format, source.width, source.height and source.bytes, which every item has. Hashes are texts of hexadecimal digits. An item that lacks an attribute the condition names fails, whatever the other parts of the condition say.`,
+		Examples: []pipeline.Example{
+			{Doc: "Keep what has detail and shows little of JPEG compression.", YAML: `filter: {keep: "laplacian >= 4 && blockiness < 100"}`},
+			{Doc: "Keep large photographs. A condition with quotes in it has the other kind around it.", YAML: `filter: {keep: 'pixels >= 1000000 && source.format in ["jpeg", "webp"]'}`},
+		},
 		Fields: []pipeline.Field{{
 			Name: "keep", Type: pipeline.FieldExpr, Required: true,
 			Doc:      "The condition under which an item is kept.",

@@ -63,6 +63,9 @@ func Info() pipeline.Info {
 		Name:  "hash",
 		Short: "Computes perceptual hashes and sets them as attributes.",
 		Long:  long,
+		Examples: []pipeline.Example{
+			{Doc: "Two hashes, for the manifest and for dedup.", YAML: "hash: {by: [pdq, phash]}"},
+		},
 		Fields: []pipeline.Field{{
 			Name: "by", Type: pipeline.FieldStrings, Enum: names(), Default: "pdq",
 			Doc:      "Which hashes to compute, at least one.",

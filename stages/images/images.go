@@ -23,6 +23,11 @@ A file with the image's name up to the extension and one of the listed extension
 With a pattern, * and ? stand for characters within one component of the path, [a-z] for one of a set, and ** for any number of folders: photos/**/*.jpg. Names are then relative to the folder before the first pattern.
 
 Two images of a folder that differ in the extension only (a.jpg, a.png) both keep it in the names of what is made of them.`,
+		Examples: []pipeline.Example{
+			{Doc: "Every image below a folder.", YAML: "images: {path: ./photos}"},
+			{Doc: "The JPEG files of one year, with their captions and no other files beside them.", YAML: `images: {path: "photos/2024-*/**/*.jpg", sidecars: [.txt]}`},
+			{Doc: "The images that a list names, one path a line.", YAML: "images: {path: ./photos, list: train.txt}"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "path", Type: pipeline.FieldPath, Cosmetic: true,

@@ -29,6 +29,10 @@ Each line has, in this order: id; source, the source file's path relative to the
 In id, source and path, '@' and '%' in file names, control characters and bytes that are not UTF-8 are percent-encoded ('%' and two hexadecimal digits): decode them to open a file with such a name. Numbers that are not finite become null, hashes are hexadecimal.
 
 In Parquet the columns have the same names and order. attributes is a group of one column for each attribute that a stage before declares or that arrives, so that runs of one pipeline have the same columns; an item without the attribute has null there. An attribute that comes with several types is a double when all are numbers, text otherwise. vectors is a group of lists of 32-bit floats. A group without columns, which Parquet does not know, is left out. Numbers that are not finite stay what they are, hashes are hexadecimal text. Pages are compressed with zstd, in row groups of about 16 MiB.`,
+		Examples: []pipeline.Example{
+			{Doc: "A line of JSON for each image, beside the images.", YAML: "manifest: {path: ./out/manifest.jsonl}"},
+			{Doc: "A Parquet table with vectors, for pyarrow, DuckDB and Polars.", YAML: "manifest: {path: ./out/manifest.parquet, vectors: true}"},
+		},
 		Fields: append(listing.Fields("./out/manifest.jsonl", "./out/manifest.parquet"), pipeline.Field{
 			Name: "vectors", Type: pipeline.FieldBool, Default: "false",
 			Doc: "Whether vectors (embeddings) are written too. A component takes about 10 bytes in JSON Lines, 4 in Parquet.",

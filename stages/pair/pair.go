@@ -25,6 +25,9 @@ func Info() pipeline.Info {
 Gray, 16-bit and transparent images have companions of their own kind; those of images with a palette have colours. The filters are: ` + resample.FiltersDoc + `
 
 The sides of an image must be multiples of scale, or it fails; crop: true cuts off what is too much at the right and the lower border, at most scale - 1 pixels, from an image that then counts as a new one: its attributes are gone, and where its JPEG blocks lie is no longer known, so that score with blockiness must stand before. An image that has a companion already fails.`,
+		Examples: []pipeline.Example{
+			{Doc: "Companions four times smaller, of images of any size.", YAML: "pair: {scale: 4, filter: bicubic, crop: true}"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 16, Required: true,

@@ -21,6 +21,10 @@ func Info() pipeline.Info {
 A companion is exactly scale times smaller in width and height; a pair that does not fit is quarantined. So is an image without a companion, a companion without an image (under its path relative to hq, ../lq/0001x4.png), and what could belong together in more than one way: of two images a.jpg and a.png the companion a.png belongs to the second; a companion a.webp could belong to either, and both fail.
 
 Both folders are read as images reads one: hidden files and links to folders are not followed but reported, what is not an image is ignored with the reason. Sidecars are those of the high-quality image.`,
+		Examples: []pipeline.Example{
+			{Doc: "Images and their companions under the same names in two folders.", YAML: "pairs: {hq: ./hq, lq: ./lq, scale: 4}"},
+			{Doc: "DIV2K, where 0001.png belongs to 0001x4.png.", YAML: "pairs: {hq: ./DIV2K_train_HR, lq: ./DIV2K_train_LR_bicubic/X4, scale: 4, lq_suffix: x4}"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "hq", Type: pipeline.FieldPath, Required: true, Cosmetic: true,

@@ -38,6 +38,11 @@ An image that would have to grow in any direction is passed on untouched, unless
 The filters are: ` + resample.FiltersDoc + `
 
 A pair fails unless apply: both, which gives both of its images another size. Then sizes are those of the high-quality image; those that are given must be multiples of the pair's scale, and those that follow are rounded to such.`,
+		Examples: []pipeline.Example{
+			{Doc: "At most 1024 pixels on the longer side; what is smaller stays as it is.", YAML: "resize: {longest: 1024}"},
+			{Doc: "Squares from the middle of each image.", YAML: "resize: {width: 512, height: 512, fit: cover}"},
+			{Doc: "Half the size, of both images of a pair.", YAML: "resize: {scale: 0.5, filter: bicubic, apply: both}"},
+		},
 		Fields: []pipeline.Field{
 			side("width", "Width of the new image; alone, the height follows.", "512"),
 			side("height", "Height of the new image; alone, the width follows.", "512"),

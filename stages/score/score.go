@@ -76,6 +76,9 @@ The metrics are:
 		Name:  "score",
 		Short: "Measures images and sets attributes.",
 		Long:  long,
+		Examples: []pipeline.Example{
+			{Doc: "How much detail an image has, and how much is to be seen of its JPEG compression.", YAML: "score: {metrics: [laplacian, blockiness]}"},
+		},
 		Fields: []pipeline.Field{{
 			Name: "metrics", Type: pipeline.FieldStrings, Enum: metricNames(), Required: true,
 			Doc:      "What to measure, at least one.",

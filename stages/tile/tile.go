@@ -27,6 +27,10 @@ The grid begins in the upper left corner and goes row by row. Where the image is
 With pick: best, the tile with the highest mean of the metric named by "by" is taken, then the best of those that do not overlap it, and so on; of equals the uppermost, then the leftmost. The search is exact: it compares all positions that are multiples of align, not samples of them. An image of more than four times a tile's area gives at most its area / (2 x size x size) tiles, a smaller one gives one, unless count says otherwise. It ends when the best that is left lies below threshold; when already the first does, the image is rejected as "below threshold". An image with a side smaller than a tile is rejected as "too small". The mean takes a pixel's neighbours from the image, also those outside of the tile, so it differs a little from what score reads on the tile.
 
 The tiles of a pair are cut from both images at the same place, so size and align must be multiples of the pair's scale; the high-quality image decides which are best. Padding pairs is not possible.`,
+		Examples: []pipeline.Example{
+			{Doc: "All tiles of a grid.", YAML: "tile: {size: 512}"},
+			{Doc: "At most four tiles of each image, those with the most detail, and none that is nearly flat.", YAML: "tile: {size: 512, pick: best, by: laplacian, count: 4, threshold: 4}"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "size", Type: pipeline.FieldInt, Unit: "px", Min: 16, Max: 65535, Required: true,

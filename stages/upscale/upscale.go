@@ -29,6 +29,9 @@ func Info() pipeline.Info {
 The filters are: ` + resample.FiltersDoc + `
 
 Attributes describe pixels, so those set before are gone. An image that would have more pixels than limits.pixels allows fails. So does a pair, unless apply: both enlarges both of its images, whose scale to each other then stays.`,
+		Examples: []pipeline.Example{
+			{Doc: "Twice as wide and as high.", YAML: "upscale: {scale: 2, method: lanczos}"},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 2, Max: 8, Required: true,

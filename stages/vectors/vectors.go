@@ -32,6 +32,9 @@ func Info() pipeline.Info {
 		Long: `Writes one vector of every item that arrives as a row of a NumPy array (.npy), in the order of the items' IDs, and passes the items on. Beside it, under the same name with .jsonl, is a line of JSON for each row: id; source, the source file's path relative to the input folder; and path, the file that was last written from the item, relative to the array's folder, or null. They are percent-encoded as in the manifest. Both files are written as a whole when the run is complete.
 
 The array has the shape (items, components), in C order, of little-endian float32, or of float16 when all vectors are stored so; that of a run without items has the shape (0, 0). An item that lacks the vector, or has one with numbers that are not finite, is quarantined. As an array cannot have rows of several lengths, and nobody can know which of them is meant, vectors of different lengths end the run.`,
+		Examples: []pipeline.Example{
+			{Doc: "The vectors that embed made, for numpy.load.", YAML: "vectors: {path: ./out/clip.npy}"},
+		},
 		Fields: append(listing.Fields("./out/clip.npy"), pipeline.Field{
 			Name: "vector", Type: pipeline.FieldString,
 			Doc: "Which vector is written. It can be left out where the stages before make only one.",

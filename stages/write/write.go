@@ -44,6 +44,11 @@ What is encoded is upright and keeps its colour profile. Other metadata, such as
 The images of a pair are written into the folders hq and lq, under the same name and in the same format. With keep, both are copied when no stage has changed either, each under the extension it has; otherwise they become PNG. A file that has the format already is copied here too, if its own picture is unchanged. A file of a pair that is stored turned (EXIF orientation) is never copied but encoded upright, so that the two match for whoever reads them.
 
 Name is a template: {dir} is the source's folder, {stem} its file name without the extension, {suffix} the place of a tile, {hash} 16 digits made from the whole ID, {ext} the extension. A template under which two images could get the same name is refused. A file that is there already and that no run of this pipeline wrote is left alone, and the image that should have its name fails, unless overwrite is set.`,
+		Examples: []pipeline.Example{
+			{Doc: "Everything as PNG.", YAML: "write: {path: ./out, format: png}"},
+			{Doc: "What no stage has changed as a copy of its file, the rest as PNG.", YAML: "write: {path: ./out, format: keep}"},
+			{Doc: "JPEG files in one folder, under names that tell nothing.", YAML: `write: {path: ./out, format: jpeg, quality: 92, subsampling: "4:2:0", name: "{hash}{ext}"}`},
+		},
 		Fields: []pipeline.Field{
 			{
 				Name: "path", Type: pipeline.FieldPath, Required: true, Cosmetic: true,
