@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo test check docs soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,20 @@ demo: build ## run pipelines/quickstart.yaml on the photographs in testdata/phot
 	echo "$$(wc -l < "$$OUT/manifest.jsonl") tiles under $$OUT, one line each in $$OUT/manifest.jsonl; what happened to every photograph"; \
 	echo "and why is in the run store $$(find "$$OUT" -path '*/.forgepipe/run.db' -print -quit)."; \
 	echo "With your own: $(BIN) run pipelines/quickstart.yaml --set INPUT=DIR --set OUT=out/mine"
+
+startup: export INPUT := testdata/photos
+startup: build ## print how large the program is, and how long it takes to start (the best of 20 times)
+	@printf '%-48s %5.1f MiB\n' $(BIN) "$$(awk "BEGIN {print $$(stat -c %s $(BIN)) / 1048576}")"; \
+	for args in --help "lint pipelines/quickstart.yaml"; do \
+		best=; \
+		for i in {1..20}; do \
+			began=$${EPOCHREALTIME//[^0-9]/}; \
+			$(BIN) $$args >/dev/null 2>&1; \
+			took=$$(( $${EPOCHREALTIME//[^0-9]/} - began )); \
+			[[ -n $$best && $$best -le $$took ]] || best=$$took; \
+		done; \
+		printf '%-48s %5.1f ms\n' "$(BIN) $$args" "$$(awk "BEGIN {print $$best / 1000}")"; \
+	done
 
 test: check build $(GOTESTSUM) ## run the checks and all tests, under the race detector but for those of memory (what CI runs)
 	go test -run 'TestLeakIs|TestPhasesSay|TestSoundChain' ./pipeline

@@ -41,6 +41,7 @@ func TestScript(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // writes the files that cmp compares with anew
 		Setup: func(env *testscript.Env) error {
 			env.Values[signalled{}] = &signalled{}
 			env.Setenv("PHOTOS", photos)
@@ -54,7 +55,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "picture": pictures, "network": network, "json": jsonHas,
+			"exits": exits, "picture": pictures, "network": network, "json": jsonHas, "envelope": envelopes,
 			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree,
 		},
 	})

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/forgepipe/forgepipe/stages/standard"
+)
+
+// widestHelp is what fits on terminals as they were, and still are when they are
+// opened.
+const widestHelp = 100
+
+// everyCommand visits the commands that are ours, with their path: "memory info".
+func everyCommand(visit func(path string, cmd *cobra.Command)) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		path := strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "forgepipe"), " ")
+		if path == "help" || path == "completion" { // cobra's
+			return
+		}
+		visit(path, cmd)
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(commandTree())
+}
+
+// Every command says what it does, in the same form as the others, and its examples
+// are commands that there are.
+func TestHelp(t *testing.T) {
+	everyCommand(func(path string, cmd *cobra.Command) {
+		t.Run("forgepipe "+path, func(t *testing.T) {
+			if first, _ := utf8.DecodeRuneInString(cmd.Short); !unicode.IsUpper(first) || strings.HasSuffix(cmd.Short, ".") {
+				t.Errorf("the short text %q is not like the others: upper case, no full stop", cmd.Short)
+			}
+			if !strings.HasSuffix(cmd.Long, ".") {
+				t.Errorf("the long text ends in no sentence: %q", cmd.Long)
+			}
+			if cmd.Example == "" {
+				t.Error("there is no example")
+			}
+			for line := range strings.SplitSeq(cmd.Example, "\n") {
+				words := strings.Fields(line)
+				if !strings.HasPrefix(line, "  forgepipe ") {
+					t.Errorf("the example %q is not indented, or no command", line)
+					continue
+				}
+				if end := slices.IndexFunc(words, operator.MatchString); end >= 0 {
+					words = words[:end]
+				}
+				found, rest, err := commandTree().Find(words[1:])
+				if err != nil || found.HasSubCommands() && len(rest) > 0 {
+					t.Errorf("the example %q: no such command: %v", line, err)
+					continue
+				}
+				if err := found.ParseFlags(rest); err != nil {
+					t.Errorf("the example %q: %v", line, err)
+				} else if err := found.ValidateArgs(found.Flags().Args()); err != nil {
+					t.Errorf("the example %q: %v", line, err)
+				}
+			}
+			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if first, _ := utf8.DecodeRuneInString(f.Usage); unicode.IsUpper(first) || strings.HasSuffix(f.Usage, ".") {
+					t.Errorf("the text of --%s is not like the others: %q", f.Name, f.Usage)
+				}
+			})
+		})
+	})
+}
+
+// Help that was asked for is an answer: it goes to standard output, with exit code
+// 0, and its text is no wider than a terminal.
+func TestHelpIsAnAnswer(t *testing.T) {
+	everyCommand(func(path string, cmd *cobra.Command) {
+		var stdout, stderr bytes.Buffer
+		code := execute(append(strings.Fields(path), "--help"), nil, &stdout, &stderr, standard.Registry(), "test")
+		if code != exitDone || stderr.Len() > 0 || !strings.HasPrefix(stdout.String(), cmd.Long) {
+			t.Errorf("forgepipe %s --help exits %d, with %q on the screen, and prints\n%s", path, code, stderr.String(), stdout.String())
+		}
+		text, _, _ := strings.Cut(stdout.String(), "\nFlags:\n")
+		for line := range strings.Lines(text) {
+			if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > widestHelp {
+				t.Errorf("forgepipe %s --help has a line that is too wide: %q", path, line)
+			}
+		}
+	})
+}
