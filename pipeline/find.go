@@ -29,13 +29,13 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 	if strings.ContainsAny(name, "*?[") {
 		return h.byGlob(ctx, name, story(""))
 	}
-	any := false
+	known := false
 	folder := strings.TrimSuffix(path.Clean(name), "/") + "/"
 	err := h.store.Find(ctx, runstore.Query{Prefix: folder}, func(src runstore.Source, rows []runstore.Decision) error {
-		any = true
+		known = true
 		return story("")(src, rows)
 	})
-	if err != nil || any {
+	if err != nil || known {
 		return h.found(err)
 	}
 	src, row, ok, err := h.byOutput(ctx, absolute(name), true)
@@ -105,16 +105,16 @@ func (h *History) byGlob(ctx context.Context, pattern string, yield func(runstor
 	if _, err := path.Match(pattern, ""); err != nil {
 		return fmt.Errorf("reading the pattern %q: %w", pattern, err)
 	}
-	any := false
+	known := false
 	literal := pattern[:strings.IndexAny(pattern, "*?[\\")]
 	err := h.store.Find(ctx, runstore.Query{Prefix: literal}, func(src runstore.Source, rows []runstore.Decision) error {
 		if ok, _ := path.Match(pattern, src.Path); !ok {
 			return ctx.Err()
 		}
-		any = true
+		known = true
 		return yield(src, rows)
 	})
-	if err == nil && !any {
+	if err == nil && !known {
 		return ErrUnknownImage
 	}
 	return h.found(err)

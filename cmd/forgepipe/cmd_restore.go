@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"path/filepath"
 	"strconv"
@@ -166,9 +165,6 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 	if s := sig.signal(); s != 0 && err != nil {
 		return &signalError{s}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return &noStoreError{dir}
-	}
 	return err
 }
 
@@ -176,7 +172,8 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 // run store.
 func (a *app) findTrash(ctx context.Context, place string, f storeFlags) (string, error) {
 	dir, err := a.findStore(ctx, place, f)
-	if beside := filepath.Join(place, ".forgepipe"); errors.As(err, new(*noStoreError)) && isDir(filepath.Join(beside, "trash")) {
+	beside := filepath.Join(place, ".forgepipe")
+	if f.state == "" && errors.As(err, new(*noStoreError)) && isDir(filepath.Join(beside, "trash")) {
 		return beside, nil
 	}
 	return dir, err
@@ -246,7 +243,7 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 				}
 				return
 			}
-			_, _ = io.WriteString(out, told(r, word))
+			_, _ = io.WriteString(out, aboutRestored(r, word))
 		},
 	})
 	if report == nil {
@@ -273,8 +270,8 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 	return nil
 }
 
-// told is a line about a file.
-func told(r pipeline.Restored, word string) string {
+// aboutRestored is a line about a file.
+func aboutRestored(r pipeline.Restored, word string) string {
 	what := word
 	switch {
 	case r.Fault != "":
@@ -294,7 +291,7 @@ func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string) string
 		n    int64
 		what string
 	}{
-		{r.Same, "there already"}, {r.Older, "older than one that came back"},
+		{r.Same, "there already"}, {r.Older, "of which another version came back"},
 		{r.Taken, "whose place is taken"}, {r.Failed, "that could not be moved"},
 	} {
 		if part.n > 0 {
