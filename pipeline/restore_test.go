@@ -155,8 +155,8 @@ func TestRestoreWhatWasReplaced(t *testing.T) {
 	if l := listTrash(t, w.state()); len(l) != 0 {
 		t.Errorf("left in the trash: %+v", l)
 	}
-	if _, err := os.Stat(filepath.Join(w.state(), "trash")); err != nil {
-		t.Errorf("the trash itself is gone: %v", err)
+	if left, err := os.ReadDir(filepath.Join(w.state(), "trash")); err != nil || len(left) > 0 {
+		t.Errorf("the trash has %v, %v: want it empty", left, err)
 	}
 }
 

@@ -159,8 +159,8 @@ func (s *Store) findAll(ctx context.Context, yield func(Source, []Decision) erro
 			return fmt.Errorf("reading decisions: %w", err)
 		}
 		for _, src := range page {
-			// Those of a source that came or went between the two statements are
-			// passed over.
+			// Those of the source before, and of one that came or went between the
+			// two statements, are passed over.
 			for len(raw) > 0 && raw[0].Source < src.ID {
 				raw = raw[1:]
 			}
@@ -171,7 +171,6 @@ func (s *Store) findAll(ctx context.Context, yield func(Source, []Decision) erro
 			if err := s.yieldFound(ctx, src, raw[:n], yield); err != nil {
 				return err
 			}
-			raw = raw[n:]
 		}
 	}
 }

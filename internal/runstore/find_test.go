@@ -13,6 +13,8 @@ import (
 	"github.com/forgepipe/forgepipe/internal/runstore"
 )
 
+const sources = 2500
+
 // filled is a store of many sources, some with no decision and some with many.
 func filled(t *testing.T) (dir string) {
 	dir = t.TempDir()
@@ -22,14 +24,14 @@ func filled(t *testing.T) (dir string) {
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	kinds := []runstore.Kind{runstore.Written, runstore.Rejected, runstore.Failed, runstore.Passed}
-	for i := range 300 {
+	for i := range sources {
 		folder := []string{"", "a/", "a.b/", "b/", "\xff/", "\x00lq/"}[rnd.IntN(6)]
 		src := runstore.Source{Path: fmt.Sprintf("%s%d.jpg", folder, i), Size: int64(i)}
 		if err := s.PutSource(&src); err != nil {
 			t.Fatal(err)
 		}
 		var rows []runstore.Decision
-		for k := range rnd.IntN(5) * rnd.IntN(20) {
+		for k := range rnd.IntN(3) * rnd.IntN(6) {
 			rows = append(rows, runstore.Decision{
 				Source: src.ID, Lineage: fmt.Sprintf("tile=8,%d,0", k), Stage: fmt.Sprintf("s%d", rnd.IntN(3)), Kind: kinds[rnd.IntN(4)],
 			})
@@ -103,8 +105,8 @@ func TestFind(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v: %d sources with rows, want %d", q, len(got), len(want))
 		}
-		if q == (runstore.Query{}) && (len(order) != 300 || bare == 0) {
-			t.Errorf("%d sources, of them %d without rows; want 300 and some", len(order), bare)
+		if q == (runstore.Query{}) && (len(order) != sources || bare == 0) {
+			t.Errorf("%d sources, of them %d without rows; want %d and some", len(order), bare, sources)
 		}
 	}
 	broken := errors.New("enough")
