@@ -8,17 +8,24 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-type verifyFlags struct {
+// storeFlags are the flags that find a run store.
+type storeFlags struct {
 	set   []string
 	state string
 }
 
+func (f *storeFlags) add(fl *pflag.FlagSet) {
+	fl.StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
+	fl.StringVar(&f.state, "state", "", "`FOLDER` of the run store, where it is not beside the outputs")
+}
+
 func newVerifyCommand(a *app) *cobra.Command {
-	var f verifyFlags
+	var f storeFlags
 	cmd := &cobra.Command{
 		Use:   "verify [PIPELINE.yaml | FOLDER]",
 		Short: "Compare outputs with what was written",
@@ -40,12 +47,11 @@ when there is no run store.`,
 			return runVerify(cmd.Context(), a, place, f)
 		},
 	}
-	cmd.Flags().StringArrayVar(&f.set, "set", nil, "give a variable of the pipeline a value: `NAME=VALUE`")
-	cmd.Flags().StringVar(&f.state, "state", "", "`FOLDER` of the run store, where it is not beside the outputs")
+	f.add(cmd.Flags())
 	return cmd
 }
 
-func runVerify(ctx context.Context, a *app, place string, f verifyFlags) error {
+func runVerify(ctx context.Context, a *app, place string, f storeFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end("verify", e) })
@@ -80,7 +86,7 @@ func runVerify(ctx context.Context, a *app, place string, f verifyFlags) error {
 }
 
 // findStore is the folder of the run store that is meant.
-func (a *app) findStore(ctx context.Context, place string, f verifyFlags) (string, error) {
+func (a *app) findStore(ctx context.Context, place string, f storeFlags) (string, error) {
 	if f.state != "" {
 		return existingStore(f.state)
 	}
@@ -100,7 +106,7 @@ func (a *app) findStore(ctx context.Context, place string, f verifyFlags) (strin
 	}
 	dir := p.StateDir()
 	if dir == "" {
-		return "", usagef("", "the pipeline %s writes nothing, so there is nothing to verify", place)
+		return "", usagef("", "the pipeline %s writes nothing, so it has no run store", place)
 	}
 	return existingStore(dir)
 }

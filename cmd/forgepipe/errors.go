@@ -37,7 +37,7 @@ func usagef(hint, format string, args ...any) error {
 	return &usageError{Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// noStoreError says that there is nothing to verify.
+// noStoreError says that there is no run store to look at.
 type noStoreError struct{ Place string }
 
 func (e *noStoreError) Error() string { return "there is no run store in " + e.Place }
@@ -80,6 +80,22 @@ func (e *faultsError) Error() string {
 	return fmt.Sprintf("%d missing and %d changed", e.Missing, e.Changed)
 }
 
+// absentError says that what was asked for is not there.
+type absentError struct {
+	Err  error
+	Hint string
+}
+
+func (e *absentError) Error() string { return e.Err.Error() }
+func (e *absentError) Unwrap() error { return e.Err }
+
+// stayedError says that files stay in the trash.
+type stayedError struct{ Taken, Failed int64 }
+
+func (e *stayedError) Error() string {
+	return fmt.Sprintf("%d stay in the trash as something else is in their place, and %d as they could not be moved", e.Taken, e.Failed)
+}
+
 // lookedError is a signalError of a command that has begun nothing that could go
 // on.
 type lookedError struct{ *signalError }
@@ -110,6 +126,8 @@ func classify(err error) failure {
 		sig      *signalError
 		faults   *faultsError
 		noRun    *noRunError
+		absent   *absentError
+		stayed   *stayedError
 	)
 	switch {
 	case err == nil:
@@ -152,6 +170,10 @@ func classify(err error) failure {
 		return failure{exit: exitFailed, code: "silent", hint: "it may be stopped: kill -CONT lets it go on"}
 	case errors.As(err, &env):
 		return failure{exit: exitEnvironment, code: "environment", hint: env.Hint}
+	case errors.As(err, &absent):
+		return failure{exit: exitFailed, code: "not_found", hint: absent.Hint}
+	case errors.As(err, &stayed):
+		return failure{exit: exitFailed, code: "taken", hint: "move away what is there, or give --to FOLDER"}
 	case errors.As(err, &faults):
 		return failure{exit: exitFailed, code: "changed", hint: "run the pipeline again: it makes them again, and moves changed ones to the trash"}
 	}

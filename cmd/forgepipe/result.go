@@ -33,6 +33,8 @@ type envelope struct {
 	Plan     *planJSON              `json:"plan,omitempty"`
 	Forecast *forecastJSON          `json:"forecast,omitempty"`
 	Report   *pipeline.VerifyReport `json:"report,omitempty"`
+	History  *historyJSON           `json:"history,omitempty"`
+	Trash    *trashJSON             `json:"trash,omitempty"`
 	Version  *versionJSON           `json:"version,omitempty"`
 	Checks   []checkJSON            `json:"checks,omitempty"`
 	Registry *registryJSON          `json:"registry,omitempty"`

@@ -124,7 +124,21 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
-	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newDoctorCommand(a), newVersionCommand(a))
+	cmd.AddCommand(
+		newRunCommand(a),
+		newLintCommand(a),
+		newVerifyCommand(a),
+		newMemoryCommand(a),
+		newPauseCommand(a),
+		newResumeCommand(a),
+		newListCommand(a),
+		newDescribeCommand(a),
+		newSchemaCommand(a),
+		newDoctorCommand(a),
+		newVersionCommand(a),
+		newReportCommand(a),
+		newRestoreCommand(a),
+	)
 	return cmd
 }
 

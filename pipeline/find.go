@@ -1,0 +1,249 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/internal/runstore"
+)
+
+// endsOf finds what an image's name means, and has its story told.
+func (h *History) endsOf(ctx context.Context, name string, story func(lineage string) func(runstore.Source, []runstore.Decision) error) error {
+	for _, find := range []func(context.Context, string) (runstore.Source, []runstore.Decision, string, bool, error){
+		h.bySource, h.byID, h.byFile,
+	} {
+		src, rows, lineage, ok, err := find(ctx, name)
+		if err != nil {
+			return h.found(err)
+		}
+		if ok {
+			return story(lineage)(src, rows)
+		}
+	}
+	if strings.ContainsAny(name, "*?[") {
+		return h.byGlob(ctx, name, story(""))
+	}
+	known := false
+	folder := strings.TrimSuffix(path.Clean(name), "/") + "/"
+	err := h.store.Find(ctx, runstore.Query{Prefix: folder}, func(src runstore.Source, rows []runstore.Decision) error {
+		known = true
+		return story("")(src, rows)
+	})
+	if err != nil || known {
+		return h.found(err)
+	}
+	src, row, ok, err := h.byOutput(ctx, absolute(name), true)
+	if err != nil {
+		return h.found(err)
+	}
+	if !ok {
+		return ErrUnknownImage
+	}
+	_, rows, _, err := h.store.Source(ctx, src.Path)
+	if err != nil {
+		return h.found(err)
+	}
+	lineage, _, _ := strings.Cut(row.Lineage, partMark)
+	return story(lineage)(src, rows)
+}
+
+// bySource finds a source by its path.
+func (h *History) bySource(ctx context.Context, name string) (src runstore.Source, rows []runstore.Decision, lineage string, ok bool, err error) {
+	if name == "" || strings.HasPrefix(name, lqPrefix) {
+		return src, nil, "", false, nil
+	}
+	src, rows, ok, err = h.store.Source(ctx, name)
+	return src, rows, "", ok, err
+}
+
+// byID finds an item's source.
+func (h *History) byID(ctx context.Context, id string) (src runstore.Source, rows []runstore.Decision, lineage string, ok bool, err error) {
+	source, lineage := splitID(id)
+	if source, err = UnescapeID(source); err != nil { // then it is no ID
+		return src, nil, "", false, nil
+	}
+	src, rows, _, ok, err = h.bySource(ctx, source)
+	if !ok || err != nil || lineage == "" {
+		return src, rows, lineage, ok, err
+	}
+	for _, d := range rows {
+		if d.Lineage == lineage || strings.HasPrefix(d.Lineage, lineage+"@") {
+			return src, rows, lineage, true, nil
+		}
+	}
+	return src, nil, "", false, nil
+}
+
+// byFile finds the source that a file is. The store does not know where the
+// source's root is, so any end of the file's path may be the source's; that it is
+// this file is told by size and time.
+func (h *History) byFile(ctx context.Context, name string) (src runstore.Source, rows []runstore.Decision, lineage string, ok bool, err error) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return src, nil, "", false, nil
+	}
+	rest := strings.TrimPrefix(filepath.ToSlash(absolute(name)), "/")
+	for more := true; more; _, rest, more = strings.Cut(rest, "/") {
+		src, rows, _, ok, err = h.bySource(ctx, rest)
+		if err != nil {
+			return src, nil, "", false, err
+		}
+		if ok && src.Size == info.Size() && src.MTime == info.ModTime().UnixNano() {
+			return src, rows, "", true, nil
+		}
+	}
+	return src, nil, "", false, nil
+}
+
+func (h *History) byGlob(ctx context.Context, pattern string, yield func(runstore.Source, []runstore.Decision) error) error {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return fmt.Errorf("reading the pattern %q: %w", pattern, err)
+	}
+	known := false
+	literal := pattern[:strings.IndexAny(pattern, "*?[\\")]
+	err := h.store.Find(ctx, runstore.Query{Prefix: literal}, func(src runstore.Source, rows []runstore.Decision) error {
+		if ok, _ := path.Match(pattern, src.Path); !ok {
+			return ctx.Err()
+		}
+		known = true
+		return yield(src, rows)
+	})
+	if err == nil && !known {
+		return ErrUnknownImage
+	}
+	return h.found(err)
+}
+
+// targets are how outputs were named, also those of rows that are gone.
+func (h *History) targets(ctx context.Context) (all []target, err error) {
+	names, err := h.store.Names(ctx)
+	if err != nil {
+		return nil, h.found(err)
+	}
+	for _, name := range names {
+		var t target
+		if !strings.HasPrefix(name, "{") || json.Unmarshal([]byte(name), &t) != nil || t.Root == "" {
+			continue
+		}
+		if !filepath.IsAbs(t.Root) {
+			t.Root = filepath.Join(h.base(), filepath.FromSlash(t.Root))
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+// byOutput finds the row of an output's file. A name that a template like the
+// default one made begins with the source's; with scan, all rows are looked at
+// when that does not find it.
+func (h *History) byOutput(ctx context.Context, file string, scan bool) (src runstore.Source, row runstore.Decision, ok bool, err error) {
+	targets, err := h.targets(ctx)
+	if err != nil {
+		return src, row, false, err
+	}
+	look := func(s runstore.Source, rows []runstore.Decision) error {
+		for _, d := range rows {
+			if d.Kind != runstore.Written {
+				continue
+			}
+			root, name, err := rowPath(h.base(), s, d)
+			if err != nil {
+				return err
+			}
+			if sameFile(filepath.Join(root, filepath.FromSlash(name)), file) {
+				src, row, ok = s, d, true
+				return errEnough
+			}
+		}
+		return ctx.Err()
+	}
+	ours := false
+	for _, t := range targets {
+		name, inside := inFolder(t.Root, file)
+		if !inside {
+			continue
+		}
+		ours = true
+		for _, prefix := range t.sources(name) {
+			err := h.store.Find(ctx, runstore.Query{Prefix: prefix}, bounded(look))
+			if err != nil && !errors.Is(err, errEnough) {
+				return src, row, false, err
+			}
+			if ok {
+				return src, row, true, nil
+			}
+		}
+	}
+	if !ours || !scan {
+		return src, row, false, nil
+	}
+	err = h.store.Find(ctx, runstore.Query{Kind: runstore.Written}, look)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return src, row, ok, err
+}
+
+// bounded ends a walk over sources after some: a folder may begin as a file does.
+func bounded(look func(runstore.Source, []runstore.Decision) error) func(runstore.Source, []runstore.Decision) error {
+	n := 0
+	return func(s runstore.Source, rows []runstore.Decision) error {
+		if n++; n > 100 {
+			return errEnough
+		}
+		return look(s, rows)
+	}
+}
+
+// sources are what the paths of the sources begin with of which the template may
+// have made the name, the longest first.
+func (t *target) sources(name string) (all []string) {
+	if t.File != "" {
+		if name == t.File {
+			return []string{""}
+		}
+		return nil
+	}
+	name, ok := strings.CutSuffix(name, t.Ext)
+	if !ok {
+		return nil
+	}
+	literal, _, _ := strings.Cut(t.Template, "{")
+	if name, ok = strings.CutPrefix(name, literal); !ok {
+		return nil
+	}
+	dot := "."
+	if t.Keep { // the extension is part of the name
+		dot = ""
+	}
+	dir := len(name) - len(path.Base(name))
+	for end := len(name); end > dir; end-- {
+		all = append(all, name[:end]+dot)
+	}
+	return all
+}
+
+// inFolder is a file's path relative to a folder, if it lies there.
+func inFolder(folder, file string) (name string, ok bool) {
+	rel, err := filepath.Rel(folder, file)
+	if err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel), true
+	}
+	// The links that lead there may be others.
+	rel, err = filepath.Rel(realPath(folder), filepath.Join(realPath(filepath.Dir(file)), filepath.Base(file)))
+	return filepath.ToSlash(rel), err == nil && filepath.IsLocal(rel)
+}
+
+// sameFile tells whether two paths are of one place.
+func sameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	return filepath.Base(a) == filepath.Base(b) && realPath(filepath.Dir(a)) == realPath(filepath.Dir(b))
+}

@@ -1,0 +1,469 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/internal/runstore"
+)
+
+// RestoreOptions say which files come back from the trash, and where to.
+type RestoreOptions struct {
+	// Files are where files were (absolute, or relative to the working directory or
+	// to their output folder), or where they lie in the trash. A folder stands for
+	// what was below it, and * and ? for what is not a slash. Of a file that is
+	// there from several runs, the newest comes back; with a picture its sidecars.
+	Files []string
+	All   bool   // everything
+	From  string // only what the run of this time moved: Trashed.From
+	// To is a folder for the files; empty: their own places.
+	To     string
+	DryRun bool // say what would be done, and do nothing
+	// OnFile is told of each file.
+	OnFile func(Restored)
+}
+
+// Restored is what became of a file that was to be restored.
+type Restored struct {
+	Trashed
+	To string `json:"to"` // where it is now, or would be, absolute
+	// Fault is why it stays in the trash: something else is there already, or what
+	// the system said; empty when it came back.
+	Fault string `json:"fault,omitempty"`
+	// Same says that it stays since the very same bytes are there already.
+	Same bool `json:"same,omitempty"`
+	// Wanted says that the run store records another file in its place: the next run
+	// takes the restored one for a change of that, and moves it to the trash again.
+	Wanted bool `json:"wanted,omitempty"`
+}
+
+// RestoreReport is what Restore did.
+type RestoreReport struct {
+	Restored int64 `json:"restored"` // files that are back, or would be
+	Bytes    int64 `json:"bytes"`
+	Same     int64 `json:"same"`   // whose bytes are there already
+	Older    int64 `json:"older"`  // of which another version came back
+	Taken    int64 `json:"taken"`  // in whose place something else is
+	Failed   int64 `json:"failed"` // that could not be moved
+	Wanted   int64 `json:"wanted"` // of those restored: see Restored.Wanted
+	// Unknown are the files asked for that are not in the trash.
+	Unknown []string `json:"unknown"`
+	Faults  []string `json:"faults"` // the first 100 of taken and failed ones
+}
+
+// restoring is a Restore under way.
+type restoring struct {
+	*trashes
+	o      RestoreOptions
+	to     fsys.Root // nil: the files' own output folders
+	report RestoreReport
+	back   map[[16]byte]bool // places of files that came back, by hash of their path
+}
+
+// Restore moves files from the trash back to where they were, or into a folder
+// with their tree. Nothing is ever written over: a file whose place is taken stays
+// in the trash. Each file moves in one step, so that a process that is killed has
+// moved it or has not; across file systems it is copied, made durable and compared
+// before it goes from the trash. The error is ErrLocked when a run is running; one
+// that concerns a single file is in the report.
+func Restore(ctx context.Context, stateDir string, files fsys.FS, o RestoreOptions) (*RestoreReport, error) {
+	t, err := openTrashes(ctx, stateDir, files)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	if !o.DryRun {
+		lock, err := runstore.Lock(t.stateDir)
+		if err != nil {
+			return nil, err
+		}
+		defer lock.Close()
+	}
+	r := &restoring{trashes: t, o: o, back: map[[16]byte]bool{}}
+	r.report.Unknown, r.report.Faults = []string{}, []string{}
+	if _, err := os.Stat(o.To); o.To != "" && (err == nil || !o.DryRun) { // opening makes it
+		if r.to, err = t.files.OpenRoot(absolute(o.To)); err != nil {
+			return nil, fmt.Errorf("opening the folder to restore to: %w", err)
+		}
+		defer func() { _ = r.to.Close() }()
+	}
+	err = r.all(ctx)
+	if r.report.Restored > 0 && !o.DryRun {
+		err = errors.Join(err, r.sync())
+	}
+	if err != nil {
+		return &r.report, fmt.Errorf("restoring from the trash: %w", err)
+	}
+	return &r.report, nil
+}
+
+func (r *restoring) sync() error {
+	roots := r.roots
+	if r.to != nil {
+		roots = append(slices.Clone(roots), r.to)
+	}
+	for _, root := range roots {
+		if err := root.SyncFS(); err != nil {
+			return fmt.Errorf("making it durable: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *restoring) all(ctx context.Context) error {
+	if r.o.All {
+		_, err := r.matching(ctx, func(fsys.Root, string) bool { return true })
+		return err
+	}
+	for _, file := range r.o.Files {
+		found, err := r.one(ctx, file)
+		if err != nil {
+			return err
+		}
+		if !found {
+			r.report.Unknown = append(r.report.Unknown, file)
+		}
+	}
+	return nil
+}
+
+// one restores what one of the files asked for stands for.
+func (r *restoring) one(ctx context.Context, file string) (found bool, err error) {
+	for _, root := range r.roots {
+		for _, name := range namesOf(root, file) {
+			from := r.o.From
+			if rest, ok := strings.CutPrefix(name, trashName+"/"); ok {
+				from, name, _ = strings.Cut(rest, "/")
+				name = path.Clean(name)
+			}
+			ok, err := r.named(ctx, root, from, name)
+			if err != nil || ok {
+				return ok, err
+			}
+		}
+	}
+	if !strings.ContainsAny(file, "*?[") {
+		return false, nil
+	}
+	if _, err := path.Match(file, ""); err != nil {
+		return false, fmt.Errorf("reading the pattern %q: %w", file, err)
+	}
+	return r.matching(ctx, func(root fsys.Root, name string) bool {
+		return slices.ContainsFunc(namesOf(root, file), func(pattern string) bool {
+			ok, _ := path.Match(pattern, name)
+			return ok
+		})
+	})
+}
+
+// namesOf are what a file that somebody named may be called in an output folder.
+func namesOf(root fsys.Root, file string) (names []string) {
+	if rel, ok := inFolder(root.Name(), absolute(file)); ok {
+		names = append(names, rel)
+	}
+	if name := path.Clean(filepath.ToSlash(file)); filepath.IsLocal(file) && !slices.Contains(names, name) {
+		names = append(names, name)
+	}
+	return names
+}
+
+// named restores a file with its sidecars, of the newest run that moved it, or
+// what was below a folder.
+func (r *restoring) named(ctx context.Context, root fsys.Root, from, name string) (found bool, err error) {
+	all, err := times(root)
+	if err != nil {
+		return false, err
+	}
+	for _, at := range all {
+		if from != "" && at != from {
+			continue
+		}
+		info, err := root.Lstat(path.Join(trashName, at, name))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			return found, err
+		}
+		if err := r.walk(ctx, root, at, name, r.restoreIn(ctx, root)); err != nil {
+			return true, err
+		}
+		found = true
+		if !info.IsDir() {
+			return true, r.sidecars(ctx, root, at, name)
+		}
+	}
+	return found, nil
+}
+
+// sidecars restores the files beside a picture that have its name and are none.
+func (r *restoring) sidecars(ctx context.Context, root fsys.Root, from, name string) error {
+	if !imageio.KnownExtension(original(name)) {
+		return nil
+	}
+	dir := path.Dir(name)
+	entries, err := root.ReadDir(path.Join(trashName, from, dir))
+	if errors.Is(err, fs.ErrNotExist) { // the picture was the last in it
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listing the trash: %w", err)
+	}
+	stem, _ := stemExt(path.Base(original(name)))
+	for _, e := range entries {
+		other, _ := stemExt(e.Name())
+		if e.IsDir() || other != stem || imageio.KnownExtension(e.Name()) {
+			continue
+		}
+		if err := r.walk(ctx, root, from, path.Join(dir, e.Name()), r.restoreIn(ctx, root)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matching restores the files with wanted names, the newest first.
+func (r *restoring) matching(ctx context.Context, want func(root fsys.Root, name string) bool) (found bool, err error) {
+	for _, root := range r.roots {
+		all, err := times(root)
+		if err != nil {
+			return found, err
+		}
+		for _, at := range all {
+			if r.o.From != "" && at != r.o.From {
+				continue
+			}
+			err := r.walk(ctx, root, at, ".", func(f Trashed) error {
+				if !want(root, f.Name) {
+					return nil
+				}
+				found = true
+				return r.restoreIn(ctx, root)(f)
+			})
+			if err != nil {
+				return found, err
+			}
+		}
+	}
+	return found, nil
+}
+
+// restoreIn restores the files of one output folder.
+func (r *restoring) restoreIn(ctx context.Context, root fsys.Root) func(Trashed) error {
+	return func(f Trashed) error {
+		done := Restored{Trashed: f, To: f.Place()}
+		to := root
+		if r.o.To != "" {
+			to = r.to
+			done.To = filepath.Join(absolute(r.o.To), filepath.FromSlash(f.Name))
+		}
+		place := sha256.Sum256([]byte(done.To))
+		key := [16]byte(place[:])
+		if r.back[key] {
+			r.report.Older++
+			return nil
+		}
+		err := r.place(ctx, root, to, &done)
+		switch {
+		case err == nil && !done.Same:
+			r.back[key] = true
+			r.report.Restored++
+			r.report.Bytes += f.Size
+			if done.Wanted {
+				r.report.Wanted++
+			}
+		case err == nil:
+			r.report.Same++
+		case ctx.Err() != nil || fsys.IsFatal(err):
+			return err
+		default:
+			done.Fault = err.Error()
+			if errors.Is(err, errTaken) {
+				r.report.Taken++
+			} else {
+				r.report.Failed++
+			}
+			if len(r.report.Faults) < shownFaults {
+				r.report.Faults = append(r.report.Faults, fmt.Sprintf("%s: %s", done.To, done.Fault))
+			}
+		}
+		if r.o.OnFile != nil {
+			r.o.OnFile(done)
+		}
+		return nil
+	}
+}
+
+var errTaken = errors.New("something else is there already: it stays in the trash; move that away, or restore to another folder")
+
+// place moves one file. to is nil in a dry run into a folder that is not there.
+func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restored) error {
+	if slices.Contains(strings.Split(done.Name, "/"), stateDirName) {
+		return errors.New("its place would be in a state directory: it was not forgepipe that moved it to the trash")
+	}
+	if r.o.To == "" && r.history != nil {
+		_, row, ok, err := r.history.byOutput(ctx, done.To, false)
+		if err != nil {
+			return err
+		}
+		if ok {
+			done.Wanted = true
+			if done.regular {
+				h, err := hashFile(root, done.moved)
+				done.Wanted = err != nil || h != row.Hash
+			}
+		}
+	}
+	taken := false
+	if to != nil {
+		_, err := to.Lstat(done.Name)
+		switch {
+		case err == nil:
+			taken = true
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+			return err
+		}
+	}
+	if taken {
+		return r.compare(root, to, done)
+	}
+	if r.o.DryRun {
+		return nil
+	}
+	if err := to.MkdirAll(path.Dir(done.Name)); err != nil {
+		return fmt.Errorf("making its folder: %w", err)
+	}
+	err := fsys.MoveNew(root, done.moved, to, done.Name)
+	if errors.Is(err, syscall.EXDEV) {
+		err = r.copy(ctx, root, to, done)
+	}
+	if errors.Is(err, fs.ErrExist) { // it came this moment
+		return errTaken
+	}
+	if err != nil {
+		return err
+	}
+	leave(root, path.Dir(done.moved))
+	return nil
+}
+
+// compare finds out whether what is in a file's place is the same.
+func (r *restoring) compare(root, to fsys.Root, done *Restored) error {
+	there, err := to.Lstat(done.Name)
+	if err != nil {
+		return err
+	}
+	if !done.regular || !there.Mode().IsRegular() || done.Size != there.Size() {
+		return errTaken
+	}
+	h, err := hashFile(root, done.moved)
+	if err != nil {
+		return err
+	}
+	other, err := hashFile(to, done.Name)
+	if err != nil {
+		return err
+	}
+	if h != other {
+		return errTaken
+	}
+	done.Same = true
+	return nil
+}
+
+// leave removes folders of the trash that have become empty, upwards.
+func leave(root fsys.Root, dir string) {
+	for dir != trashName && strings.HasPrefix(dir, trashName+"/") && root.Remove(dir) == nil {
+		dir = path.Dir(dir)
+	}
+}
+
+// copy is for a folder on another file system: the file is there under another
+// name, durable and compared, before it gets its own, and before the one in the
+// trash goes.
+func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored) (err error) {
+	if !done.regular {
+		return errors.New("it is no regular file, and the folder is on another file system")
+	}
+	// The name is always the same, so that what a killed process left is not in the
+	// way for ever.
+	id := sha256.Sum256([]byte(done.Name))
+	temp := path.Join(path.Dir(done.Name), tempPrefix+"restore-"+hex.EncodeToString(id[:8])+".tmp")
+	if err := to.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = to.Remove(temp)
+		}
+	}()
+	sum, err := copyFile(ctx, root, done.moved, to, temp)
+	if err != nil {
+		return fmt.Errorf("copying it: %w", err)
+	}
+	got, err := hashFile(to, temp)
+	if err != nil {
+		return fmt.Errorf("reading the copy: %w", err)
+	}
+	if !bytes.Equal(got[:], sum[:len(got)]) {
+		return errors.New("the copy does not have the same bytes: it stays in the trash")
+	}
+	if err := fsys.MoveNew(to, temp, to, done.Name); err != nil {
+		return err
+	}
+	if err := to.SyncFS(); err != nil {
+		return fmt.Errorf("making the copy durable; the file is in the trash as well: %w", err)
+	}
+	if err := root.Remove(done.moved); err != nil {
+		return fmt.Errorf("removing it from the trash, after it was copied: %w", err)
+	}
+	return nil
+}
+
+func copyFile(ctx context.Context, root fsys.Root, name string, to fsys.Root, temp string) (sum [32]byte, err error) {
+	in, err := root.Open(name)
+	if err != nil {
+		return sum, err
+	}
+	defer in.Close()
+	out, err := to.Create(temp)
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), &cancelled{ctx, in})
+	if err == nil {
+		err = out.Sync()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return [32]byte(h.Sum(nil)), err
+}
+
+// cancelled is a reader that ends with its context.
+type cancelled struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelled) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
