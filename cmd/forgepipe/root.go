@@ -126,7 +126,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	}
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
 	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newDoctorCommand(a), newVersionCommand(a))
-	cmd.AddCommand(newInitCommand(a), newGraphCommand(a), newCompletionCommand(a))
+	cmd.AddCommand(newInitCommand(a), newGraphCommand(a), newManCommand(a), newCompletionCommand(a))
 	a.completeArguments(cmd)
 	return cmd
 }
