@@ -15,7 +15,7 @@ import (
 // Graph is the chain of a pipeline as it is drawn, with the figures of its plan.
 type Graph struct {
 	Name   string       // of the pipeline; may be empty
-	Source string       // name of the source, or "source" where it declares none
+	Source string       // name of the source; empty where it declares none
 	Stages []GraphStage // in the order of the chain
 	Plan   *Plan        // nil: drawn without its figures
 }
@@ -53,7 +53,7 @@ func LoadGraph(ctx context.Context, file string, data []byte, o Options) (*Graph
 // Graph is the pipeline's chain with the figures of its plan, or without where plan
 // is nil.
 func (p *Pipeline) Graph(plan *Plan) *Graph {
-	g := &Graph{Name: p.Name, Source: cmp.Or(p.origin.Name, "source"), Plan: plan}
+	g := &Graph{Name: p.Name, Source: p.origin.Name, Plan: plan}
 	for _, s := range p.steps {
 		g.Stages = append(g.Stages, graphStage(s.ID, s.Info, s.Config))
 	}
@@ -93,7 +93,7 @@ func (g *Graph) Mermaid() string {
 	for _, l := range g.head() {
 		fmt.Fprintf(&b, "  %%%% %s\n", mermaidText(l))
 	}
-	fmt.Fprintf(&b, "  source([\"%s\"])\n", mermaidText(g.Source))
+	fmt.Fprintf(&b, "  source([\"%s\"])\n", mermaidText(cmp.Or(g.Source, "source")))
 	g.draw(&b, drawing{
 		text: mermaidText, newline: "<br/>",
 		stage: "%[1]s[\"%[2]s\"]\n", edge: "%s --> %s\n", parked: "%s -.->|" + parked + "| %s\n",
@@ -111,7 +111,7 @@ func (g *Graph) DOT() string {
 		fmt.Fprintf(&b, "  // %s\n", visible(l))
 	}
 	b.WriteString("  node [shape=box, style=rounded];\n")
-	fmt.Fprintf(&b, "  source [label=\"%s\", shape=ellipse];\n", dotText(g.Source))
+	fmt.Fprintf(&b, "  source [label=\"%s\", shape=ellipse];\n", dotText(cmp.Or(g.Source, "source")))
 	g.draw(&b, drawing{
 		text: dotText, newline: `\n`,
 		stage: "%[1]s [label=\"%[2]s\"];\n", edge: "%s -> %s;\n", parked: "%s -> %s [style=dashed, label=\"" + parked + "\"];\n",
@@ -186,8 +186,8 @@ func (g *Graph) head() []string {
 
 // lines are what is said of a stage; e are its figures, which may be nil.
 func (s GraphStage) lines(e *PlannedStage) []string {
-	name := s.ID
-	if s.Stage != "" && s.Stage != s.ID {
+	name := cmp.Or(s.ID, s.Stage, "stage") // Mermaid refuses a box that says nothing
+	if s.Stage != "" && s.Stage != name {
 		name += " (" + s.Stage + ")"
 	}
 	lines := []string{name}
