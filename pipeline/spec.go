@@ -25,14 +25,23 @@ type Problem struct {
 // order and the machine lacks something: a library, a device.
 var ErrLacking = errors.New("this machine lacks something")
 
-// String writes the problem as file:line:col: message.
+// String writes the problem as file:line:col: message, or as file: message where it
+// has no place in the file.
 func (p Problem) String() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Message
+	}
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
 }
 
 // SpecError says that a pipeline is wrong, with every fault that was found.
 type SpecError struct {
 	Problems []Problem // one or more, in the order of the file
+}
+
+// Lacking tells whether nothing is wrong but what this machine lacks.
+func (e *SpecError) Lacking() bool {
+	return len(e.Problems) > 0 && !slices.ContainsFunc(e.Problems, func(p Problem) bool { return !p.Lacking })
 }
 
 func (e *SpecError) Error() string {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -143,7 +142,7 @@ func classify(err error) failure {
 	case errors.As(err, &usage):
 		return failure{exit: exitWrong, code: "arguments", hint: usage.Hint}
 	case errors.As(err, &spec):
-		if len(spec.Problems) > 0 && !slices.ContainsFunc(spec.Problems, func(p pipeline.Problem) bool { return !p.Lacking }) {
+		if spec.Lacking() {
 			return failure{exit: exitEnvironment, code: "environment", hint: "see forgepipe doctor"}
 		}
 		return failure{exit: exitWrong, code: "pipeline"}
@@ -194,7 +193,13 @@ func printError(screen *terminal.Screen, err error) {
 	if errors.As(err, &spec) {
 		text = spec.Error()
 	}
-	screen.Text(strings.TrimRight(text, "\n") + "\n")
+	var told *lintError
+	if errors.As(err, &told) {
+		text = told.summary
+	}
+	if text != "" {
+		screen.Text(strings.TrimRight(text, "\n") + "\n")
+	}
 	if f.hint != "" {
 		screen.Printf("%s", f.hint)
 	}

@@ -36,16 +36,22 @@ func (a *app) look(ctx context.Context, file string, set []string, log *slog.Log
 }
 
 func (a *app) build(ctx context.Context, file string, set []string, o pipeline.Options) (*pipeline.Pipeline, error) {
+	name, data, o, err := a.prepare(file, set, o)
+	if err != nil {
+		return nil, err
+	}
+	return pipeline.Load(ctx, name, data, o)
+}
+
+// prepare reads a pipeline, and adds to the options what all commands build one with.
+func (a *app) prepare(file string, set []string, o pipeline.Options) (name string, data []byte, _ pipeline.Options, err error) {
 	vars, err := parseSet(set)
 	if err != nil {
-		return nil, err
-	}
-	name, data, err := a.read(file)
-	if err != nil {
-		return nil, err
+		return "", nil, o, err
 	}
 	o.Registry, o.Vars = a.registry, pipeline.Vars{Set: vars, Env: os.LookupEnv}
-	return pipeline.Load(ctx, name, data, o)
+	name, data, err = a.read(file)
+	return name, data, o, err
 }
 
 func (a *app) read(file string) (name string, data []byte, err error) {

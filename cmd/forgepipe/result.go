@@ -46,6 +46,9 @@ type envelope struct {
 	Run     *control.State   `json:"run,omitempty"`
 	Advice  *[]terminal.Tip  `json:"advice,omitempty"`
 	Cards   []cardJSON       `json:"cards,omitempty"`
+	Goals   []goalJSON       `json:"goals,omitempty"`
+	Files   []string         `json:"files,omitempty"` // lint: that were checked; init, man: that were written
+	Text    string           `json:"text,omitempty"`  // what would be on standard output
 	Error   *errorJSON       `json:"error"`
 }
 

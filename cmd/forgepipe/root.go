@@ -90,6 +90,9 @@ func commandName(cmd *cobra.Command) string {
 // wantsJSON looks for --json itself, since the result is also due when the
 // arguments cannot be parsed.
 func wantsJSON(args []string) bool {
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		return false // it stands in the command that is completed
+	}
 	if end := slices.Index(args, "--"); end >= 0 {
 		args = args[:end]
 	}
@@ -125,20 +128,12 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	}
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
 	cmd.AddCommand(
-		newRunCommand(a),
-		newLintCommand(a),
-		newVerifyCommand(a),
-		newMemoryCommand(a),
-		newPauseCommand(a),
-		newResumeCommand(a),
-		newListCommand(a),
-		newDescribeCommand(a),
-		newSchemaCommand(a),
-		newDoctorCommand(a),
-		newVersionCommand(a),
-		newReportCommand(a),
-		newRestoreCommand(a),
+		newRunCommand(a), newLintCommand(a), newGraphCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newInitCommand(a),
+		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a),
+		newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a),
+		newDoctorCommand(a), newVersionCommand(a), newManCommand(a), newCompletionCommand(a),
 	)
+	a.completeArguments(cmd)
 	return cmd
 }
 

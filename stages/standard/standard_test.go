@@ -92,6 +92,14 @@ func TestExamples(t *testing.T) {
 			map[string]string{"INPUT": "../../testdata/duplicates"}, "43 in, 0 derived, 0 consumed, 20 out, 0 quarantined, 23 rejected",
 			nil, []string{".jpg", ".png", ".webp"}, "",
 		},
+		"upscale.yaml": {
+			map[string]string{"INPUT": "../../testdata/pairs/lq"}, "4 in, 0 derived, 0 consumed, 4 out, 0 quarantined, 0 rejected",
+			nil, []string{".png"}, "",
+		},
+		"filter.yaml": {
+			map[string]string{"INPUT": "../../testdata/photos"}, "18 in, 0 derived, 0 consumed, 11 out, 0 quarantined, 7 rejected",
+			[]string{"mountains.jpg", "mountains.txt"}, []string{".jpg"}, "",
+		},
 		"embed.yaml": {
 			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t)}, "18 in, 0 derived, 0 consumed, 18 out, 0 quarantined, 0 rejected",
 			[]string{"manifest.parquet", "embedding.npy"}, nil, "embedding.jsonl",

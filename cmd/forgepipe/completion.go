@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/pipelines"
+)
+
+// pipelineEndings are those of pipeline files.
+var pipelineEndings = []string{"yaml", "yml"}
+
+// shells are those that complete commands.
+var shells = []string{"bash", "zsh", "fish"}
+
+func newCompletionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash | zsh | fish",
+		Short: "Print the script with which a shell completes commands",
+		Long: `Print the script with which bash, zsh or fish completes what is typed: commands and
+flags, pipeline files, the goals of init, and after --set the variables of the
+pipeline. In bash this needs the package bash-completion.`,
+		Example: `  source <(forgepipe completion bash)
+  forgepipe completion bash > ~/.local/share/bash-completion/completions/forgepipe
+  forgepipe completion zsh > "${fpath[1]}/_forgepipe"
+  forgepipe completion fish > ~/.config/fish/completions/forgepipe.fish`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(shells, args[0]) {
+				return usagef("see forgepipe completion --help", "completion wants the name of a shell: %s", strings.Join(shells, ", "))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			return runCompletion(a, cmd.Root(), args[0])
+		},
+	}
+}
+
+func runCompletion(a *app, root *cobra.Command, shell string) error {
+	var script bytes.Buffer
+	var err error
+	switch shell {
+	case "bash":
+		err = root.GenBashCompletionV2(&script, true)
+	case "zsh":
+		err = root.GenZshCompletion(&script)
+	case "fish":
+		err = root.GenFishCompletion(&script, true)
+	}
+	if err != nil {
+		return fmt.Errorf("making the script for %s: %w", shell, err)
+	}
+	if a.result.json {
+		a.result.set(func(e *envelope) { e.Text = script.String() })
+		return nil
+	}
+	_, err = io.Copy(a.stdout, &script)
+	return err
+}
+
+// completeArguments says of every command what can be completed: its arguments, and the
+// values of its flags.
+func (a *app) completeArguments(root *cobra.Command) {
+	arguments := map[string]cobra.CompletionFunc{
+		"run": first(pipelineFiles), "graph": first(pipelineFiles), "lint": pipelineFiles,
+		"verify": first(pipelineFiles), "pause": first(pipelineFiles), "resume": first(pipelineFiles),
+		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
+		"memory advise": first(pipelineFiles),
+		"init":          initArguments, "man": first(folders), "describe": first(a.stageNames),
+		"completion": first(words(shells...)),
+	}
+	values := map[string]cobra.CompletionFunc{
+		"set": a.variables, "state": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
+	}
+	var each func(cmd *cobra.Command)
+	each = func(cmd *cobra.Command) {
+		name := commandName(cmd)
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+			if f, ok := arguments[name]; ok {
+				cmd.ValidArgsFunction = f
+			}
+		}
+		for flag, f := range values {
+			complete(cmd, flag, f)
+		}
+		switch name {
+		case "run":
+			complete(cmd, "cache", folders)
+			complete(cmd, "cache-limit", words("2GiB", "10GiB"))
+			complete(cmd, "sample", words("200"))
+		case "graph":
+			complete(cmd, "format", words(graphFormats...))
+		}
+		for _, sub := range cmd.Commands() {
+			each(sub)
+		}
+	}
+	each(root)
+}
+
+// complete completes a flag's values, where the command has the flag and does not say
+// itself how.
+func complete(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
+	if _, has := cmd.GetFlagCompletionFunc(flag); !has && cmd.Flags().Lookup(flag) != nil {
+		_ = cmd.RegisterFlagCompletionFunc(flag, f) // it is there, and has none
+	}
+}
+
+// first completes the first argument only.
+func first(f cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return f(cmd, args, begun)
+	}
+}
+
+// pipelineFiles has the shell complete pipeline files, and folders on the way to them.
+func pipelineFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return pipelineEndings, cobra.ShellCompDirectiveFilterFileExt
+}
+
+func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+func words(all ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(all, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
+}
+
+// initArguments are a goal, and then a file that may have any name.
+func initArguments(_ *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	if len(args) == 0 {
+		for _, g := range pipelines.Goals() {
+			all = append(all, cobra.CompletionWithDesc(g.Name, g.Short))
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// stageNames are the sources and stages that there are.
+func (a *app) stageNames(*cobra.Command, []string, string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	for _, in := range slices.Concat(a.registry.Sources(), a.registry.Stages()) {
+		all = append(all, cobra.CompletionWithDesc(in.Name, in.Short))
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
+// variables are those of the pipelines in the arguments that --set has not given yet,
+// as NAME=; behind it comes what the shell completes by itself, files.
+func (a *app) variables(cmd *cobra.Command, args []string, begun string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	if strings.Contains(begun, "=") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	given, _ := cmd.Flags().GetStringArray("set") // none where it is missing
+	given = slices.Clone(given)
+	for _, file := range args {
+		if file == "-" {
+			continue
+		}
+		_, data, err := a.read(file)
+		if err != nil {
+			continue
+		}
+		vars, _ := pipeline.Variables(file, data) // of a file that is no YAML none
+		for _, v := range vars {
+			if slices.ContainsFunc(given, func(s string) bool { return strings.HasPrefix(s, v.Name+"=") }) {
+				continue
+			}
+			given = append(given, v.Name+"=")
+			about := "has a default"
+			if v.Required {
+				about = "must be given"
+			}
+			all = append(all, cobra.CompletionWithDesc(v.Name+"=", about))
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
