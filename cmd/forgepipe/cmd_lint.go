@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -16,7 +19,8 @@ func newLintCommand(a *app) *cobra.Command {
 		Use:   "lint PIPELINE.yaml...",
 		Short: "Check pipeline files",
 		Long: `Check pipeline files without running them: names, fields, values, conditions,
-what stages need of those before them, and where outputs go. Each problem is one
+what stages need of those before them, and where outputs go. Files of test cases
+(NAME.test.yaml) are checked together with their pipeline. Each problem is one
 line, file:line:col: message, on standard error; the exit code is then 2, or 3
 where only this machine lacks something, such as a library or a GPU.`,
 		Example: `  forgepipe lint pipeline.yaml
@@ -48,7 +52,7 @@ func runLint(ctx context.Context, a *app, files, set, cards []string) error {
 	}
 	all := []pipeline.Problem{}
 	for _, file := range files {
-		_, err := a.load(ctx, file, set, devices, log)
+		err := a.lint(ctx, file, set, devices, log)
 		var spec *pipeline.SpecError
 		switch {
 		case errors.As(err, &spec):
@@ -64,4 +68,14 @@ func runLint(ctx context.Context, a *app, files, set, cards []string) error {
 		return &pipeline.SpecError{Problems: slices.Clip(all)}
 	}
 	return nil
+}
+
+// lint checks a pipeline file, or a file of cases with its pipeline.
+func (a *app) lint(ctx context.Context, file string, set []string, devices []memory.Device, log *slog.Logger) (err error) {
+	if strings.HasSuffix(file, caseSuffix) {
+		_, err = a.loadCases(ctx, file, set, devices, log)
+	} else {
+		_, err = a.load(ctx, file, set, devices, log)
+	}
+	return err
 }

@@ -37,11 +37,12 @@ type envelope struct {
 	Checks   []checkJSON            `json:"checks,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
 	*memoryReport
-	Cleaned *control.Cleaned `json:"cleaned,omitempty"`
-	Run     *control.State   `json:"run,omitempty"`
-	Advice  *[]terminal.Tip  `json:"advice,omitempty"`
-	Cards   []cardJSON       `json:"cards,omitempty"`
-	Error   *errorJSON       `json:"error"`
+	Cleaned *control.Cleaned        `json:"cleaned,omitempty"`
+	Run     *control.State          `json:"run,omitempty"`
+	Advice  *[]terminal.Tip         `json:"advice,omitempty"`
+	Cards   []cardJSON              `json:"cards,omitempty"`
+	Cases   *[]*pipeline.CaseResult `json:"cases,omitempty"`
+	Error   *errorJSON              `json:"error"`
 }
 
 // memoryReport is what memory info and watch tell.

@@ -122,7 +122,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
-	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newDoctorCommand(a), newVersionCommand(a))
+	cmd.AddCommand(newRunCommand(a), newLintCommand(a), newVerifyCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a), newTestCommand(a), newDoctorCommand(a), newVersionCommand(a))
 	return cmd
 }
 
