@@ -288,8 +288,10 @@ func (p *caseParser) oneCase(n *yamlNode) *Case {
 			c.expect = append(c.expect, p.expectation(e))
 		}
 	}
+	before := len(p.problems)
 	p.fields(n, "a case", known)
 	switch {
+	case len(p.problems) > before: // no second fault for the same
 	case c.Name == "":
 		p.problem(n, "the case has no name: say in a few words what it pins")
 	case len(c.totals)+len(c.expect) == 0:
@@ -360,6 +362,7 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 		p.problem(n, "an expectation must be a mapping such as {of: photo.jpg, is: kept}, not %s", n.what())
 		return e
 	}
+	before := len(p.problems)
 	p.fields(n, "an expectation", map[string]func(*yamlNode){
 		"of": text(&p.parser, "of", &e.of, parseSelector),
 		"is": text(&p.parser, "is", &e.is, parseEnd),
@@ -388,6 +391,15 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 		},
 		"output": func(n *yamlNode) { e.output = p.output(n) },
 	})
+	if len(p.problems) > before {
+		return e // no second fault for the same
+	}
+	p.agree(n, e)
+	return e
+}
+
+// agree checks what the keys of an expectation say together.
+func (p *caseParser) agree(n *yamlNode, e *expectation) {
 	conflict := func(key, about string, end itemEnd) {
 		if e.is != "" && e.is != end {
 			p.problem(n, "%s is of %s items, and is says %s", key, about, e.is)
@@ -409,7 +421,6 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && !e.counted {
 		p.problem(n, "this expects nothing: say what the items are (is: kept, rejected or failed), their attributes, output, or count")
 	}
-	return e
 }
 
 func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
@@ -429,6 +440,7 @@ func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
 
 func (p *caseParser) output(n *yamlNode) *wantedOutput {
 	o := &wantedOutput{}
+	before := len(p.problems)
 	number := func(name string, to **bounds, parse func(string) (float64, error)) func(*yamlNode) {
 		return func(n *yamlNode) { *to = new(p.bounds("output."+name, n, parse)) }
 	}
@@ -438,7 +450,7 @@ func (p *caseParser) output(n *yamlNode) *wantedOutput {
 		"height": number("height", &o.height, parseWhole),
 		"bytes":  number("bytes", &o.bytes, parseSize),
 	})
-	if *o == (wantedOutput{}) {
+	if *o == (wantedOutput{}) && len(p.problems) == before {
 		p.problem(n, "output expects nothing: give format, width, height or bytes")
 	}
 	return o

@@ -89,7 +89,7 @@ func TestCasePaths(t *testing.T) {
 // mistake.
 func TestCasesUseVariables(t *testing.T) {
 	dir, o := graded(t)
-	text := "source: {path: \"${PLACE:-pictures}\"}\nset: {LEAST: 10}\ncases:\n- {name: x, totals: {rejected: 1}}\n" +
+	text := "source: {path: \"${PLACE:-pictures}\"}\nset: {LEAST: 50}\ncases:\n- {name: x, totals: {rejected: 3}}\n" +
 		"- {name: own, set: {LEAST: 20}, totals: {rejected: 2}}\n- {name: not needed, set: {INPUT: x}, totals: {in: 5}}\n"
 	file := writeCases(t, dir, text)
 	if got := failures(t, file, o); got != "" {

@@ -62,9 +62,11 @@ type CaseItem struct {
 	Reason     string           `json:"reason,omitempty"` // of a rejection
 	Values     map[string]Value `json:"values,omitempty"` // that explain it
 	Cause      string           `json:"cause,omitempty"`  // of a failure
-	Attributes map[string]Value `json:"attributes"`       // that stages have set
-	Files      []string         `json:"files,omitempty"`  // written from it, below the folder of the case
-	Why        string           `json:"why,omitempty"`    // in a failure: in what it is not as expected
+	Width      int              `json:"width"`            // pixels, in the end; 0 where the source could not be read
+	Height     int              `json:"height"`
+	Attributes map[string]Value `json:"attributes"`      // that stages have set
+	Files      []string         `json:"files,omitempty"` // written from it, below the folder of the case
+	Why        string           `json:"why,omitempty"`   // in a failure: in what it is not as expected
 
 	builtins map[string]Value
 	dir      string // that Files are below
@@ -180,10 +182,10 @@ func (f CaseFailure) String() string {
 
 // String says in a line how the item ended, and what stages found out about it.
 func (it CaseItem) String() string {
-	text := it.ID + " is " + it.End
+	text := fmt.Sprintf("%s is kept, %d x %d", it.ID, it.Width, it.Height)
 	switch itemEnd(it.End) {
 	case endedRejected:
-		text += " by " + it.Stage + ", " + strings.Join(append([]string{it.Reason}, shown(it.Values)...), ", ")
+		text = it.ID + " is rejected by " + it.Stage + ", " + strings.Join(append([]string{it.Reason}, shown(it.Values)...), ", ")
 	case endedFailed:
 		text = it.ID + " has failed in " + it.Stage + ": " + it.Cause
 	}
@@ -201,7 +203,11 @@ func (it CaseItem) String() string {
 // shown is values with their names. Of a hash, the beginning tells enough.
 func shown(values map[string]Value) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		all = append(all, name+" "+clip(values[name].String(), 60))
+		most := 80
+		if values[name].Type() == TypeHash {
+			most = 16
+		}
+		all = append(all, name+" "+clip(values[name].String(), most))
 	}
 	return all
 }
@@ -216,7 +222,11 @@ type endings struct {
 }
 
 func (e *endings) add(it *Item, how end) {
-	c := CaseItem{ID: it.id, End: string(endedKept), Attributes: byName(it.Attributes()), builtins: map[string]Value{}, dir: e.dir}
+	size := it.Size()
+	c := CaseItem{
+		ID: it.id, End: string(endedKept), Width: size.X, Height: size.Y,
+		Attributes: byName(it.Attributes()), builtins: map[string]Value{}, dir: e.dir,
+	}
 	switch how.kind {
 	case endRejected:
 		c.End, c.Stage, c.Reason, c.Values = string(endedRejected), how.stage(), it.next.reason, byName(it.next.values)
@@ -224,7 +234,7 @@ func (e *endings) add(it *Item, how end) {
 		c.End, c.Stage, c.Cause = string(endedFailed), how.stage(), it.next.err.Error()
 	}
 	for name := range Builtins() {
-		if v, ok := it.builtin(name, it.Size()); ok {
+		if v, ok := it.builtin(name, size); ok {
 			c.builtins[name] = v
 		}
 	}
@@ -246,7 +256,7 @@ func (e *endings) sorted() []CaseItem {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	slices.SortFunc(e.items, func(a, b CaseItem) int { return cmp.Compare(a.ID, b.ID) })
-	return slices.Concat([]CaseItem{}, e.items)
+	return append([]CaseItem{}, e.items...)
 }
 
 func byName(attributes []Attribute) map[string]Value {

@@ -61,7 +61,7 @@ func graded(t *testing.T) (dir string, o pipeline.Options) {
 	}
 	write("curate.yaml", []byte(`name: curate
 source:
-  images: {path: "${INPUT}"}
+  images: {path: "${INPUT:-./nowhere}"}
 stages:
   - grade: {least: "${LEAST:-20}"}
   - dedup: {by: sha256, prefer: []}
@@ -121,8 +121,8 @@ func TestCaseExpectations(t *testing.T) {
 		{"kept tiles are counted", `{of: a.png, is: kept, count: 2}`, ""},
 		{"too many", `{of: a.png, is: kept, count: 1}`,
 			`1 item of a.png: kept; got 2 of 2
-  a.png@tile=16,0,0 is kept; class b, mark 2, print abcd, wide false
-  a.png@tile=16,16,0 is kept; class b, mark 2, print abcd, wide false`},
+  a.png@tile=16,0,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false
+  a.png@tile=16,16,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false`},
 		{"too few", `{of: a.png, is: kept, count: {min: 3}}`, `at least 3 items of a.png: kept; got 2 of 2`},
 		{"a range", `{of: a.png, is: kept, count: {min: 1, max: 2}}`, ""},
 		{"all is the default", `{of: narrow.png, is: rejected, by: grade, reason: too narrow}`, ""},
@@ -143,18 +143,18 @@ func TestCaseExpectations(t *testing.T) {
 		{"a duplicate", `{of: b.png, duplicate_of: a.png}`, ""},
 		{"a duplicate of another", `{of: b.png, duplicate_of: c.png}`,
 			`all items of b.png: rejected, a duplicate of c.png; got 0 of 1
-  b.png is rejected by dedup, duplicate, by sha256, distance 0, keeper a.png; class b, mark 5, print abcd, wide true (not of c.png)`},
+  b.png is rejected by dedup, duplicate, by sha256, distance 0, keeper a.png, rule id; class b, mark 5, print abcd, wide true (not of c.png)`},
 		{"rejected, and no duplicate", `{of: narrow.png, duplicate_of: a.png, count: none}`, ""},
 		{"a tile by the end of its ID", `{of: "@tile=16,48,16", is: kept, count: 1}`, ""},
 		{"a pattern over folders", `{of: "*c.png", is: kept, count: 8}`, ""},
 		{"a pattern of one character", `{of: "?.png", is: rejected, count: 1}`, ""},
 		{"none", `{is: rejected, by: dedup, count: none}`,
 			`no item: rejected by dedup; got 1 of 13
-  b.png is rejected by dedup, duplicate, by sha256, distance 0, keeper a.png; class b, mark 5, print abcd, wide true`},
+  b.png is rejected by dedup, duplicate, by sha256, distance 0, keeper a.png, rule id; class b, mark 5, print abcd, wide true`},
 		{"any", `{is: failed, count: any}`, ""},
 		{"not any", `{of: a.png, is: failed, count: any}`, `any item of a.png: failed; got 0 of 2
-  a.png@tile=16,0,0 is kept; class b, mark 2, print abcd, wide false (not failed)
-  a.png@tile=16,16,0 is kept; class b, mark 2, print abcd, wide false (not failed)`},
+  a.png@tile=16,0,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false (not failed)
+  a.png@tile=16,16,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false (not failed)`},
 		{"only the first are named", `{of: "*", is: failed}`, "and 2 more"},
 		{"a name that is mistyped", `{of: narow.png, is: kept, count: none}`,
 			`no item of narow.png: kept; got no such item; did you mean "narrow.png"? (there are a.png, a.png@tile=16,0,0, a.png@tile=16,16,0, b.png, deep/c.png, ...)`},
@@ -169,7 +169,7 @@ func TestCaseExpectations(t *testing.T) {
 		{"an attribute that is there", `{of: narrow.png, attributes: {mark: absent}}`, `(mark is 1.25, not absent)`},
 		{"the text absent", `{of: narrow.png, attributes: {class: "absent"}}`, `(class is b, not absent)`},
 		{"no number in a range", `{of: narrow.png, attributes: {class: {min: 1}}}`, `(class is b, no number)`},
-		{"the output", `{of: a.png, is: kept, output: {format: png, width: 16, height: {max: 16}, bytes: {min: 70, max: 2KiB}}}`, ""},
+		{"the output", `{of: a.png, is: kept, output: {format: png, width: 16, height: {max: 16}, bytes: {min: 70B, max: 2KiB}}}`, ""},
 		{"another format", `{of: "@tile=16,48,16", output: {format: jpeg}}`, `(written as png, 16 x 16, `},
 		{"another size", `{of: "@tile=16,48,16", output: {width: 17}}`, `(written as png, 16 x 16, `},
 		{"no output", `{of: narrow.png, output: {format: png}}`, `(no picture is written from it)`},
@@ -215,15 +215,15 @@ cases:
   source: {path: "pictures/**/c*.png"}
   totals: {in: 1, out: 8}
 - name: a variable
-  set: {LEAST: 10}
-  totals: {rejected: 1}
+  set: {LEAST: 50}
+  totals: {rejected: 3}
 - name: an input that lacks
   only: [a.png, narow.png]
   totals: {in: 1}
 `)
-	want := `curate.test.yaml:8:20: expected at most 9 out; got 10
-curate.test.yaml:8:40: expected 0 rejected; got 2
-curate.test.yaml:25:16: expected an input narow.png; got none; did you mean "narrow.png"? (the source has b.png, deep/c.png, narrow.png, unlucky.png)`
+	want := `curate.test.yaml:8:24: expected at most 9 out; got 10
+curate.test.yaml:8:44: expected 0 rejected; got 2
+curate.test.yaml:25:17: expected an input narow.png; got none; did you mean "narrow.png"? (the source has b.png, deep/c.png, narrow.png, unlucky.png)`
 	if got := failures(t, file, o); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

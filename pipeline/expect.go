@@ -200,7 +200,7 @@ func (e *expectation) judge(all []CaseItem) (f CaseFailure, ok bool) {
 		ok = false
 		f.Got = e.nothing(all)
 	}
-	f.Items = slices.Concat([]CaseItem{}, blame[:min(len(blame), shownItems)])
+	f.Items = append([]CaseItem{}, blame[:min(len(blame), shownItems)]...)
 	f.More = len(blame) - len(f.Items)
 	return f, ok
 }
