@@ -76,9 +76,15 @@ func TestCasesFindWhatIsWrong(t *testing.T) {
 
 func TestCasePaths(t *testing.T) {
 	dir, o := graded(t)
+	// A name that looks like a variable, once it stands in the pipeline.
+	odd := filepath.Join(dir, "${odd}")
+	if err := os.Rename(filepath.Join(dir, "pictures/deep"), odd); err != nil {
+		t.Fatal(err)
+	}
 	file := writeCases(t, dir, fmt.Sprintf(`cases:
-- {name: relative to the file, set: {INPUT: {path: pictures}}, totals: {in: 5}}
-- {name: absolute, set: {INPUT: %s/pictures/deep}, totals: {in: 1}}
+- {name: relative to the file, set: {INPUT: {path: pictures}}, totals: {in: 4}}
+- {name: absolute, set: {INPUT: %s/pictures}, totals: {in: 4}}
+- {name: taken as it is, source: {path: "$${odd}"}, totals: {in: 1}}
 `, dir))
 	if got := failures(t, file, o); got != "" {
 		t.Error(got)
@@ -147,4 +153,51 @@ func TestCasesOfWhatIsNoFile(t *testing.T) {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 		}
 	}
+}
+
+// A file of cases may say anything: what comes back is cases or problems with places,
+// never a panic.
+func FuzzLoadCases(f *testing.F) {
+	examples, err := filepath.Glob("../pipelines/*.test.yaml")
+	if err != nil || len(examples) == 0 {
+		f.Fatal(examples, err)
+	}
+	for _, name := range examples {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(b))
+	}
+	f.Add("cases: [{name: x, only: [], totals: , expect: [{}, x, {of: , output: , attributes: , count: {}}]}]")
+	f.Add("cases: [{name: x, source: {path: a, every: {b: [c]}}, set: {A: , B: {path: }, C: {d: e}}, expect: {is: kept}}]")
+	f.Add("pipeline: /dev/zero\nsource: \nset: [x]\ncases: {}\n")
+	dir := f.TempDir()
+	text := "source: {images: }\nstages:\n  - make:\n  - cut:\n"
+	if err := os.WriteFile(filepath.Join(dir, "f.yaml"), []byte(text), 0o666); err != nil {
+		f.Fatal(err)
+	}
+	file := filepath.Join(dir, "f.test.yaml")
+	o := pipeline.Options{Registry: fakes()}
+	f.Fuzz(func(t *testing.T, data string) {
+		if err := os.WriteFile(file, []byte(data), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		cases, err := pipeline.LoadCases(t.Context(), file, o)
+		if err == nil {
+			if len(cases) == 0 {
+				t.Fatal("neither cases nor an error")
+			}
+			return
+		}
+		var se *pipeline.SpecError
+		if !errors.As(err, &se) || len(se.Problems) == 0 {
+			t.Fatalf("not a list of problems: %v", err)
+		}
+		for _, p := range se.Problems {
+			if p.File == "" || p.Line < 1 || p.Col < 1 || p.Message == "" {
+				t.Fatalf("a problem without a place: %#v", p)
+			}
+		}
+	})
 }

@@ -119,10 +119,13 @@ func (c *Case) Run(ctx context.Context, dir string) (*CaseResult, error) {
 	if sum != nil {
 		r.Totals = totalsOf(sum)
 	}
+	if errors.Is(context.Cause(within), errManyItems) {
+		err = errManyItems // also of a run that came to its end before it was stopped
+	}
 	if err == nil {
 		r.Failures = c.judge(r)
 	} else {
-		r.Failures = append(r.Failures, c.broken(err, context.Cause(within)))
+		r.Failures = append(r.Failures, c.broken(err))
 	}
 	r.OK, r.Seconds = len(r.Failures) == 0, time.Since(began).Seconds()
 	return r, nil
@@ -154,16 +157,12 @@ func (c *Case) failure(at *yamlNode, expected, got string) CaseFailure {
 }
 
 // broken is the failure of a case whose run did not come to its end.
-func (c *Case) broken(err, cause error) CaseFailure {
-	at := c.at
+func (c *Case) broken(err error) CaseFailure {
 	var missing *missingInputError
-	switch {
-	case errors.Is(cause, errManyItems):
-		err = errManyItems
-	case errors.As(err, &missing):
+	if errors.As(err, &missing) {
 		return c.failure(missing.at, "an input "+string(missing.selector), missing.got)
 	}
-	return c.failure(at, "the run to come to its end", err.Error())
+	return c.failure(c.at, "the run to come to its end", err.Error())
 }
 
 // String says what was expected and what was, with the items that decided: several
