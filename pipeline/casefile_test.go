@@ -103,7 +103,7 @@ func TestCasesUseVariables(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, value, want string }{
 		{"PLACE", "nowhere", "looking for the input: stat " + dir + "/nowhere: no such file or directory"},
-		{"OUT", "elsewhere", ""},
+		{"OUT", filepath.Join(t.TempDir(), "elsewhere"), ""},
 		{"LEAST", "11", ""}, // what the file sets comes first
 		{"PLAICE", "x", dir + "/curate.yaml:1:1: --set gives PLAICE, but the pipeline has no ${PLAICE}"},
 	} {

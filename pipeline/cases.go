@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -199,14 +200,18 @@ func (it CaseItem) String() string {
 	return text
 }
 
-// shown is values with their names. Of a hash, the beginning tells enough.
+// shown is values with their names, short enough to read: the whole of them is in
+// the result.
 func shown(values map[string]Value) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		most := 80
-		if values[name].Type() == TypeHash {
-			most = 16
+		text := values[name].String()
+		switch values[name].Type() {
+		case TypeFloat:
+			text = strconv.FormatFloat(values[name].Float(), 'g', 6, 64)
+		case TypeHash:
+			text = clip(text, 16)
 		}
-		all = append(all, name+" "+clip(values[name].String(), most))
+		all = append(all, name+" "+clip(text, 200))
 	}
 	return all
 }

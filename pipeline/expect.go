@@ -229,8 +229,8 @@ func (e *expectation) String() string {
 		b.WriteString("any item")
 	case e.count.word == countAll:
 		b.WriteString("all items")
-	case e.count.bounds == (bounds{1, 1}):
-		b.WriteString("1 item")
+	case e.count.max == 1 && e.count.min != 0:
+		fmt.Fprintf(&b, "%s item", e.count.bounds)
 	default:
 		fmt.Fprintf(&b, "%s items", e.count.bounds)
 	}

@@ -123,7 +123,7 @@ func (a *app) loadCases(ctx context.Context, file string, set []string, devices 
 }
 
 func (a *app) runCases(ctx context.Context, cases []*pipeline.Case, verbose bool, log *slog.Logger) error {
-	temp, err := os.MkdirTemp("", "forgepipe-test-")
+	temp, err := os.MkdirTemp("", "forgepipe-cases-")
 	if err != nil {
 		return fmt.Errorf("making a folder for temporary files: %w", err)
 	}
