@@ -48,6 +48,7 @@ func (r *run) finish(ctx context.Context, it *Item, e end) error {
 	switch e.kind {
 	case endOut:
 		r.out.Add(1)
+		r.tellEnd(it, e)
 		if len(it.outputs) > 0 {
 			return nil // the rows of its files say so
 		}
@@ -57,6 +58,7 @@ func (r *run) finish(ctx context.Context, it *Item, e end) error {
 	case endRejected:
 		c.rejected.Add(1)
 		r.countRejected(e.stage(), it.next.reason)
+		r.tellEnd(it, e)
 		if r.opts.OnEvent != nil {
 			r.event(EventRejected, e.stage(), it.id, explain(it))
 		}
@@ -68,6 +70,7 @@ func (r *run) finish(ctx context.Context, it *Item, e end) error {
 		return err // the phase is ending; the item is not to blame
 	}
 	c.failed.Add(1)
+	r.tellEnd(it, e)
 	cause := it.next.err
 	r.addFailed(FailedItem{ID: it.id, Stage: e.stage(), Cause: cause.Error()})
 	r.event(EventFailed, e.stage(), it.id, cause.Error())
@@ -80,6 +83,12 @@ func (r *run) finish(ctx context.Context, it *Item, e end) error {
 		return &StageError{Stage: e.stage(), Err: fmt.Errorf("%s failed, and on_error is stop: %w", it.id, cause)}
 	}
 	return r.tooManyFailed()
+}
+
+func (r *run) tellEnd(it *Item, e end) {
+	if r.opts.ended != nil {
+		r.opts.ended(it, e)
+	}
 }
 
 func explain(it *Item) string {

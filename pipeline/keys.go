@@ -226,6 +226,12 @@ func readKeys[T any](p *parser, n *yamlNode, path string, keys []key[T], dst *T)
 	if path == "" {
 		what = "the pipeline"
 	}
+	p.mapping(n, what, keyNames(keys), func(at int, value *yamlNode) { readKey(p, value, path, keys[at], dst) })
+}
+
+// mapping calls read with each value of a mapping, and with where its key is among
+// those that are allowed.
+func (p *parser) mapping(n *yamlNode, what string, allowed []string, read func(at int, value *yamlNode)) {
 	if n.kind == nullNode {
 		return
 	}
@@ -234,14 +240,13 @@ func readKeys[T any](p *parser, n *yamlNode, path string, keys []key[T], dst *T)
 		return
 	}
 	for i, name := range n.keys {
-		at := slices.IndexFunc(keys, func(k key[T]) bool { return k.Name == name.text })
+		at := slices.Index(allowed, name.text)
 		if at < 0 {
-			names := keyNames(keys)
-			slices.Sort(names)
+			names := slices.Sorted(slices.Values(allowed))
 			p.problem(name, "%s has no key %q%s (it has %s)", what, name.text, didYouMean(name.text, names), strings.Join(names, ", "))
 			continue
 		}
-		readKey(p, n.items[i], path, keys[at], dst)
+		read(at, n.items[i])
 	}
 }
 

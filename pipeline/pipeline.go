@@ -37,6 +37,7 @@ type Pipeline struct {
 	fs         fsys.FS
 	devices    []memory.Device
 	nowhere    bool // stages are not placed
+	aside      bool // a case: nothing is written where stages say
 	strategies memory.Strategies
 	door       *door
 	source     Source
@@ -208,7 +209,7 @@ func (p *Pipeline) checkOutputs(s Step) error {
 			return fmt.Errorf("%s writes to %s, as %s does: give one of them another path", s.ID, filepath.Join(t.Root, t.Template), first)
 		}
 		p.trees[key] = s.ID
-		if root, inside := p.insideInput(t.Root); inside {
+		if root, inside := p.insideInput(t.Root); inside && !p.aside {
 			return fmt.Errorf("%s writes into %s, which lies inside the input folder %s: write outside of it, or the next run would read its own output", s.ID, t.Root, root)
 		}
 	}
@@ -230,12 +231,17 @@ func (p *Pipeline) checkNeeds(in Info, c Config) error {
 // Load reads a pipeline file's bytes and builds the pipeline. Everything that
 // can be told to be wrong before a run is; the error is then a *SpecError.
 func Load(ctx context.Context, file string, data []byte, o Options) (*Pipeline, error) {
-	spec, err := ParseSpec(file, data, o.Vars)
+	return load(ctx, file, data, o, nil)
+}
+
+// load is Load with what a case changes; nil: nothing.
+func load(ctx context.Context, file string, data []byte, o Options, v *changes) (*Pipeline, error) {
+	spec, err := parseSpec(file, data, o.Vars, v)
 	if err != nil {
 		return nil, err
 	}
 	p := New(spec.Name, o)
-	p.name = file
+	p.name, p.aside = file, v != nil
 	p.HostLimit, p.GPUHeadroom, p.WhenBusy, p.Strategy = spec.HostLimit, spec.GPUHeadroom, spec.WhenBusy, spec.Strategy
 	p.OnError, p.MaxFailed, p.Limits = spec.OnError, spec.MaxFailed, spec.Limits
 	b := parser{file: file}

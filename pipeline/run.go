@@ -44,6 +44,9 @@ type RunOptions struct {
 	// Checkpoint is how often outputs are made durable; 0 is 5 s.
 	Checkpoint time.Duration
 
+	outputs string           // a folder that takes all outputs, in place of those that stages name
+	ended   func(*Item, end) // an item's end: out, rejected or failed; called from several goroutines
+
 	beforeSQL func(op string) error // test seam
 	bootID    string                // test seam
 	segments  runstore.FS           // test seam
@@ -82,7 +85,7 @@ type run struct {
 	old        *oldFiles
 	dry        *dryRun
 	sample     *sampler
-	sampleDir  string
+	aside      string // the folder that takes all outputs; empty: those that stages name do
 	sampleLock io.Closer
 
 	nodes   []*node
@@ -149,7 +152,7 @@ func (p *Pipeline) Start(ctx context.Context, o RunOptions) (*Run, error) {
 	}
 	p.Limits = p.Limits.WithDefaults()
 	r := &run{
-		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir,
+		pipe: p, opts: o, plan: plan, ctx: ctx, stateDir: plan.StateDir, aside: o.outputs,
 		host:  memory.NewLedger(string(Host), plan.HostBudget),
 		drain: make(chan struct{}), began: time.Now(),
 		rejected: map[string]map[string]int64{}, warned: map[string]bool{}, unread: map[string]bool{}, roots: map[string]fsys.Root{},

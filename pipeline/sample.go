@@ -94,7 +94,7 @@ func (r *run) prepareSample() error {
 	}
 	r.sample = &sampler{source: r.pipe.source, n: r.opts.Sample}
 	r.stateDir = filepath.Join(dir, stateDirName)
-	r.sampleDir = dir
+	r.aside = dir
 	return nil
 }
 
@@ -104,19 +104,19 @@ func (r *Run) SampleOf() (total int64, dir string) {
 	if r.r.sample == nil {
 		return 0, ""
 	}
-	return r.r.sample.total.Load(), r.r.sampleDir
+	return r.r.sample.total.Load(), r.r.aside
 }
 
 // OutputDir is where files for an output folder really go: into that folder, or
-// in a sample run into one of the sample's. What is published is redirected by
-// itself; a stage asks only when it writes paths down. It is for the time of a
-// run, from Open on.
+// in the run of a sample or a case into one of the sample's or the case's. What
+// is published is redirected by itself; a stage asks only when it writes paths
+// down. It is for the time of a run, from Open on.
 func (e Env) OutputDir(root string) string { return e.door.run.redirect(absolute(root)) }
 
-// redirect is where an output folder's files go: in a sample run, into a folder
-// of the same name in the sample's.
+// redirect is where an output folder's files go: in the run of a sample or a
+// case, into a folder of the same name in the sample's or the case's.
 func (r *run) redirect(root string) string {
-	if r.sample == nil {
+	if r.aside == "" {
 		return root
 	}
 	root = absolute(root)
@@ -135,7 +135,7 @@ func (r *run) redirect(root string) string {
 	if slices.ContainsFunc(trees, func(t string) bool { return t != best && filepath.Base(t) == name }) {
 		name = fmt.Sprintf("%s-%d", name, slices.Index(trees, best)+1)
 	}
-	return filepath.Join(r.sampleDir, name, within)
+	return filepath.Join(r.aside, name, within)
 }
 
 // writtenTrees are the folders that the pipeline's stages write to, in order and

@@ -336,7 +336,7 @@ func (f Field) bound(s *schema) {
 func (b *schemaBuilder) value(where string, f Field, text string) any {
 	switch f.Type {
 	case FieldChoices, FieldStrings:
-		n, problems := parseYAML(where, []byte(text))
+		n, problems := parseYAML(where, []byte(text), pipelineDocument)
 		if len(problems) > 0 {
 			b.fail("%s: %q: %s", where, text, problems[0].Message)
 			return nil
@@ -350,7 +350,7 @@ func (b *schemaBuilder) value(where string, f Field, text string) any {
 
 // exampleValue is what an example gives the stage: the value of its key.
 func (in Info) exampleValue(e Example) (any, error) {
-	n, problems := parseYAML(in.Name, []byte(e.YAML))
+	n, problems := parseYAML(in.Name, []byte(e.YAML), pipelineDocument)
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("line %d: %s", problems[0].Line, problems[0].Message)
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -198,16 +199,23 @@ func validVar(s string) bool {
 // ParseSpec reads a pipeline file's bytes; file is its name for messages. The
 // error is a *SpecError.
 func ParseSpec(file string, data []byte, vars Vars) (*Spec, error) {
-	root, problems := parseYAML(file, data)
+	return parseSpec(file, data, vars, nil)
+}
+
+// parseSpec is ParseSpec with what a case changes; nil: nothing.
+func parseSpec(file string, data []byte, vars Vars, v *changes) (*Spec, error) {
+	root, problems := parseYAML(file, data, pipelineDocument)
 	if len(problems) > 0 {
 		return nil, &SpecError{problems}
 	}
 	p := parser{file: file, vars: vars, used: map[string]bool{}}
+	v.apply(&p, root)
 	p.expand(root)
 	s := p.spec(root)
 	for _, name := range slices.Sorted(mapKeys(vars.Set)) {
-		if !p.used[name] {
-			p.problem(&yamlNode{line: 1, col: 1}, "--set gives %s, but the pipeline has no ${%s}%s", name, name, didYouMean(name, slices.Sorted(mapKeys(p.used))))
+		if !p.used[name] && !v.uses(name) {
+			at, who := v.setter(name)
+			p.problem(at, "%s gives %s, but the pipeline has no ${%s}%s", who, name, name, didYouMean(name, slices.Sorted(mapKeys(p.used))))
 		}
 	}
 	if len(p.problems) > 0 {
@@ -234,12 +242,16 @@ type parser struct {
 }
 
 func (p *parser) problem(n *yamlNode, format string, args ...any) {
-	p.problems = append(p.problems, Problem{File: p.file, Line: n.line, Col: n.col, Message: fmt.Sprintf(format, args...)})
+	p.problems = append(p.problems, Problem{File: cmp.Or(n.file, p.file), Line: n.line, Col: n.col, Message: fmt.Sprintf(format, args...)})
 }
 
 // expand replaces variables in every scalar value, after parsing, so that a
-// value can hold '#', ':' or a newline without becoming YAML.
+// value can hold '#', ':' or a newline without becoming YAML. What stands in
+// another file was expanded there.
 func (p *parser) expand(n *yamlNode) {
+	if n.file != "" {
+		return
+	}
 	if n.kind == scalarNode {
 		text, err := p.vars.Expand(n.text, func(name string) { p.used[name] = true })
 		if err != nil {

@@ -14,7 +14,7 @@ type Variable struct {
 // Variables lists the variables of a pipeline file, by name. Nothing of the file is
 // checked but that it is YAML; the error is a *SpecError.
 func Variables(file string, data []byte) ([]Variable, error) {
-	root, problems := parseYAML(file, data)
+	root, problems := parseYAML(file, data, pipelineDocument)
 	if len(problems) > 0 {
 		return nil, &SpecError{problems}
 	}

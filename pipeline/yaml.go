@@ -16,7 +16,7 @@ import (
 // a tree of nodes with their places, under limits, before anything interprets
 // them: a pipeline file may come from anywhere.
 
-// Limits of a pipeline file.
+// Limits of a pipeline file, and of a file of cases.
 const (
 	MaxSpecBytes = 1 << 20
 	MaxSpecDepth = 64      // levels of mappings and lists
@@ -37,6 +37,7 @@ type yamlNode struct {
 	text      string // of a scalar
 	quoted    bool
 	line, col int
+	file      string      // that it stands in; empty: the one that is being parsed
 	keys      []*yamlNode // of a map: scalars
 	items     []*yamlNode // values of a map, elements of a list
 }
@@ -74,16 +75,24 @@ func clip(s string, n int) string {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+// document is what a file is expected to hold, for messages.
+type document struct{ file, one, least string }
+
+var (
+	pipelineDocument = document{"pipeline file", "pipeline", "a pipeline needs at least a source and stages"}
+	casesDocument    = document{"test file", "list of cases", "it needs at least a list of cases"}
+)
+
 // parseYAML reads one document.
-func parseYAML(file string, data []byte) (root *yamlNode, problems []Problem) {
+func parseYAML(file string, data []byte, what document) (root *yamlNode, problems []Problem) {
 	at := func(line, col int, format string, args ...any) {
 		problems = append(problems, Problem{File: file, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
 	}
 	if len(data) > MaxSpecBytes {
-		at(1, 1, "the file has %d bytes; a pipeline file may have %d", len(data), MaxSpecBytes)
+		at(1, 1, "the file has %d bytes; a %s may have %d", len(data), what.file, MaxSpecBytes)
 		return nil, problems
 	}
-	// The library recovers most of its own panics; a pipeline file must not
+	// The library recovers most of its own panics; a file must not
 	// end the program through one that it does not.
 	defer func() {
 		if p := recover(); p != nil {
@@ -95,7 +104,7 @@ func parseYAML(file string, data []byte) (root *yamlNode, problems []Problem) {
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
 		if errors.Is(err, io.EOF) {
-			at(1, 1, "the file is empty: a pipeline needs at least a source and stages")
+			at(1, 1, "the file is empty: %s", what.least)
 			return nil, problems
 		}
 		m := yamlLine.FindStringSubmatch(err.Error())
@@ -112,12 +121,12 @@ func parseYAML(file string, data []byte) (root *yamlNode, problems []Problem) {
 		if err == nil && len(second.Content) > 0 {
 			line, col = second.Content[0].Line, second.Content[0].Column
 		}
-		at(line, col, "the file holds a second document: one pipeline per file")
+		at(line, col, "the file holds a second document: one %s per file", what.one)
 		return nil, problems
 	}
 	c := converter{at: at}
 	if len(doc.Content) == 0 {
-		at(1, 1, "the file is empty: a pipeline needs at least a source and stages")
+		at(1, 1, "the file is empty: %s", what.least)
 		return nil, problems
 	}
 	root = c.convert(doc.Content[0], 0)

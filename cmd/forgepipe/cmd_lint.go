@@ -24,7 +24,8 @@ func newLintCommand(a *app) *cobra.Command {
 		Use:   "lint (PIPELINE.yaml | FOLDER)...",
 		Short: "Check pipeline files",
 		Long: `Check pipeline files without running them: names, fields, values, conditions,
-what stages need of those before them, and where outputs go. Of a folder, all files
+what stages need of those before them, and where outputs go. Files of test cases
+(NAME.test.yaml) are checked together with their pipeline. Of a folder, all files
 *.yaml and *.yml are checked that lie in it and in the folders below, but for hidden
 folders. "-" is standard input.
 
@@ -158,9 +159,14 @@ func (l *lint) check(ctx context.Context, file string) {
 		l.tell(pipeline.Problem{File: file, Message: text})
 		return
 	}
-	_, err = pipeline.Load(ctx, name, data, pipeline.Options{
-		Registry: l.app.registry, Vars: pipeline.Vars{Set: l.varsOf(name, data), Env: os.LookupEnv}, Devices: l.devices, Logger: l.log,
-	})
+	vars := l.varsOf(name, data)
+	if strings.HasSuffix(file, caseSuffix) {
+		_, err = l.app.loadCases(ctx, file, vars, l.devices, l.log)
+	} else {
+		_, err = pipeline.Load(ctx, name, data, pipeline.Options{
+			Registry: l.app.registry, Vars: pipeline.Vars{Set: vars, Env: os.LookupEnv}, Devices: l.devices, Logger: l.log,
+		})
+	}
 	var spec *pipeline.SpecError
 	switch {
 	case errors.As(err, &spec) && spec.Lacking():
