@@ -206,6 +206,7 @@ func (s GraphStage) lines(e *PlannedStage) []string {
 	return lines
 }
 
+// someBytes is a size as a dry run prints it.
 func someBytes(n int64) string {
 	if n == 0 {
 		return "-"

@@ -119,7 +119,7 @@ func (l *lint) find(place string) {
 		switch {
 		case err != nil:
 			found = true // perhaps
-			l.tell(pipeline.Problem{File: file, Message: "the folder cannot be read: " + cause(err)})
+			l.tell(pipeline.Problem{File: filepath.Clean(file), Message: "the folder cannot be read: " + cause(err)})
 		case d.IsDir() && file != root && strings.HasPrefix(d.Name(), "."):
 			return fs.SkipDir
 		case d.IsDir(), !slices.Contains(pipelineEndings, strings.TrimPrefix(filepath.Ext(file), ".")):
