@@ -254,3 +254,17 @@ func TestDescribeStandard(t *testing.T) {
 		}
 	}
 }
+
+// An example without a description or without YAML is a bug of the declaration.
+func TestExamplesAreWhole(t *testing.T) {
+	for _, e := range []pipeline.Example{{Doc: "A sentence."}, {YAML: "s: {}"}} {
+		func() {
+			defer func() {
+				if p := recover(); p != "BUG: s: example 0 needs a description and YAML" {
+					t.Errorf("%+v: %v", e, p)
+				}
+			}()
+			pipeline.NewRegistry(pipeline.Info{Name: "s", Short: "A stage.", New: newNothing, Examples: []pipeline.Example{e}})
+		}()
+	}
+}
