@@ -12,7 +12,9 @@ import (
 // stages) + Quarantined + Unfinished; Unfinished is 0 unless the run was
 // interrupted or failed.
 type Summary struct {
-	State       string                      `json:"state"` // done, interrupted, failed; of a run under way running, paused
+	State       string                      `json:"state"`  // done, interrupted, failed; of a run under way running, paused
+	Inputs      int64                       `json:"inputs"` // that the source has in all; 0: not known yet
+	Phase       int                         `json:"phase"`  // that the run is in, or was in last, from 1 on; 0: none has begun
 	In          int64                       `json:"in"`
 	Derived     int64                       `json:"derived"`
 	Consumed    int64                       `json:"consumed"`
@@ -30,6 +32,9 @@ type Summary struct {
 	Bytes     int64 `json:"bytes"`     // written
 	Decoded   int64 `json:"decoded"`   // pictures decoded
 	Cached    int64 `json:"cached"`    // items whose stage result came from the cache
+
+	DecodedJPEG int64  `json:"decoded_jpeg"` // of Decoded: from JPEG files
+	Parked      Parked `json:"parked"`       // pictures that had to leave memory while they waited
 
 	Seconds  float64          `json:"seconds"`
 	Stages   []StageSummary   `json:"stages"`
@@ -59,10 +64,14 @@ type StageSummary struct {
 	Cached   int64   `json:"cached"`
 	Calls    int64   `json:"calls"`
 	Seconds  float64 `json:"seconds"` // spent in Process, all workers together
+	Phase    int     `json:"phase"`   // that it is in, from 1 on
 	Queued   int     `json:"queued"`  // items waiting before it, now
+	Fill     float64 `json:"fill"`    // share of the queue before it that is full now, 0 to 1, of its items or its bytes
 	Active   int     `json:"active"`  // batches that are inside it, now
-	Workers  int     `json:"workers"`
-	Note     string  `json:"note,omitempty"` // what the stage has to say about the run
+	Workers  int     `json:"workers"` // now
+	Most     int     `json:"most_workers"`
+	Serial   bool    `json:"serial,omitempty"` // it takes one call at a time, so that workers cannot be raised
+	Note     string  `json:"note,omitempty"`   // what the stage has to say about the run
 }
 
 // DeviceUsage is the memory that a run leased on a device.
@@ -70,6 +79,18 @@ type DeviceUsage struct {
 	Device string `json:"device"`
 	Limit  int64  `json:"limit"` // bytes that could be leased
 	Peak   int64  `json:"peak"`  // most bytes leased at once
+
+	Leased  int64 `json:"leased"`    // bytes leased now
+	Now     int64 `json:"limit_now"` // bytes that may be leased now: less than Limit when others have taken memory
+	Waiting int   `json:"waiting"`   // calls and pictures that wait for room now
+}
+
+// Parked counts decoded pictures that were taken out of memory while they waited, for
+// want of room. Those that had not been decoded yet cost nothing, and are not counted.
+type Parked struct {
+	Pictures int64 `json:"pictures"`
+	Dropped  int64 `json:"dropped"` // bytes that had to be decoded, or made, again
+	Spilled  int64 `json:"spilled"` // bytes that were written to disk
 }
 
 // PhaseMemory is what the process had of the host, in bytes, around one phase.
