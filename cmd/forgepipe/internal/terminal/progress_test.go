@@ -143,6 +143,7 @@ func TestColoursAreAsked(t *testing.T) {
 func TestDevicesSayWhatLimitsThem(t *testing.T) {
 	plan := &pipeline.Plan{HostBudget: 400}
 	speed := memory.Account{Device: "gpu:0", Items: 4, Limited: map[memory.Rule]int64{memory.RuleSpeed: 4}}
+	probing := memory.Account{Device: "gpu:1", Items: 4, Limited: map[memory.Rule]int64{memory.RuleProbe: 4}}
 	for _, tt := range []struct {
 		name   string
 		device pipeline.DeviceUsage
@@ -154,8 +155,9 @@ func TestDevicesSayWhatLimitsThem(t *testing.T) {
 		{"the host has less", pipeline.DeviceUsage{Device: "host", Limit: 200, Now: 200}, "limited by what others take: before it was 400 B"},
 		{"a GPU has less", pipeline.DeviceUsage{Device: "gpu:0", Limit: 900, Now: 100}, "limited by what others take: before it was 900 B"},
 		{"a network", pipeline.DeviceUsage{Device: "gpu:0", Limit: 900, Now: 900}, "limited by the device's speed"},
+		{"a network that has just begun", pipeline.DeviceUsage{Device: "gpu:1", Limit: 900, Now: 900}, ""},
 	} {
-		sum := &pipeline.Summary{Governed: []memory.Account{speed}}
+		sum := &pipeline.Summary{Governed: []memory.Account{speed, probing}}
 		if got := limitedBy(sum, tt.device, plan); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
@@ -168,7 +170,8 @@ func TestBottleneck(t *testing.T) {
 		queue []pipeline.StageSummary
 		want  int
 	}{
-		{"nothing waits", []pipeline.StageSummary{{}, {Queued: 1, Fill: 1}}, -1},
+		{"nothing waits", []pipeline.StageSummary{{}, {Queued: 1, Fill: 0.1}}, -1},
+		{"one large picture", []pipeline.StageSummary{{Queued: 1, Fill: 0.3}, {Queued: 1, Fill: 0.1}}, 0},
 		{"the fuller queue, though it has fewer items", []pipeline.StageSummary{{Queued: 5, Fill: 1}, {Queued: 60, Fill: 0.25}}, 0},
 		{"of two that are full the later one", []pipeline.StageSummary{{Queued: 256, Fill: 1}, {Queued: 250, Fill: 0.97}, {Queued: 9, Fill: 0.1}}, 1},
 	} {

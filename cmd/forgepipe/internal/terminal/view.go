@@ -99,7 +99,9 @@ func limitedBy(sum *pipeline.Summary, d pipeline.DeviceUsage, plan *pipeline.Pla
 		if a.Device == d.Device && a.Items > 0 {
 			why, _, _ := strings.Cut(a.Limit(), " (")
 			why, _, _ = strings.Cut(why, ":")
-			return why
+			if strings.HasPrefix(why, "limited by ") { // otherwise that is for the end to say
+				return why
+			}
 		}
 	}
 	return ""
@@ -180,7 +182,8 @@ func phaseOf(sum *pipeline.Summary, plan *pipeline.Plan) string {
 func bottleneck(stages []pipeline.StageSummary) int {
 	at, most := -1, 0.0
 	for i, st := range stages {
-		if st.Queued > 1 && st.Fill > 0 && st.Fill >= 0.9*most {
+		waits := st.Queued > 1 || st.Fill >= 0.25 // one picture may be large
+		if waits && st.Fill > 0 && st.Fill >= 0.9*most {
 			at, most = i, max(most, st.Fill)
 		}
 	}
