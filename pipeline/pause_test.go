@@ -345,7 +345,7 @@ func TestPausedBetweenPhases(t *testing.T) {
 		}
 		run.Resume()
 		time.Sleep(time.Minute)
-		if s := run.Progress(); !opened.Load() || s.State != "paused" || s.Stages[1].Queued != 0 || s.Stages[1].In != 0 {
+		if s := run.Progress(); !opened.Load() || s.State != "paused" || s.Stages[1].Queued != 0 || s.Stages[1].In != 0 || s.Phase != 2 || s.Stages[1].Phase != 2 {
 			t.Errorf("opened: %v, and then %+v", opened.Load(), s)
 		}
 		run.Resume()

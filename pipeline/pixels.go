@@ -257,9 +257,10 @@ func (b *buffer) show(img image.Image) {
 
 // parkResult answers park.
 type parkResult struct {
-	freed int64
-	busy  bool // somebody is looking at it or making it
-	err   error
+	freed   int64
+	decoded bool // the samples were there: that is work to be done again
+	busy    bool // somebody is looking at it or making it
+	err     error
 }
 
 // park gives back the room of a picture that nobody is looking at: one that can
@@ -290,14 +291,14 @@ func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 		}
 		b.room = b.held
 	}
-	freed := b.held
-	if b.img != nil {
+	freed, decoded := b.held, b.img != nil
+	if decoded {
 		abandoned.add(freed)
 	}
 	b.raw, b.parked = nil, true
 	b.show(nil)
 	b.resize(0)
-	return parkResult{freed: freed}
+	return parkResult{freed: freed, decoded: decoded}
 }
 
 // letGo gives the memory of a picture back that only the calling call has, if it

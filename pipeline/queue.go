@@ -185,6 +185,17 @@ func (q *queue) len() (items int, bytes int64) {
 	return q.n, q.bytes
 }
 
+// fill is how many items wait, and how full the queue is, 0 to 1, by the bound that is
+// nearer. One that somebody waits to put into is full.
+func (q *queue) fill() (items int, share float64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.senders) > 0 {
+		return q.n, 1
+	}
+	return q.n, min(max(float64(q.n)/float64(q.maxItems), float64(q.bytes)/float64(q.maxBytes)), 1)
+}
+
 // pictures appends the buffers of all items that wait in the queue or for it,
 // those that will wait longest first.
 func (q *queue) pictures(dst []*buffer) []*buffer {

@@ -156,3 +156,40 @@ func TestQueueUnderContention(t *testing.T) {
 		}
 	})
 }
+
+// A queue is as full as the bound that is nearer says, and full when somebody waits to
+// put something in.
+func TestQueueTellsHowFullItIs(t *testing.T) {
+	q := newQueue(4, 100)
+	put := func(weight int64) {
+		if _, err := q.put(t.Context(), []*Item{{weight: weight}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFill := func(items int, share float64) {
+		t.Helper()
+		if n, got := q.fill(); n != items || got != share {
+			t.Errorf("%d items, %v full; want %d, %v", n, got, items, share)
+		}
+	}
+	wantFill(0, 0)
+	put(1)
+	wantFill(1, 0.25)
+	put(59)
+	wantFill(2, 0.6)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		put(70)
+	}()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, share := q.fill(); share == 1 {
+			break
+		}
+	}
+	wantFill(2, 1)
+	q.drain()
+	signal(q.notFull)
+	<-done
+	wantFill(1, 0.7)
+}

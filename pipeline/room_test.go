@@ -121,6 +121,9 @@ func TestSpilledPictureSurvivesABarrier(t *testing.T) {
 		}
 	}})
 	wantAllOut(t, s, n)
+	if s.Parked.Pictures == 0 || s.Parked.Spilled < 8<<20 || s.Parked.Dropped != 0 {
+		t.Errorf("parked: %+v", s.Parked)
+	}
 	if sum.Load() != 7+8+9 || !spilled.Load() {
 		t.Errorf("the pictures sum up to %d, want 24; something was parked: %v", sum.Load(), spilled.Load())
 	}

@@ -34,6 +34,7 @@ type RunOptions struct {
 	Fresh      bool        // forget earlier runs, and remove the files that they wrote and nobody changed
 	DryRun     bool        // say what would be done, and do nothing
 	Sample     int         // run this many inputs, chosen at random, into a folder of the state directory
+	Count      bool        // have a source that is a Counter count its inputs beside the run, so that Summary.Inputs is known early
 	Check      bool        // verify that stages leave shared pixels alone; costs time
 	OnEvent    func(Event) // called from several goroutines; must not block
 	Version    string      // of the program, for the store
@@ -98,6 +99,9 @@ type run struct {
 	out, quarantined, ignored, renamed, decoded        atomic.Int64
 	written, reused, replaced, retracted, bytes, temps atomic.Int64
 	spills                                             atomic.Int64
+	decodedJPEG, parkedPictures, dropped, spilled      atomic.Int64
+	total                                              atomic.Int64 // inputs of the source; 0: not known yet
+	phaseNow                                           atomic.Int32 // from 1 on
 	paused                                             atomic.Int32 // somebody has stopped stages, to look at memory
 	yielding                                           atomic.Int32 // calls that wait until others are through with a device
 	working                                            atomic.Int32 // goroutines that neither wait for memory nor to deliver
@@ -313,7 +317,9 @@ func (r *run) warnOnce(key, format string, args ...any) {
 
 // main runs the phases and what comes after them.
 func (r *run) main(ctx context.Context) (*Summary, error) {
+	counted := r.count(ctx)
 	err := r.guarded(ctx)
+	counted()
 	complete := err == nil && r.listed.Load() && !r.draining()
 	if m := r.pipe.MaxFailed.Share; complete && m > 0 && float64(r.quarantined.Load()) > m*float64(r.src.in.Load()) {
 		err = r.tooMany()
@@ -377,6 +383,7 @@ func (r *run) phases(ctx context.Context) error {
 				return err
 			}
 		}
+		r.phaseNow.Store(int32(i + 1))
 		if len(r.plan.Phases) > 1 {
 			r.event(EventPhase, nodes[0].ID, "", fmt.Sprintf("phase %d of %d", i+1, len(r.plan.Phases)))
 		}
@@ -542,16 +549,21 @@ func (r *run) syncRoots() error {
 
 func (r *run) summary(state string) *Summary {
 	s := &Summary{
-		State: state, In: r.src.in.Load(), Out: r.out.Load(), Quarantined: r.quarantined.Load(), Ignored: r.ignored.Load(),
+		State: state, Inputs: r.total.Load(), Phase: int(r.phaseNow.Load()), In: r.src.in.Load(), Out: r.out.Load(), Quarantined: r.quarantined.Load(), Ignored: r.ignored.Load(),
 		Written: r.written.Load(), Reused: r.reused.Load(), Replaced: r.replaced.Load(), Retracted: r.retracted.Load(),
 		Renamed: r.renamed.Load(), Bytes: r.bytes.Load(), Decoded: r.decoded.Load(),
+		DecodedJPEG: r.decodedJPEG.Load(), Parked: Parked{Pictures: r.parkedPictures.Load(), Dropped: r.dropped.Load(), Spilled: r.spilled.Load()},
 		Seconds: time.Since(r.began).Seconds(), Rejected: map[string]map[string]int64{}, StateDir: r.stateDir,
 		Failed: []FailedItem{}, Phases: []PhaseMemory{}, OutputDirs: []string{},
 	}
+	if r.sample != nil {
+		s.Inputs = r.sample.chosen.Load()
+	}
 	for _, n := range r.nodes {
 		c := n.summary()
-		c.ID, c.Stage, c.Workers = n.ID, n.Info.Name, n.gate.count()
-		c.Queued, _ = n.in.len()
+		c.ID, c.Stage, c.Workers, c.Most, c.Serial = n.ID, n.Info.Name, n.gate.count(), n.most, n.serial
+		c.Phase = r.plan.phaseOf(n.ID) + 1
+		c.Queued, c.Fill = n.in.fill()
 		c.Active = int(n.calling.Load())
 		s.Derived += c.Derived
 		s.Consumed += c.Consumed
@@ -580,16 +592,20 @@ func (r *run) summary(state string) *Summary {
 	s.Phases = append(s.Phases, r.phaseMemory...)
 	r.mu.Unlock()
 	u := r.host.Usage()
-	s.Devices = []DeviceUsage{{Device: string(Host), Limit: u.Limit, Peak: u.Peak}}
+	s.Devices = []DeviceUsage{usage(Host, u.Limit, u)}
 	for _, d := range r.devices {
 		u := d.ledger.Usage()
-		s.Devices = append(s.Devices, DeviceUsage{Device: string(d.name), Limit: u.Ceiling, Peak: u.Peak})
+		s.Devices = append(s.Devices, usage(d.name, u.Ceiling, u))
 	}
 	s.Governed = r.governor.Accounts()
 	if state != runstore.Done {
 		s.Unfinished = s.In + s.Derived - s.Out - s.Consumed - s.RejectedTotal() - s.Quarantined
 	}
 	return s
+}
+
+func usage(d Device, limit int64, u memory.Usage) DeviceUsage {
+	return DeviceUsage{Device: string(d), Limit: limit, Peak: u.Peak, Leased: u.Residency + u.Work, Now: u.Limit, Waiting: u.Waiting}
 }
 
 func fileOf(t OutputTree) string {

@@ -19,6 +19,7 @@ type sampler struct {
 	source Source
 	n      int
 	total  atomic.Int64 // candidates there are
+	chosen atomic.Int64 // of them, those that run; 0: not known yet
 }
 
 type sampled struct {
@@ -70,6 +71,7 @@ func (s *sampler) Emit(ctx context.Context, emit func(Input) error) error {
 		}
 		return 0
 	})
+	s.chosen.Store(int64(len(chosen)))
 	for _, c := range chosen {
 		if err := emit(c.in); err != nil {
 			return err

@@ -142,8 +142,9 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 			return &StageError{Stage: "source", Err: err}
 		}
 		if candidates == 0 && r.dry == nil {
-			return &StageError{Stage: "source", Err: errNoImages}
+			return &StageError{Stage: "source", Err: ErrNoImages}
 		}
+		r.total.Store(int64(candidates))
 		r.listed.Store(true)
 		return nil
 	})
@@ -169,6 +170,34 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 			}
 			return nil
 		})
+	}
+}
+
+// count has a source that can do so count its inputs, beside the run. What it cannot
+// count now is known when all is listed. The returned function ends it.
+func (r *run) count(ctx context.Context) (stop func()) {
+	c, ok := r.source().(Counter)
+	if !ok || !r.opts.Count {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				r.pipe.log.Debug("counting the inputs", "cause", fmt.Sprint("panic: ", p))
+			}
+		}()
+		n, err := c.Count(ctx)
+		if err != nil {
+			r.pipe.log.Debug("counting the inputs", "cause", err) // listing them tells what is wrong
+			return
+		}
+		r.total.CompareAndSwap(0, n)
+	})
+	return func() {
+		cancel()
+		counting.Wait()
 	}
 }
 
@@ -198,7 +227,17 @@ func emitAll(ctx context.Context, s Source, emit func(Input) error) (err error) 
 	return s.Emit(ctx, emit)
 }
 
-var errNoImages = errors.New("it has no images: nothing was done, and what earlier runs made was not touched")
+// countDecoded takes in that a source's picture was decoded.
+func (r *run) countDecoded(h imageio.Header) {
+	r.decoded.Add(1)
+	if h.Format == imageio.JPEG {
+		r.decodedJPEG.Add(1)
+	}
+}
+
+// ErrNoImages is the error of a run whose source offers none: nothing is done then,
+// and what earlier runs made stays.
+var ErrNoImages = errors.New("it has no images: nothing was done, and what earlier runs made was not touched")
 
 var errDraining = errors.New("draining")
 
@@ -519,7 +558,7 @@ func (f *family) prepare(lease *memory.Lease) {
 		if err != nil {
 			return nil, nil, err
 		}
-		f.run.decoded.Add(1)
+		f.run.countDecoded(f.header)
 		return img, imageio.ICCProfile(data), nil
 	}
 }
@@ -561,7 +600,7 @@ func (f *family) scaled(ctx context.Context, least image.Point) (*Frame, error) 
 	if err != nil {
 		return nil, err
 	}
-	f.run.decoded.Add(1)
+	f.run.countDecoded(f.header)
 	b.icc = imageio.ICCProfile(data)
 	return &Frame{Image: img, ICC: b.icc}, nil
 }

@@ -189,6 +189,12 @@ type Source interface {
 	Emit(ctx context.Context, emit func(Input) error) error
 }
 
+// Counter is a source that can tell how many inputs it will offer, those that it passes
+// over not counted, without opening them. Count may run beside Emit.
+type Counter interface {
+	Count(ctx context.Context) (int64, error)
+}
+
 // Rooted is a source that reads below folders: lint refuses outputs there.
 type Rooted interface {
 	// Roots are the folders.

@@ -94,7 +94,7 @@ func (r *run) hasInput(ctx context.Context) error {
 	case errors.Is(err, errEnough):
 		return nil
 	case err == nil:
-		err = errNoImages
+		err = ErrNoImages
 	}
 	return &StageError{Stage: "source", Err: err}
 }

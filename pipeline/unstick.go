@@ -162,6 +162,7 @@ func (r *run) park(nodes []*node, bytes int64) bool {
 			}
 			changed = changed || res.busy || res.freed > 0
 			freed += res.freed
+			r.countParked(res, way.keep != nil)
 		}
 		if freed > 0 {
 			r.event(EventParked, "", "", fmt.Sprintf("%s of waiting pictures were %s", memory.FormatBytes(freed), way.text))
@@ -171,6 +172,19 @@ func (r *run) park(nodes []*node, bytes int64) bool {
 		}
 	}
 	return changed
+}
+
+// countParked takes in that a picture has left memory.
+func (r *run) countParked(res parkResult, spilled bool) {
+	switch {
+	case !res.decoded:
+		return
+	case spilled:
+		r.spilled.Add(res.freed)
+	default:
+		r.dropped.Add(res.freed)
+	}
+	r.parkedPictures.Add(1)
 }
 
 // spill is a picture's samples in a file.

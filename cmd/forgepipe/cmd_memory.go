@@ -400,12 +400,12 @@ func (a *app) showMemory(screen *terminal.Screen, r *control.Report) error {
 
 // serve lets other processes ask a run for its memory, pause it and have it go on,
 // as long as it runs. Without that it runs as well.
-func (a *app) serve(run *pipeline.Run, own *ownMemory, log *slog.Logger) (stop func()) {
-	dir := run.Progress().StateDir
-	if dir == "" || run.Forecast() != nil {
+func (a *app) serve(r *servedRun, log *slog.Logger) (stop func()) {
+	dir := r.run.Progress().StateDir
+	if dir == "" || r.run.Forecast() != nil {
 		return func() {}
 	}
-	s, err := control.Listen(dir, &servedRun{own, run}, log)
+	s, err := control.Listen(dir, r, log)
 	if err != nil {
 		log.Warn("forgepipe memory, pause and resume cannot reach this run", "cause", err)
 		return func() {}

@@ -5,12 +5,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -39,6 +41,9 @@ what is missing and takes back what is no longer wanted (into .forgepipe/trash).
 
 The first Ctrl-C finishes what is in flight and stops, the second stops at once.
 From elsewhere, forgepipe pause and forgepipe resume have it stand still and go on.
+kill -USR1 has it print a snapshot to standard error, also with --quiet: what each
+stage is at, how full the queues are, who holds which memory, and what the governor
+decided last. The run goes on.
 
 How many pictures a network takes at once is decided while it runs, by what there
 is room for (memory: {strategy: adaptive | fixed | halving} in the pipeline). Two
@@ -132,6 +137,17 @@ func (f *runFlags) cacheDir(log *slog.Logger) string {
 	return f.cache
 }
 
+// detail is which events are printed.
+func (f *runFlags) detail() terminal.Detail {
+	switch {
+	case f.quiet:
+		return terminal.Problems
+	case f.verbose:
+		return terminal.Everything
+	}
+	return terminal.Usual
+}
+
 // warnings is the least level that is logged.
 func warnings(verbose bool) slog.Level {
 	if verbose {
@@ -143,14 +159,18 @@ func warnings(verbose bool) slog.Level {
 func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.RunOptions) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var live atomic.Pointer[pipeline.Run]
+	var live atomic.Pointer[servedRun]
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) {
-		if run := live.Load(); run != nil {
-			a.result.set(func(env *envelope) { env.Summary = run.Progress() })
+		if r := live.Load(); r != nil {
+			a.result.set(func(env *envelope) { env.Summary = r.run.Progress() })
 		}
 		a.end("run", e)
 	})
 	defer sig.close()
+	events := a.screen.Events(f.detail())
+	defer events.Close()
+	unasked := onUSR1(func() { a.snapshot(live.Load(), events.Last()) })
+	defer unasked()
 
 	log := a.screen.Logger(warnings(f.verbose))
 	gpus := findGPUs()
@@ -189,9 +209,8 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 		a.screen.Text(terminal.Plan(plan))
 	}
 
-	events := a.screen.Events(f.verbose)
-	defer events.Close()
 	o.OnEvent = events.On
+	o.Count = !f.quiet && a.screen.Live()
 	run, err := p.Start(ctx, o)
 	if err != nil {
 		if s := sig.signal(); s != 0 {
@@ -199,16 +218,18 @@ func runRun(ctx context.Context, a *app, file string, f runFlags, o pipeline.Run
 		}
 		return err
 	}
-	live.Store(run)
+	served := &servedRun{&ownMemory{m, gpus}, run}
+	live.Store(served)
 	sig.begun(run.Drain)
-	unserve := a.serve(run, &ownMemory{m, gpus}, log)
+	unserve := a.serve(served, log)
 	defer unserve() // also after a panic
 	stop := func() {}
 	if !f.quiet {
-		stop = a.screen.Follow(run.Progress)
+		stop = a.screen.Follow(run.Progress, run.Plan())
 	}
 	sum, err := run.Wait()
 	unserve()
+	unasked()
 	stop()
 	events.Close()
 	return a.tell(ctx, told{flags: f, plan: plan, run: run, sum: sum, err: err, signal: sig, ignored: events.Ignored()})
@@ -245,7 +266,7 @@ func (a *app) tell(ctx context.Context, t told) error {
 	case forecast != nil:
 		a.screen.Text(terminal.Forecast(forecast, t.sum, guess))
 	default:
-		a.screen.Text(terminal.Summary(t.sum, t.ignored, sample))
+		a.screen.Text(terminal.Summary(t.sum, t.ignored, sample, hintsOf(t.sum)))
 	}
 	switch s := t.signal.signal(); {
 	case s != 0 && (ctx.Err() != nil || t.sum != nil && t.sum.State == "interrupted"):
@@ -256,6 +277,22 @@ func (a *app) tell(ctx context.Context, t told) error {
 		return errQuarantined
 	}
 	return nil
+}
+
+// hintsOf are those about a run of this process.
+func hintsOf(sum *pipeline.Summary) []string {
+	_, _, err := imageio.JPEGLibrary()
+	return terminal.Hints(sum, terminal.Machine{Cores: runtime.GOMAXPROCS(0), NoJPEG: err})
+}
+
+// snapshot prints what a run is at; r is nil before it has begun.
+func (a *app) snapshot(r *servedRun, last terminal.Last) {
+	if r == nil {
+		a.screen.Printf("snapshot: the run has not begun, the pipeline is being read and planned")
+		return
+	}
+	report := r.Memory()
+	a.screen.Text(terminal.Snapshot(time.Now(), r.run.Progress(), r.run.Plan(), &report, last))
 }
 
 // sampleOf extrapolates a sample run to all inputs.

@@ -165,6 +165,8 @@ func classify(err error) failure {
 		return failure{exit: exitFailed, code: "no_run", hint: hint}
 	case errors.As(err, new(*endingError)):
 		return failure{exit: exitFailed, code: "ending", hint: "run it again to go on"}
+	case errors.Is(err, pipeline.ErrNoImages):
+		return failure{exit: exitFailed, code: "failed", hint: "see whether the source names the right folder: what it passes over is counted as ignored, and --verbose names it"}
 	case errors.Is(err, control.ErrSilent):
 		return failure{exit: exitFailed, code: "silent", hint: "it may be stopped: kill -CONT lets it go on"}
 	case errors.As(err, &env):

@@ -190,7 +190,7 @@ func send(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := ts.BackgroundCmds()[0]
 	ts.Value(signalled{}).(*signalled).cmd = cmd
 	ts.Check(cmd.Process.Signal(map[string]syscall.Signal{
-		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL,
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1,
 	}[args[0]]))
 }
 

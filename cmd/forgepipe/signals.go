@@ -108,6 +108,33 @@ func (i *interrupts) close() {
 	<-i.done
 }
 
+// onUSR1 does what SIGUSR1 asks for, until the returned function is called, which may be
+// more than once. While it is done, one more signal is remembered, and others come to
+// nothing. One that comes after the end comes to nothing too: it must not kill the program
+// while that still tells what it did. A signal that is ignored stays so.
+func onUSR1(do func()) (stop func()) {
+	if signal.Ignored(syscall.SIGUSR1) {
+		return func() {}
+	}
+	c, quit, done := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(c, syscall.SIGUSR1)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			case <-c:
+				do()
+			}
+		}
+	}()
+	return sync.OnceFunc(func() {
+		close(quit)
+		<-done
+	})
+}
+
 func signalName(s syscall.Signal) string {
 	if name := unix.SignalName(s); name != "" {
 		return name

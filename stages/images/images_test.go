@@ -66,6 +66,9 @@ func TestWhatAFolderHolds(t *testing.T) {
 	if !maps.Equal(f.Ignored, wantIgnored) {
 		t.Errorf("ignored %q\nwant    %q", f.Ignored, wantIgnored)
 	}
+	if f.Counted != 13 || s.Inputs != 13 {
+		t.Errorf("counted %d, and told of %d inputs; want 13", f.Counted, s.Inputs)
+	}
 	if s.In != 13 || s.Out != 7 || s.Quarantined != 6 || s.Ignored != 10 {
 		t.Errorf("summary in %d, out %d, quarantined %d, ignored %d; want 13, 7, 6, 10", s.In, s.Out, s.Quarantined, s.Ignored)
 	}

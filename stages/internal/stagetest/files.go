@@ -80,17 +80,20 @@ type Emitted struct {
 	Failed   map[string]string // cause by name, of what the source failed
 	Keep     []string          // names with KeepExtension
 	Sidecars map[string][]string
+	Counted  int64 // what the source counts that can count; otherwise -1
 }
 
-// Emit runs a pipeline on the source and tells what it emitted. A run that has
-// no inputs ends with an error, which is none of the test's.
+// Emit runs a pipeline on the source and tells what it emitted, and what it counts. A
+// run that has no inputs ends with an error, which is none of the test's.
 func Emit(t testing.TB, source pipeline.Info, values map[string]any) (Emitted, *Bench, *pipeline.Summary) {
 	t.Helper()
 	e := Emitted{Ignored: map[string]string{}, Failed: map[string]string{}, Sidecars: map[string][]string{}}
 	b := New(t, nil)
+	var counter pipeline.Counter
 	newSource := source.NewSource
 	source.NewSource = func(ctx context.Context, c pipeline.Config, env pipeline.Env) (pipeline.Source, error) {
 		s, err := newSource(ctx, c, env)
+		counter, _ = s.(pipeline.Counter)
 		return &recorder{s, &e}, err
 	}
 	if err := b.UseSource(t.Context(), pipeline.NewRegistry(source), source.Name, values); err != nil {
@@ -99,6 +102,15 @@ func Emit(t testing.TB, source pipeline.Info, values map[string]any) (Emitted, *
 	s, err := b.Try(t, pipeline.RunOptions{})
 	if err != nil && s.In > 0 {
 		t.Fatal(err)
+	}
+	e.Counted = -1
+	if counter == nil {
+		return e, b, s
+	}
+	if n, err := counter.Count(t.Context()); err == nil {
+		if e.Counted = n; n != int64(len(e.Order)) {
+			t.Errorf("the source counts %d, and offers %d", n, len(e.Order))
+		}
 	}
 	return e, b, s
 }

@@ -17,18 +17,57 @@ const (
 	maxReasons    = 50
 )
 
-// Events prints what happens in a run as it comes, each kind up to a number,
-// and counts what the source passed over.
+// Detail is which events are printed.
+type Detail int
+
+// The details.
+const (
+	Usual      Detail = iota // what is worth knowing while a run runs, each kind up to a number
+	Problems                 // of that, only what went wrong
+	Everything               // every event
+)
+
+// problems are the kinds of events that tell what went wrong.
+var problems = []pipeline.EventKind{pipeline.EventFailed, pipeline.EventReplaced, pipeline.EventRepeated}
+
+// Events prints what happens in a run as it comes, counts what the source passed over,
+// and remembers what was decided last.
 type Events struct {
-	screen  *Screen
-	verbose bool
-	lines   chan string
-	done    chan struct{}
+	screen *Screen
+	detail Detail
+	lines  chan string
+	done   chan struct{}
 
 	mu      sync.Mutex
 	shown   map[pipeline.EventKind]int
 	ignored map[string]*Ignored
+	last    Last
 	closed  bool
+}
+
+// Last is what happened last, the oldest first.
+type Last struct {
+	Governed []pipeline.Event // what the governor decided
+	Memory   []pipeline.Event // what became of memory: limits, what was parked, cleaned, refused
+}
+
+const rememberedLast = 8 // of each
+
+func (l *Last) take(ev pipeline.Event) {
+	switch ev.Kind {
+	case pipeline.EventGoverned, pipeline.EventYielded:
+		l.Governed = remember(l.Governed, ev)
+	case pipeline.EventLimit, pipeline.EventParked, pipeline.EventCleaned, pipeline.EventPreempted, pipeline.EventRefused,
+		pipeline.EventRepeated, pipeline.EventPostponed, pipeline.EventLeak:
+		l.Memory = remember(l.Memory, ev)
+	}
+}
+
+func remember(events []pipeline.Event, ev pipeline.Event) []pipeline.Event {
+	if len(events) == rememberedLast {
+		events = events[1:]
+	}
+	return append(events, ev)
 }
 
 // Ignored is what the source passed over for one reason.
@@ -38,10 +77,10 @@ type Ignored struct {
 	Names  []string // the first ones
 }
 
-// Events starts printing. With verbose every event is printed.
-func (s *Screen) Events(verbose bool) *Events {
+// Events starts printing.
+func (s *Screen) Events(detail Detail) *Events {
 	e := &Events{
-		screen: s, verbose: verbose,
+		screen: s, detail: detail,
 		lines: make(chan string, 1024), done: make(chan struct{}),
 		shown: map[pipeline.EventKind]int{}, ignored: map[string]*Ignored{},
 	}
@@ -64,10 +103,13 @@ func (e *Events) On(ev pipeline.Event) {
 	if ev.Kind == pipeline.EventIgnored {
 		e.ignore(ev)
 	}
+	e.last.take(ev)
 	e.shown[ev.Kind]++
 	line, limit := describe(ev)
 	switch n := e.shown[ev.Kind]; {
-	case e.verbose || n <= limit:
+	case e.detail == Problems && !slices.Contains(problems, ev.Kind):
+		return
+	case e.detail == Everything || n <= limit:
 	case n == limit+1 && limit > 0:
 		line = "more of these are counted, and no longer shown (--verbose shows all)"
 	default:
@@ -104,7 +146,7 @@ func describe(ev pipeline.Event) (line string, limit int) {
 	case pipeline.EventIgnored:
 		return "ignored: " + ev.Item + ": " + ev.Message, 0
 	}
-	return strings.TrimSpace(string(ev.Kind) + ": " + ev.Stage + " " + ev.Message), 0
+	return string(ev.Kind) + ": " + strings.TrimSpace(ev.Stage+" "+ev.Message), 0
 }
 
 func firstLine(s string) string {
@@ -137,6 +179,13 @@ func (e *Events) Close() {
 	}
 	e.mu.Unlock()
 	<-e.done
+}
+
+// Last is what happened last.
+func (e *Events) Last() Last {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Last{slices.Clone(e.last.Governed), slices.Clone(e.last.Memory)}
 }
 
 // Ignored is what was passed over, the most frequent reason first.

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,17 @@ func duration(seconds float64) string {
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
+// roughly writes seconds with no more digits than an estimate is worth.
+func roughly(seconds float64) string {
+	if seconds >= 10 {
+		seconds = 10 * math.Ceil(seconds/10)
+	}
+	if seconds < 100 {
+		return fmt.Sprintf("%.0f s", math.Ceil(seconds))
+	}
+	return duration(seconds)
+}
+
 // perSecond writes a rate with two or three digits.
 func perSecond(rate float64) string {
 	digits := 0
@@ -54,14 +66,14 @@ func table(rows [][]string, right ...bool) []string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], len([]rune(cell)))
+			widths[i] = max(widths[i], columns(cell))
 		}
 	}
 	lines := make([]string, len(rows))
 	for k, r := range rows {
 		var b strings.Builder
 		for i, cell := range r {
-			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+			pad := strings.Repeat(" ", widths[i]-columns(cell))
 			if i > 0 {
 				b.WriteString("  ")
 			}

@@ -9,14 +9,17 @@ import (
 )
 
 const (
-	redraw    = 200 * time.Millisecond
-	report    = 10 * time.Second // where nothing can be redrawn
-	rateAfter = 5 * time.Second  // rates are those of about the last 5 s
+	redraw      = 200 * time.Millisecond
+	report      = 10 * time.Second // where nothing can be redrawn
+	rateAfter   = 5 * time.Second  // rates are those of about the last 5 s
+	rateHistory = 30 * time.Second // from which the time that is left is told
+	etaAfter    = 3 * time.Second  // before, a rate tells little
 )
 
-// Follow shows a run's progress until stop is called: on a terminal a line per
-// stage, redrawn five times a second, otherwise a line every ten seconds.
-func (s *Screen) Follow(progress func() *pipeline.Summary) (stop func()) {
+// Follow shows a run's progress until stop is called: on a terminal a block of bars,
+// redrawn five times a second, otherwise a line every ten seconds. The plan tells of
+// its phases; it may be nil.
+func (s *Screen) Follow(progress func() *pipeline.Summary, plan *pipeline.Plan) (stop func()) {
 	every := report
 	if s.live {
 		every = redraw
@@ -27,18 +30,21 @@ func (s *Screen) Follow(progress func() *pipeline.Summary) (stop func()) {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		var r rates
+		r.add(time.Now(), progress())
+		b := newBars(s)
+		defer b.close()
 		for {
 			select {
 			case <-quit:
-				s.Draw(nil)
 				return
 			case now := <-tick.C:
 				sum := progress()
 				r.add(now, sum)
 				if s.live {
-					s.Draw(stageLines(sum, r.perSecond))
+					width, _ := s.size()
+					b.draw(rowsOf(sum, &r, plan, width))
 				} else {
-					s.Printf("%s", progressLine(sum))
+					s.Printf("%s", progressLine(sum, &r, plan))
 				}
 			}
 		}
@@ -49,7 +55,7 @@ func (s *Screen) Follow(progress func() *pipeline.Summary) (stop func()) {
 	}
 }
 
-// rates are items per second of the source and of each stage.
+// rates are items per second of the source (0) and of each stage (from 1).
 type rates struct {
 	at   []time.Time
 	seen [][]int64
@@ -61,67 +67,47 @@ func (r *rates) add(now time.Time, sum *pipeline.Summary) {
 		n = append(n, st.In)
 	}
 	r.at, r.seen = append(r.at, now), append(r.seen, n)
-	for len(r.at) > 2 && now.Sub(r.at[0]) > rateAfter {
+	for len(r.at) > 2 && now.Sub(r.at[1]) >= rateHistory {
 		r.at, r.seen = r.at[1:], r.seen[1:]
 	}
 }
 
-// perSecond is the rate of the source (0) or of a stage (from 1).
-func (r *rates) perSecond(i int) float64 {
+func (r *rates) perSecond(i int) float64 { return r.over(i, rateAfter) }
+
+// over is the rate of about so much time, and at least of that between the last two
+// looks.
+func (r *rates) over(i int, window time.Duration) float64 {
 	last := len(r.at) - 1
 	if last < 1 {
 		return 0
 	}
-	return float64(r.seen[last][i]-r.seen[0][i]) / r.at[last].Sub(r.at[0]).Seconds()
+	first := last - 1
+	for first > 0 && r.at[last].Sub(r.at[first]) < window {
+		first--
+	}
+	return float64(r.seen[last][i]-r.seen[first][i]) / r.at[last].Sub(r.at[first]).Seconds()
 }
 
-// bottleneck is the stage with the longest queue before it; -1 when nothing
-// waits anywhere.
-func bottleneck(stages []pipeline.StageSummary) int {
-	at, most := -1, 1
-	for i, st := range stages {
-		if st.Queued > most {
-			at, most = i, st.Queued
-		}
+// since is how much time the rates are known of.
+func (r *rates) since() time.Duration {
+	if len(r.at) == 0 {
+		return 0
 	}
-	return at
-}
-
-// stageLines is the progress as a table, with a line over it.
-func stageLines(sum *pipeline.Summary, rate func(int) float64) []string {
-	rows := [][]string{
-		{"", "in", "out", "rejected", "failed", "queued", "rate", ""},
-		{"source", "", count(sum.In), "", "", "", perSecond(rate(0)), ""},
-	}
-	slow := bottleneck(sum.Stages)
-	for i, st := range sum.Stages {
-		mark := ""
-		if i == slow {
-			mark = "<- bottleneck"
-		}
-		rows = append(rows, []string{
-			st.ID, count(st.In), count(st.Out), count(st.Rejected), count(st.Failed), count(int64(st.Queued)), perSecond(rate(i + 1)), mark,
-		})
-	}
-	head := duration(sum.Seconds)
-	if sum.State == "paused" {
-		head += ", paused"
-	}
-	head += fmt.Sprintf(", %s written", counted(sum.Written, "file"))
-	if sum.Reused > 0 {
-		head += ", " + count(sum.Reused) + " right already"
-	}
-	return append([]string{head}, table(rows, false, true, true, true, true, true, true)...)
+	return r.at[len(r.at)-1].Sub(r.at[0])
 }
 
 // progressLine is the progress of all stages in one line, for logs.
-func progressLine(sum *pipeline.Summary) string {
+func progressLine(sum *pipeline.Summary, r *rates, plan *pipeline.Plan) string {
 	var b strings.Builder
 	b.WriteString(duration(sum.Seconds))
 	if sum.State == "paused" {
 		b.WriteString(", paused")
 	}
-	fmt.Fprintf(&b, ": source %s", count(sum.In))
+	if p := phaseOf(sum, plan); p != "" {
+		b.WriteString(", " + p)
+	}
+	g := goalOf(sum)
+	fmt.Fprintf(&b, ": %s %s; source %s", g.what, g.note(sum, r), count(sum.In))
 	slow := bottleneck(sum.Stages)
 	for i, st := range sum.Stages {
 		fmt.Fprintf(&b, ", %s %s > %s", st.ID, count(st.In), count(st.Out))
@@ -133,11 +119,12 @@ func progressLine(sum *pipeline.Summary) string {
 			notes = append(notes, count(st.Failed)+" failed")
 		}
 		if i == slow {
-			notes = append(notes, count(int64(st.Queued))+" waiting")
+			notes = append(notes, count(int64(st.Queued))+" waiting: bottleneck")
 		}
 		if len(notes) > 0 {
 			b.WriteString(" (" + strings.Join(notes, ", ") + ")")
 		}
 	}
+	fmt.Fprintf(&b, "; %s written", counted(sum.Written, "file"))
 	return b.String()
 }

@@ -25,7 +25,7 @@ type SampleInfo struct {
 }
 
 // Summary writes what a run did. sample is nil unless it was a sample run.
-func Summary(s *pipeline.Summary, ignored []Ignored, sample *SampleInfo) string {
+func Summary(s *pipeline.Summary, ignored []Ignored, sample *SampleInfo, hints []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n\n", headline(s, sample))
 	for _, l := range table(facts(s, ignored), false, true) {
@@ -45,11 +45,17 @@ func Summary(s *pipeline.Summary, ignored []Ignored, sample *SampleInfo) string 
 	}
 	if sample != nil {
 		b.WriteString("\n" + extrapolated(s, sample))
-		return b.String()
+	} else {
+		b.WriteString("\n" + places(s))
+		if next := whatNext(s); next != "" {
+			b.WriteString(next + "\n")
+		}
 	}
-	b.WriteString("\n" + places(s))
-	if next := whatNext(s); next != "" {
-		b.WriteString(next + "\n")
+	if len(hints) > 0 {
+		b.WriteString("\n")
+	}
+	for _, h := range hints {
+		b.WriteString("hint: " + h + "\n")
 	}
 	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal/screentest"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -38,49 +39,19 @@ func live(width, height int) (*Screen, *buffer) {
 	return &Screen{w: &b, live: true, size: func() (int, int) { return width, height }}, &b
 }
 
-// plain is what a terminal would show in the end: it follows the two sequences
-// that Screen uses.
-func plain(t *testing.T, out string) string {
-	t.Helper()
-	lines := []string{""}
-	for len(out) > 0 {
-		var up int
-		switch {
-		case strings.HasPrefix(out, "\x1b[J"):
-			out = out[3:]
-		case strings.HasPrefix(out, "\x1b["):
-			if _, err := fmt.Sscanf(out, "\x1b[%dA\r", &up); err != nil {
-				t.Fatalf("an unknown sequence: %q", out)
-			}
-			if up >= len(lines) {
-				t.Fatalf("%d lines up, of %d", up, len(lines)-1)
-			}
-			lines = append(lines[:len(lines)-1-up], "")
-			out = out[strings.Index(out, "\r")+1:]
-		case out[0] == '\n':
-			lines = append(lines, "")
-			out = out[1:]
-		default:
-			lines[len(lines)-1] += out[:1]
-			out = out[1:]
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
 func TestMessagesStayAboveTheBlock(t *testing.T) {
 	s, b := live(10, 24)
+	e := screentest.New(t, 10)
 	s.Draw([]string{"one", "two"})
 	s.Printf("first")
-	s.Draw([]string{"a line that is too long", "2", "3"})
+	s.Draw([]string{"a line that is too long", "日本語日本語", "3"})
 	s.Text("second\nthird\n")
-	if got, want := plain(t, b.String()), "first\nsecond\nthird\na line th\n2\n3\n"; got != want {
-		t.Errorf("the terminal shows\n%s\nnot\n%s", got, want)
-	}
+	e.Write(b.String())
+	e.Shows("first\nsecond\nthird\na line th\n日本語日\n3\n")
+	b.b.Reset()
 	s.Draw(nil)
-	if got, want := plain(t, b.String()), "first\nsecond\nthird\n"; got != want {
-		t.Errorf("the terminal shows\n%s\nnot\n%s", got, want)
-	}
+	e.Write(b.String())
+	e.Shows("first\nsecond\nthird\n")
 }
 
 func TestBlockIsNoHigherThanTheTerminal(t *testing.T) {
@@ -88,9 +59,27 @@ func TestBlockIsNoHigherThanTheTerminal(t *testing.T) {
 	for range 2 {
 		s.Draw([]string{"1", "2", "3", "4"})
 	}
-	if got := plain(t, b.String()); got != "1\n2\n" {
-		t.Errorf("the terminal shows %q", got)
+	e := screentest.New(t, 80)
+	e.Write(b.String())
+	e.Shows("1\n2\n")
+}
+
+// A window that is made narrower wraps what the block had, and the block was then
+// repeated further down, its first lines left standing.
+func TestNarrowedWindow(t *testing.T) {
+	s, b := live(40, 24)
+	e := screentest.New(t, 40)
+	s.Printf("a message")
+	s.Draw([]string{strings.Repeat("x", 60), "short", "日本語日本語日本語日本語"})
+	for _, width := range []int{20, 11, 40} {
+		e.Write(b.String())
+		b.b.Reset()
+		e.Resize(width)
+		s.size = func() (int, int) { return width, 24 }
+		s.Draw([]string{strings.Repeat("y", 60), "short", "日本語日本語日本語日本語"})
 	}
+	e.Write(b.String())
+	e.Shows("a message\n" + strings.Repeat("y", 39) + "\nshort\n日本語日本語日本語日本語\n")
 }
 
 // A file's name must not steer the terminal.
@@ -117,41 +106,6 @@ func TestLogger(t *testing.T) {
 	}
 }
 
-func progress() *pipeline.Summary {
-	return &pipeline.Summary{
-		State: "running", In: 1200, Written: 40, Seconds: 12.34,
-		Stages: []pipeline.StageSummary{
-			{ID: "tile", In: 1200, Out: 4800},
-			{ID: "score", In: 4000, Out: 3990, Failed: 2, Queued: 200},
-			{ID: "write", In: 40, Out: 40, Rejected: 3, Queued: 7},
-		},
-	}
-}
-
-func TestProgress(t *testing.T) {
-	lines := stageLines(progress(), func(i int) float64 { return float64(i) * 7.5 })
-	for i, l := range lines {
-		if marked := strings.HasSuffix(l, "<- bottleneck"); marked != strings.HasPrefix(l, "score") {
-			t.Errorf("line %d is marked: %v: %s", i, marked, l)
-		}
-	}
-	if len(lines) != 6 || lines[0] != "12.3 s, 40 files written" {
-		t.Errorf("%d lines: %q", len(lines), lines)
-	}
-	got := progressLine(progress())
-	if want := "12.3 s: source 1,200, tile 1,200 > 4,800, score 4,000 > 3,990 (2 failed, 200 waiting), write 40 > 40 (3 rejected)"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	sum := progress()
-	sum.State = "paused"
-	if head := stageLines(sum, func(int) float64 { return 0 })[0]; head != "12.3 s, paused, 40 files written" {
-		t.Errorf("paused: %s", head)
-	}
-	if line := progressLine(sum); !strings.HasPrefix(line, "12.3 s, paused: source 1,200, tile") {
-		t.Errorf("paused: %s", line)
-	}
-}
-
 // That a run is paused, and that it waits for others, is told without --verbose.
 func TestPausesAreTold(t *testing.T) {
 	for _, tt := range []struct {
@@ -171,7 +125,7 @@ func TestPausesAreTold(t *testing.T) {
 func TestEventsAreLimitedAndNeverBlock(t *testing.T) {
 	var b buffer
 	s := NewScreen(&b, func(string) string { return "" })
-	e := s.Events(false)
+	e := s.Events(Usual)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -214,7 +168,7 @@ func TestSummary(t *testing.T) {
 	if err := sum.Check(); err != nil {
 		t.Fatal(err)
 	}
-	got := Summary(sum, []Ignored{{"not an image", 2, []string{"a.txt", "b.txt"}}}, nil)
+	got := Summary(sum, []Ignored{{"not an image", 2, []string{"a.txt", "b.txt"}}}, nil, []string{"one thing", "and another"})
 	want := `
 done in 4.0 s: 50 files written (3 MiB)
 
@@ -248,6 +202,9 @@ outputs    out/manifest.jsonl
 run store  /x/out/.forgepipe/run.db
 
 next: mend or remove what is quarantined and run again: only what is missing is computed. Everything else is done.
+
+hint: one thing
+hint: and another
 `
 	if got != want {
 		t.Errorf("the summary is\n%s\nnot\n%s", got, want)
@@ -259,6 +216,7 @@ func TestFormats(t *testing.T) {
 		{count(0), "0"}, {count(999), "999"}, {count(1000), "1,000"}, {count(1234567), "1,234,567"}, {count(-1000), "-1,000"}, {count(-100), "-100"},
 		{counted(1, "file"), "1 file"}, {counted(2, "file"), "2 files"},
 		{duration(0.04), "0.0 s"}, {duration(99.94), "99.9 s"}, {duration(99.96), "1 min 39 s"}, {duration(7500), "2 h 5 min"},
+		{roughly(0.2), "1 s"}, {roughly(9.1), "10 s"}, {roughly(41), "50 s"}, {roughly(91), "1 min 40 s"}, {roughly(3641), "60 min 50 s"},
 		{perSecond(0), "0/s"}, {perSecond(0.44), "0.4/s"}, {perSecond(123.4), "123/s"},
 	} {
 		if tt.got != tt.want {
