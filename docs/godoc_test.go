@@ -20,7 +20,7 @@ import (
 func TestEveryPublicNameIsDocumented(t *testing.T) {
 	names := 0
 	for _, dir := range publicPackages(t) {
-		p := parsed(t, dir)
+		p, set := parsed(t, dir)
 		if p.Doc == "" {
 			t.Errorf("%s: the package has no comment", dir)
 		}
@@ -60,7 +60,7 @@ func TestEveryPublicNameIsDocumented(t *testing.T) {
 			funcs(typ.Funcs)
 			funcs(typ.Methods)
 			for _, s := range typ.Decl.Specs {
-				for _, name := range silent(s.(*ast.TypeSpec), typ.Doc) {
+				for _, name := range silent(set, s.(*ast.TypeSpec), typ.Doc) {
 					missing(typ.Name + "." + name)
 				}
 			}
@@ -75,8 +75,9 @@ func TestEveryPublicNameIsDocumented(t *testing.T) {
 var obvious = map[string]bool{"Error": true, "Unwrap": true}
 
 // silent are the exported fields of a struct, and methods of an interface, that neither
-// they nor the type's other comments tell of.
-func silent(s *ast.TypeSpec, about string) (names []string) {
+// they nor the type's other comments tell of. A comment above a field is for those
+// directly below it as well.
+func silent(set *token.FileSet, s *ast.TypeSpec, about string) (names []string) {
 	var fields *ast.FieldList
 	switch typ := s.Type.(type) {
 	case *ast.StructType:
@@ -89,10 +90,14 @@ func silent(s *ast.TypeSpec, about string) (names []string) {
 	for _, f := range fields.List {
 		about += f.Doc.Text()
 	}
+	grouped := 0 // the line up to which a comment goes
 	for _, f := range fields.List {
+		told := f.Doc != nil || f.Comment != nil || set.Position(f.Pos()).Line == grouped+1
+		if f.Doc != nil || set.Position(f.Pos()).Line == grouped+1 {
+			grouped = set.Position(f.End()).Line
+		}
 		for _, n := range f.Names {
-			told := regexp.MustCompile(`\b` + n.Name + `\b`).MatchString(about)
-			if n.IsExported() && f.Doc == nil && f.Comment == nil && !told {
+			if n.IsExported() && !told && !regexp.MustCompile(`\b`+n.Name+`\b`).MatchString(about) {
 				names = append(names, n.Name)
 			}
 		}
@@ -127,7 +132,7 @@ func publicPackages(t *testing.T) (dirs []string) {
 }
 
 // parsed is a package's documentation, of all its files whatever they are built for.
-func parsed(t *testing.T, dir string) *doc.Package {
+func parsed(t *testing.T, dir string) (*doc.Package, *token.FileSet) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -149,5 +154,5 @@ func parsed(t *testing.T, dir string) *doc.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return p, set
 }

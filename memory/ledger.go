@@ -104,7 +104,7 @@ type Usage struct {
 	Limit     int64 // bytes that may be leased now
 	Ceiling   int64 // the highest limit so far: what needs more is refused
 	Reserve   int64 // bytes of the limit that residency leaves free
-	Residency int64 // bytes leased now, by kind
+	Residency int64 // bytes leased now for what stays after a call
 	Work      int64 // bytes leased now for calls
 	Peak      int64 // most bytes leased at once so far
 	Waiting   int   // requests that wait

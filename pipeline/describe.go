@@ -9,15 +9,15 @@ import (
 
 // Description is what a declaration says, in a form for pages and programs.
 type Description struct {
-	Name     string             `json:"name"`
-	Kind     string             `json:"kind"` // "stage" or "source"
-	Short    string             `json:"short"`
-	Long     string             `json:"long"`
-	Fields   []FieldDescription `json:"fields"`
-	Examples []Example          `json:"examples"`
-	Makes    []MadeDescription  `json:"makes"` // attributes and vectors
-	Needs    []string           `json:"needs"` // names of attributes and vectors
-	Uses     []string           `json:"uses"`  // of those that it reads where an item has them
+	Name     string             `json:"name"`     // the key in YAML
+	Kind     string             `json:"kind"`     // "stage" or "source"
+	Short    string             `json:"short"`    // a sentence
+	Long     string             `json:"long"`     // paragraphs
+	Fields   []FieldDescription `json:"fields"`   // what it is configured with
+	Examples []Example          `json:"examples"` // of its use in a pipeline
+	Makes    []MadeDescription  `json:"makes"`    // attributes and vectors
+	Needs    []string           `json:"needs"`    // names of attributes and vectors
+	Uses     []string           `json:"uses"`     // of those that it reads where an item has them
 	// With is the value of a field on which it depends what is made, needed and
 	// used, so that the lists above are an example; empty when nothing does, or
 	// when the lists say it.
@@ -30,17 +30,17 @@ type Description struct {
 
 // FieldDescription describes a Field.
 type FieldDescription struct {
-	Name     string              `json:"name"`
-	Type     string              `json:"type"` // "a whole number"
-	Doc      string              `json:"doc"`
-	Unit     string              `json:"unit,omitempty"`
-	Required bool                `json:"required"`
-	Default  string              `json:"default,omitempty"` // as YAML has it
-	Min      *float64            `json:"min,omitempty"`     // of numbers, bytes, seconds
-	Max      *float64            `json:"max,omitempty"`
-	Enum     []string            `json:"enum,omitempty"`
-	Choices  []ChoiceDescription `json:"choices,omitempty"`
-	Examples []string            `json:"examples,omitempty"`
+	Name     string              `json:"name"`               // the key in YAML
+	Type     string              `json:"type"`               // "a whole number"
+	Doc      string              `json:"doc"`                // a sentence
+	Unit     string              `json:"unit,omitempty"`     // of a number, such as "px"
+	Required bool                `json:"required"`           // without it, the configuration is refused
+	Default  string              `json:"default,omitempty"`  // as YAML has it
+	Min      *float64            `json:"min,omitempty"`      // of numbers, bytes, seconds
+	Max      *float64            `json:"max,omitempty"`      // likewise
+	Enum     []string            `json:"enum,omitempty"`     // words that it can be
+	Choices  []ChoiceDescription `json:"choices,omitempty"`  // words with options that it can hold
+	Examples []string            `json:"examples,omitempty"` // as YAML has them
 
 	// Values says what the field takes, List that it may be a list of that:
 	// "a whole number from 1 to 9", "grid, best".
@@ -59,16 +59,16 @@ func (f FieldDescription) Words() []string {
 
 // ChoiceDescription describes a Choice.
 type ChoiceDescription struct {
-	Name    string             `json:"name"`
-	Doc     string             `json:"doc"`
-	Options []FieldDescription `json:"options"`
+	Name    string             `json:"name"`    // the word
+	Doc     string             `json:"doc"`     // a sentence
+	Options []FieldDescription `json:"options"` // that the word can have
 }
 
 // MadeDescription describes what a stage makes.
 type MadeDescription struct {
-	Name string `json:"name"`
-	Type string `json:"type"` // of the attribute, or "vector"
-	Doc  string `json:"doc"`
+	Name string `json:"name"`           // of the attribute or vector
+	Type string `json:"type"`           // of the attribute, or "vector"
+	Doc  string `json:"doc"`            // what it tells of an item
 	With string `json:"with,omitempty"` // the value of a field that has it made; empty: any
 }
 

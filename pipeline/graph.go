@@ -22,7 +22,7 @@ type Graph struct {
 
 // GraphStage is one stage of a Graph.
 type GraphStage struct {
-	ID    string
+	ID    string   // the stage's id in the pipeline
 	Stage string   // its name in the registry; empty where it declares nothing
 	Makes []string // the attributes and vectors that it sets, as far as it declares them
 }

@@ -47,11 +47,11 @@ type RunRecord struct {
 	// State is done, interrupted, failed, running, or killed: the run neither told
 	// how it ended nor has the store open.
 	State       string    `json:"state"`
-	Pipeline    string    `json:"pipeline"` // its name
-	Version     string    `json:"version"`  // of the program
-	Fingerprint string    `json:"fingerprint"`
-	Started     time.Time `json:"started"`
-	Summary     *Summary  `json:"summary"` // nil when it is running or was killed
+	Pipeline    string    `json:"pipeline"`    // its name
+	Version     string    `json:"version"`     // of the program
+	Fingerprint string    `json:"fingerprint"` // Pipeline.Fingerprint
+	Started     time.Time `json:"started"`     // when it began
+	Summary     *Summary  `json:"summary"`     // nil when it is running or was killed
 }
 
 // LastRun is the run that began last; nil when none did.
@@ -86,10 +86,10 @@ func (h *History) LastRun(ctx context.Context) (*RunRecord, error) {
 
 // EndCount is how many items, or files, ended for one reason.
 type EndCount struct {
-	Kind   EndKind `json:"kind"`
-	Stage  string  `json:"stage,omitempty"`
-	Reason string  `json:"reason,omitempty"`
-	N      int64   `json:"count"`
+	Kind   EndKind `json:"kind"`             // how they ended
+	Stage  string  `json:"stage,omitempty"`  // in which, its ID
+	Reason string  `json:"reason,omitempty"` // of rejected ones
+	N      int64   `json:"count"`            // of them
 }
 
 // Counts are the ends by kind, stage and reason, the most frequent first; of
@@ -124,9 +124,9 @@ func (h *History) Counts(ctx context.Context) ([]EndCount, error) {
 
 // CauseCount is how many items failed for one cause.
 type CauseCount struct {
-	Stage    string   `json:"stage"`
-	Cause    string   `json:"cause"` // its first line; empty: for other causes
-	N        int64    `json:"count"`
+	Stage    string   `json:"stage"`    // in which they failed, its ID
+	Cause    string   `json:"cause"`    // its first line; empty: for other causes
+	N        int64    `json:"count"`    // items
 	Examples []string `json:"examples"` // IDs of the first three
 }
 
@@ -173,16 +173,16 @@ func (h *History) Causes(ctx context.Context) ([]CauseCount, error) {
 // many items of a shape a network takes at once on a device, or how many workers a
 // stage has.
 type GovernorDecision struct {
-	Time    time.Time `json:"time"`
-	Network string    `json:"network,omitempty"`
-	Device  string    `json:"device,omitempty"`
-	Shape   string    `json:"shape,omitempty"`
-	Stage   string    `json:"stage,omitempty"` // of which it is the workers
-	Rule    string    `json:"rule"`            // why
-	From    int       `json:"from"`
-	To      int       `json:"to"`
-	Look    bool      `json:"look,omitempty"` // memory was given back, to see what others leave of it
-	Text    string    `json:"text"`           // the same in a line
+	Time    time.Time `json:"time"`              // when it was made
+	Network string    `json:"network,omitempty"` // its name; empty where it is about workers
+	Device  string    `json:"device,omitempty"`  // on which the network runs
+	Shape   string    `json:"shape,omitempty"`   // of the network's items
+	Stage   string    `json:"stage,omitempty"`   // of which it is the workers
+	Rule    string    `json:"rule"`              // why
+	From    int       `json:"from"`              // batch or workers before
+	To      int       `json:"to"`                // batch or workers since
+	Look    bool      `json:"look,omitempty"`    // memory was given back, to see what others leave of it
+	Text    string    `json:"text"`              // the same in a line
 }
 
 // Decisions yields what the governor decided in the last run, in order. An error
@@ -205,17 +205,17 @@ func (h *History) Decisions(ctx context.Context, yield func(GovernorDecision) er
 // Governed is what the governor decided in the last run about one network and
 // shape on a device, or about the workers of one stage, put together.
 type Governed struct {
-	Network string `json:"network,omitempty"`
-	Device  string `json:"device,omitempty"`
-	Shape   string `json:"shape,omitempty"`
-	Stage   string `json:"stage,omitempty"`
-	Changes int    `json:"decisions"`
-	First   int    `json:"first"` // batch or workers that it began with
-	Least   int    `json:"least"`
-	Most    int    `json:"most"`
-	Last    int    `json:"last"`
-	Rule    string `json:"rule"` // of the last
-	Text    string `json:"text"` // of the last
+	Network string `json:"network,omitempty"` // its name; empty where it is about workers
+	Device  string `json:"device,omitempty"`  // on which the network runs
+	Shape   string `json:"shape,omitempty"`   // of the network's items
+	Stage   string `json:"stage,omitempty"`   // of which it is the workers
+	Changes int    `json:"decisions"`         // decisions that were made
+	First   int    `json:"first"`             // batch or workers that it began with
+	Least   int    `json:"least"`             // the fewest
+	Most    int    `json:"most"`              // the most
+	Last    int    `json:"last"`              // that it ended with
+	Rule    string `json:"rule"`              // of the last
+	Text    string `json:"text"`              // of the last
 }
 
 // Governed puts the decisions of the last run together, in the order in which the

@@ -28,7 +28,7 @@ type Trashed struct {
 	Name   string    `json:"name"`   // where the file was, relative to it, slash-separated
 	From   string    `json:"from"`   // the folder of the trash, named after the time
 	Time   time.Time `json:"time"`   // when the run began that moved it
-	Size   int64     `json:"bytes"`
+	Size   int64     `json:"bytes"`  // bytes
 	// Why is retracted (the run no longer wanted it), replaced (somebody had changed
 	// it, and it was made again) or fresh (the run started over), as far as the run
 	// store tells; otherwise empty.

@@ -7,8 +7,8 @@ import (
 
 // Variable is a ${NAME} of a pipeline file.
 type Variable struct {
-	Name     string
-	Required bool // some place has no default for it
+	Name     string // without ${ and }
+	Required bool   // some place has no default for it
 }
 
 // Variables lists the variables of a pipeline file, by name. Nothing of the file is
