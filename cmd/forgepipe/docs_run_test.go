@@ -26,6 +26,9 @@ const anyPipeline = `name: demo
 source: {images: {path: "${INPUT:-photos}"}}
 stages:
   - tile: {size: 512}
+  - score: {metrics: [laplacian, blockiness]}
+  - filter: {keep: "laplacian >= 0"}
+  - dedup: {by: pdq}
   - write: {path: "${OUT:-out}", format: png}
   - manifest: {path: "${OUT:-out}/manifest.jsonl"}
 `
@@ -113,24 +116,26 @@ func (w *workplace) write(name string, data []byte) {
 	}
 }
 
-var namedFile = regexp.MustCompile("`([\\w-]+\\.yaml)`")
+var namedFile = regexp.MustCompile("`([\\w.-]+\\.yaml)`")
 
-// lint writes the pipeline of a block under the name that the paragraph before it
-// gives, and checks it.
-func (w *workplace) lint(b block) (output string, code int) {
-	name := fmt.Sprintf("line-%d.yaml", b.line)
+// keep writes a block into the file that the paragraph before it names.
+func (w *workplace) keep(b block) (name string) {
+	name = fmt.Sprintf("line-%d.yaml", b.line)
 	if all := namedFile.FindAllStringSubmatch(b.intro, -1); all != nil {
 		name = all[len(all)-1][1]
 	}
-	text := strings.Join(b.lines, "\n") + "\n"
-	w.write(name, []byte(text))
+	w.write(name, []byte(b.text()))
+	return name
+}
+
+// lint keeps the pipeline of a block, and checks it.
+func (w *workplace) lint(b block) (output string, code int) {
 	w.write("model.onnx", w.network())
-	line := "MODEL=model.onnx INPUT=photos OUT=out forgepipe lint " + name
-	if strings.Contains(text, "device: gpu") {
+	line := "MODEL=model.onnx INPUT=photos OUT=out forgepipe lint " + w.keep(b)
+	if strings.Contains(b.text(), "device: gpu") {
 		line += " --simulate gpu:8GiB"
 	}
-	out, code := w.run(line, nil)
-	return out, code
+	return w.run(line, nil)
 }
 
 func (w *workplace) network() []byte {
