@@ -26,9 +26,16 @@ const anyPipeline = `name: demo
 source: {images: {path: "${INPUT:-photos}"}}
 stages:
   - tile: {size: 512}
+  - score: {metrics: [laplacian, blockiness]}
+  - filter: {keep: "laplacian >= 0"}
+  - dedup: {by: pdq}
   - write: {path: "${OUT:-out}", format: png}
   - manifest: {path: "${OUT:-out}/manifest.jsonl"}
 `
+
+// withoutFolders is the same pipeline after an edit: what it made of photos/trip goes to
+// the trash.
+var withoutFolders = strings.Replace(anyPipeline, `-photos}"`, `-photos}", recursive: false`, 1)
 
 // commandPatience is for a command of a page, also under the race detector.
 const commandPatience = 3 * time.Minute
@@ -42,6 +49,7 @@ type workplace struct {
 	dir      string
 	env      []string
 	makefile []byte
+	trashed  string // an output folder of which something is in the trash
 }
 
 var networkName = regexp.MustCompile(`[\w-]+\.onnx\b`)
@@ -64,10 +72,10 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 	for _, side := range []string{"hq", "lq"} {
 		must(os.CopyFS(filepath.Join(w.dir, side), os.DirFS(filepath.Join(repo, "testdata/pairs", side))))
 	}
-	for _, photo := range []string{"mountains.jpg", "mountains.txt", "flower.jpg", "boats.jpg"} {
+	for name, photo := range map[string]string{"boats.jpg": "boats.jpg", "flower.jpg": "flower.jpg", "trip/a.jpg": "mountains.jpg", "trip/a.txt": "mountains.txt"} {
 		data, err := os.ReadFile(filepath.Join(repo, "testdata/photos", photo))
 		must(err)
-		w.write("photos/"+photo, data)
+		w.write("photos/"+name, data)
 	}
 	w.makefile, err = os.ReadFile(filepath.Join(repo, "Makefile"))
 	must(err)
@@ -108,24 +116,26 @@ func (w *workplace) write(name string, data []byte) {
 	}
 }
 
-var namedFile = regexp.MustCompile("`([\\w-]+\\.yaml)`")
+var namedFile = regexp.MustCompile("`([\\w.-]+\\.yaml)`")
 
-// lint writes the pipeline of a block under the name that the paragraph before it
-// gives, and checks it.
-func (w *workplace) lint(b block) (output string, code int) {
-	name := fmt.Sprintf("line-%d.yaml", b.line)
+// keep writes a block into the file that the paragraph before it names.
+func (w *workplace) keep(b block) (name string) {
+	name = fmt.Sprintf("line-%d.yaml", b.line)
 	if all := namedFile.FindAllStringSubmatch(b.intro, -1); all != nil {
 		name = all[len(all)-1][1]
 	}
-	text := strings.Join(b.lines, "\n") + "\n"
-	w.write(name, []byte(text))
+	w.write(name, []byte(b.text()))
+	return name
+}
+
+// lint keeps the pipeline of a block, and checks it.
+func (w *workplace) lint(b block) (output string, code int) {
 	w.write("model.onnx", w.network())
-	line := "MODEL=model.onnx INPUT=photos OUT=out forgepipe lint " + name
-	if strings.Contains(text, "device: gpu") {
+	line := "MODEL=model.onnx INPUT=photos OUT=out forgepipe lint " + w.keep(b)
+	if strings.Contains(b.text(), "device: gpu") {
 		line += " --simulate gpu:8GiB"
 	}
-	out, code := w.run(line, nil)
-	return out, code
+	return w.run(line, nil)
 }
 
 func (w *workplace) network() []byte {
@@ -177,7 +187,7 @@ func (b *notingBuffer) String() string { return b.all.String() }
 
 // stands are what words of a page stand for, which a reader puts there.
 var stands = map[string]string{
-	"SHELL": "bash", "STAGE": "tile", "GOAL": "tiles",
+	"SHELL": "bash", "STAGE": "tile", "NAME": "tile", "GOAL": "tiles", "IMAGE": "trip/a.jpg",
 	"FILE": "pipeline.yaml", "FILE...": "pipeline.yaml", "PIPELINE.yaml": "pipeline.yaml", "FOLDER": "out", "DIR": "photos",
 	"/path/to/photos": "photos", "/path/to/out": "out/placed",
 }
@@ -320,19 +330,39 @@ func (w *workplace) stateDir(y typed) string {
 	return doc.Plan.StateDir
 }
 
-// ensureRun sees to it that there has been the run that a command is about.
+// ensureRun sees to it that there has been the run that a command is about; for
+// restore, that some of its files are in the trash.
 func (w *workplace) ensureRun(y typed) {
 	w.t.Helper()
-	if y.target == "" || w.has(filepath.Join(w.stateDir(y), "run.db")) {
+	if y.target == "" {
 		return
 	}
-	w.write("pipeline.yaml", []byte(anyPipeline))
-	line := "forgepipe run pipeline.yaml --set OUT=" + filepath.Dir(w.stateDir(y))
-	if filepath.Ext(y.target) == ".yaml" {
-		line = "forgepipe run " + y.target + " " + strings.Join(y.sets, " ")
+	must := func(line string) {
+		w.t.Helper()
+		if out, code := w.run(line, nil); code != exitDone {
+			w.t.Fatalf("%s exits %d:\n%s", line, code, out)
+		}
 	}
-	if out, code := w.run(line, nil); code != exitDone {
-		w.t.Fatalf("%s exits %d:\n%s", line, code, out)
+	state := w.stateDir(y)
+	w.write("pipeline.yaml", []byte(anyPipeline))
+	out := filepath.Dir(state)
+	if y.name == "restore" || w.trashed == out {
+		if err := os.RemoveAll(w.path(out)); err != nil {
+			w.t.Fatal(err)
+		}
+		w.trashed = ""
+	}
+	switch {
+	case y.name == "restore": // something is in the trash, and its place is free
+		w.write("without.yaml", []byte(withoutFolders))
+		must("forgepipe run pipeline.yaml --set OUT=" + out)
+		must("forgepipe run without.yaml --set OUT=" + out)
+		w.trashed = out
+	case w.has(filepath.Join(state, "run.db")):
+	case filepath.Ext(y.target) == ".yaml":
+		must("forgepipe run " + y.target + " " + strings.Join(y.sets, " "))
+	default:
+		must("forgepipe run pipeline.yaml --set OUT=" + out)
 	}
 }
 

@@ -42,18 +42,19 @@ func TestHelp(t *testing.T) {
 			if first, _ := utf8.DecodeRuneInString(cmd.Short); !unicode.IsUpper(first) || strings.HasSuffix(cmd.Short, ".") {
 				t.Errorf("the short text %q is not like the others: upper case, no full stop", cmd.Short)
 			}
-			if !strings.HasSuffix(cmd.Long, ".") {
-				t.Errorf("the long text ends in no sentence: %q", cmd.Long)
+			if last := cmd.Long[strings.LastIndexByte(cmd.Long, '\n')+1:]; !strings.HasSuffix(last, ".") && !strings.HasPrefix(last, "  ") {
+				t.Errorf("the long text ends in no sentence and no example: %q", cmd.Long)
 			}
-			if cmd.Example == "" {
-				t.Error("there is no example")
-			}
+			examples := 0
 			for line := range strings.SplitSeq(cmd.Example, "\n") {
+				if !strings.HasPrefix(line, "  ") {
+					t.Errorf("the example %q is not indented", line)
+				}
 				words := strings.Fields(line)
-				if !strings.HasPrefix(line, "  forgepipe ") {
-					t.Errorf("the example %q is not indented, or no command", line)
+				if len(words) == 0 || words[0] != "forgepipe" { // what is done with the result
 					continue
 				}
+				examples++
 				if end := slices.IndexFunc(words, operator.MatchString); end >= 0 {
 					words = words[:end]
 				}
@@ -67,6 +68,9 @@ func TestHelp(t *testing.T) {
 				} else if err := found.ValidateArgs(found.Flags().Args()); err != nil {
 					t.Errorf("the example %q: %v", line, err)
 				}
+			}
+			if examples == 0 {
+				t.Error("there is no example")
 			}
 			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 				if first, _ := utf8.DecodeRuneInString(f.Usage); unicode.IsUpper(first) || strings.HasSuffix(f.Usage, ".") {

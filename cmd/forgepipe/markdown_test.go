@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -21,6 +22,13 @@ type block struct {
 	info  string // what stands behind the fence: "yaml"
 	intro string // the paragraph right before it
 	lines []string
+}
+
+func (b block) text() string { return strings.Join(b.lines, "\n") + "\n" }
+
+// has tells whether a block of YAML has all of these keys, at its top.
+func (b block) has(keys ...string) bool {
+	return b.info == "yaml" && !slices.ContainsFunc(keys, func(k string) bool { return !strings.Contains("\n"+b.text(), "\n"+k+":") })
 }
 
 // A span is a piece of a line.
