@@ -320,7 +320,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 		if err != nil {
 			return err
 		}
-		if ok {
+		if ok && row.Kind == runstore.Written {
 			done.Wanted = true
 			if done.regular {
 				h, err := hashFile(root, done.moved)
