@@ -17,10 +17,12 @@ type EndKind string
 
 // The ends of an item.
 const (
-	EndWritten    EndKind = "written"    // a file was made of it
-	EndRejected   EndKind = "rejected"   // a stage did not want it
-	EndFailed     EndKind = "failed"     // it is quarantined
-	EndPassed     EndKind = "passed"     // it left the end of the chain without a file of its own
+	EndWritten  EndKind = "written"  // a file was made of it
+	EndRejected EndKind = "rejected" // a stage did not want it
+	EndFailed   EndKind = "failed"   // it is quarantined
+	// EndPassed: it left the end of the chain without a file of its own, or its file
+	// was there already, with the same bytes, and is not forgepipe's.
+	EndPassed     EndKind = "passed"
 	EndConsumed   EndKind = "consumed"   // it lives on in what was derived from it
 	EndUnfinished EndKind = "unfinished" // it has no end yet: the run goes on, or was stopped
 )
@@ -71,7 +73,8 @@ type End struct {
 	Stack string `json:"stack,omitempty"`
 
 	// Of a written one: the file, its bytes, and, of several files of the item,
-	// which it is: the extension of a sidecar, "lq" for a companion.
+	// which it is: the extension of a sidecar, "lq" for a companion. Of a passed one
+	// whose file was there already: that file.
 	Path string `json:"path,omitempty"`
 	Size int64  `json:"bytes,omitempty"`
 	Part string `json:"part,omitempty"`
@@ -111,6 +114,9 @@ func (e End) String() string {
 	case EndFailed:
 		return fmt.Sprintf("%s: failed in %s: %s", who, e.Stage, e.Cause)
 	case EndPassed:
+		if e.Path != "" {
+			return fmt.Sprintf("%s: came to %s: a file with the same bytes was there already, and is left alone: %s", who, e.Stage, e.Path)
+		}
 		return who + ": passed all stages; no file of its own was written"
 	case EndConsumed:
 		return who + ": consumed: it lives on in what was derived from it"
@@ -121,8 +127,12 @@ func (e End) String() string {
 // setStage fills in what a row's kind and stage say.
 func (e *End) setStage(kind runstore.Kind, stage string) error {
 	e.Kind = EndKind(kind.String())
+	stage, file := strings.CutPrefix(stage, theirs)
 	switch kind {
-	case runstore.Written:
+	case runstore.Written, runstore.Passed:
+		if kind == runstore.Passed && !file {
+			return nil
+		}
 		var t target
 		if err := json.Unmarshal([]byte(stage), &t); err != nil {
 			return fmt.Errorf("the run store has a row of a stage that cannot be read: %w", err)
@@ -152,12 +162,11 @@ func (h *History) endOf(src runstore.Source, d runstore.Decision) (e End, err er
 	}
 	r := reader{b: d.Detail}
 	switch d.Kind {
-	case runstore.Written:
-		root, name, err := rowPath(h.base(), src, d)
-		if err != nil {
+	case runstore.Written, runstore.Passed:
+		if e.Path, err = h.fileOf(src, d); err != nil {
 			return e, err
 		}
-		e.Path, e.Size, e.Doubt = filepath.Join(root, filepath.FromSlash(name)), d.Size, h.store.Intended(d)
+		e.Size, e.Doubt = d.Size, d.Kind == runstore.Written && h.store.Intended(d)
 	case runstore.Rejected:
 		e.Values = r.attributes()
 		if len(r.b) > 0 {
@@ -172,6 +181,17 @@ func (h *History) endOf(src runstore.Source, d runstore.Decision) (e End, err er
 		return e, fmt.Errorf("reading why %s ended: %w", e.ID, r.err)
 	}
 	return e, nil
+}
+
+// fileOf is the file that a row tells of; empty when there is none.
+func (h *History) fileOf(src runstore.Source, d runstore.Decision) (string, error) {
+	stage, ok := strings.CutPrefix(d.Stage, theirs)
+	if !ok && d.Kind != runstore.Written {
+		return "", nil
+	}
+	d.Stage = stage
+	root, name, err := rowPath(h.base(), src, d)
+	return filepath.Join(root, filepath.FromSlash(name)), err
 }
 
 // joinID makes an ID from a source's path and a lineage.

@@ -128,6 +128,7 @@ func (h *History) targets(ctx context.Context) (all []target, err error) {
 	}
 	for _, name := range names {
 		var t target
+		name = strings.TrimPrefix(name, theirs)
 		if !strings.HasPrefix(name, "{") || json.Unmarshal([]byte(name), &t) != nil || t.Root == "" {
 			continue
 		}
@@ -149,14 +150,11 @@ func (h *History) byOutput(ctx context.Context, file string, scan bool) (src run
 	}
 	look := func(s runstore.Source, rows []runstore.Decision) error {
 		for _, d := range rows {
-			if d.Kind != runstore.Written {
-				continue
-			}
-			root, name, err := rowPath(h.base(), s, d)
+			f, err := h.fileOf(s, d)
 			if err != nil {
 				return err
 			}
-			if sameFile(filepath.Join(root, filepath.FromSlash(name)), file) {
+			if f != "" && sameFile(f, file) {
 				src, row, ok = s, d, true
 				return errEnough
 			}
@@ -183,7 +181,12 @@ func (h *History) byOutput(ctx context.Context, file string, scan bool) (src run
 	if !ours || !scan {
 		return src, row, false, nil
 	}
-	err = h.store.Find(ctx, runstore.Query{Kind: runstore.Written}, look)
+	for _, kind := range []runstore.Kind{runstore.Written, runstore.Passed} {
+		err = h.store.Find(ctx, runstore.Query{Kind: kind}, look)
+		if err != nil || ok {
+			break
+		}
+	}
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

@@ -538,10 +538,23 @@ func (r *run) mayReplace(p *publishing, info fs.FileInfo) error {
 		if h, err := hashFile(p.root, p.path); err == nil && h == p.row.Hash {
 			r.reused.Add(1)
 			p.finished()
-			return nil
+			return r.recordTheirs(p)
 		}
 	}
 	return errForeign
+}
+
+// theirs begins the stage of a row of an item whose file was there already. What
+// follows is the stage that a row of the file would have.
+const theirs = "\x00theirs\x00"
+
+// recordTheirs records that an item has come to its file: no row of the file says
+// so, as it is not ours.
+func (r *run) recordTheirs(p *publishing) error {
+	if p.Item == nil || p.Part != "" {
+		return nil
+	}
+	return r.record(p.Item, runstore.Decision{Kind: runstore.Passed, Stage: theirs + p.stage})
 }
 
 // isSource reports whether a file is one that the item was read from.

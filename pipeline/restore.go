@@ -24,9 +24,10 @@ import (
 // RestoreOptions say which files come back from the trash, and where to.
 type RestoreOptions struct {
 	// Files are where files were (absolute, or relative to the working directory or
-	// to their output folder), or where they lie in the trash. A folder stands for
-	// what was below it, and * and ? for what is not a slash. Of a file that is
-	// there from several runs, the newest comes back; with a picture its sidecars.
+	// to their output folder, then of a pair both), or where they lie in the trash. A
+	// folder stands for what was below it, and * and ? for what is not a slash. Of a
+	// file that is there from several runs, the newest comes back; with a picture its
+	// sidecars.
 	Files []string
 	All   bool   // everything
 	From  string // only what the run of this time moved: Trashed.From
@@ -141,7 +142,8 @@ func (r *restoring) all(ctx context.Context) error {
 	return nil
 }
 
-// one restores what one of the files asked for stands for.
+// one restores what one of the files asked for stands for, in every output folder
+// that had it.
 func (r *restoring) one(ctx context.Context, file string) (found bool, err error) {
 	for _, root := range r.roots {
 		for _, name := range namesOf(root, file) {
@@ -151,10 +153,17 @@ func (r *restoring) one(ctx context.Context, file string) (found bool, err error
 				name = path.Clean(name)
 			}
 			ok, err := r.named(ctx, root, from, name)
-			if err != nil || ok {
-				return ok, err
+			if err != nil {
+				return found, err
+			}
+			if ok {
+				found = true
+				break
 			}
 		}
+	}
+	if found {
+		return true, nil
 	}
 	if !strings.ContainsAny(file, "*?[") {
 		return false, nil
@@ -320,7 +329,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 		if err != nil {
 			return err
 		}
-		if ok {
+		if ok && row.Kind == runstore.Written {
 			done.Wanted = true
 			if done.regular {
 				h, err := hashFile(root, done.moved)

@@ -87,6 +87,14 @@ func TestRestoreAndRunAgain(t *testing.T) {
 		t.Errorf("a run that wants them: %+v", s)
 	}
 	sameTree(t, "a run that wants them", tree(t, w.out), before)
+	for range 2 { // recorded anew, and as it was
+		for _, e := range ends(t, history(t, w.state()), pipeline.EndQuery{}) {
+			if e.Kind == pipeline.EndUnfinished || e.Kind == pipeline.EndPassed && (e.Stage != "write" || before[strings.TrimPrefix(e.Path, w.out+"/")] == "") {
+				t.Errorf("%+v", e)
+			}
+		}
+		w.must(0, pipeline.RunOptions{})
+	}
 	// They are still nobody's: another edit does not take them back.
 	w.must(50, pipeline.RunOptions{})
 	sameTree(t, "a run that again does not", tree(t, w.out), want)

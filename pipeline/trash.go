@@ -70,7 +70,7 @@ func openTrashes(ctx context.Context, stateDir string, files fsys.FS) (t *trashe
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return t, fmt.Errorf("%w; the trash can be read without it: move run.db away, and leave the folder trash where it is", err)
+		return t, fmt.Errorf("%w; to get files back from the trash before that, move run.db alone away and restore again", err)
 	default:
 		targets, err := t.history.targets(ctx)
 		if err != nil {

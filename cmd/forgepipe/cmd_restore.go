@@ -62,11 +62,11 @@ to where they were. The store is found from the pipeline, from the output folder
 (the working directory when nothing is given), or with --state; then all arguments
 are files.
 
-A FILE is where it was (out/trip/a.png, or trip/a.png in its output folder), a
-folder, a pattern such as 'trip/*.png', or where it lies in the trash. The newest
-comes back, with a picture its sidecars. Nothing is ever written over: a file in
-whose place something else is stays in the trash. Ctrl-C stops between two files,
-and after kill -9 each file is in one of the two places.
+A FILE is where it was (out/trip/a.png, or trip/a.png in its output folder, then
+of a pair both), a folder, a pattern such as 'trip/*.png', or where it lies in the
+trash. The newest comes back, with a picture its sidecars. Nothing is ever written
+over: a file in whose place something else is stays in the trash. Ctrl-C stops
+between two files, and kill -9 loses none.
 
 Runs leave restored files alone, as they do not know them: they stay and are in no
 manifest. If a run comes to make a file of that name with other bytes, the restored

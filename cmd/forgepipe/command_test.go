@@ -33,6 +33,8 @@ func TestExitCodes(t *testing.T) {
 		{"the environment", &environmentError{Err: errors.New("x")}, 3},
 		{"quarantined", errQuarantined, 4},
 		{"verify", &faultsError{1, 2}, 1},
+		{"what is not there", &absentError{Err: errors.New("x")}, 1},
+		{"files stay in the trash", &stayedError{1, 0}, 1},
 		{"interrupted", &signalError{syscall.SIGINT}, 130},
 		{"terminated", &signalError{syscall.SIGTERM}, 143},
 		{"hung up", &signalError{syscall.SIGHUP}, 129},

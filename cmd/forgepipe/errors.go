@@ -92,7 +92,14 @@ func (e *absentError) Unwrap() error { return e.Err }
 type stayedError struct{ Taken, Failed int64 }
 
 func (e *stayedError) Error() string {
-	return fmt.Sprintf("%d stay in the trash as something else is in their place, and %d as they could not be moved", e.Taken, e.Failed)
+	var why []string
+	if e.Taken > 0 {
+		why = append(why, fmt.Sprintf("%d whose place is taken", e.Taken))
+	}
+	if e.Failed > 0 {
+		why = append(why, fmt.Sprintf("%d that could not be moved", e.Failed))
+	}
+	return "files stay in the trash: " + strings.Join(why, ", ")
 }
 
 // lookedError is a signalError of a command that has begun nothing that could go
@@ -174,6 +181,9 @@ func classify(err error) failure {
 	case errors.As(err, &absent):
 		return failure{exit: exitFailed, code: "not_found", hint: absent.Hint}
 	case errors.As(err, &stayed):
+		if stayed.Taken == 0 {
+			return failure{exit: exitFailed, code: "failed"}
+		}
 		return failure{exit: exitFailed, code: "taken", hint: "move away what is there, or give --to FOLDER"}
 	case errors.As(err, &faults):
 		return failure{exit: exitFailed, code: "changed", hint: "run the pipeline again: it makes them again, and moves changed ones to the trash"}

@@ -117,6 +117,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
   forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
   forgepipe verify tiles
+  forgepipe report tiles
   forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

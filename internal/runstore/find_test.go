@@ -80,7 +80,7 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, q := range []runstore.Query{
-		{}, {Kind: runstore.Failed}, {Prefix: "a/"}, {Prefix: "a"}, {Prefix: "a/1"}, {Prefix: "\xff"}, {Prefix: "\x00lq/"},
+		{}, {Kind: runstore.Failed}, {Kind: runstore.Written}, {Kind: runstore.Rejected}, {Kind: runstore.Passed}, {Prefix: "a/"}, {Prefix: "a"}, {Prefix: "a/1"}, {Prefix: "\xff"}, {Prefix: "\x00lq/"},
 		{Prefix: "a", Kind: runstore.Rejected}, {Prefix: "none"},
 	} {
 		got, order := find(t, s, q)

@@ -76,6 +76,8 @@ func counts(all []pipeline.EndCount) []string {
 			what += ": " + c.Reason
 		case c.Kind == pipeline.EndWritten:
 			what += ": files"
+		case c.Kind == pipeline.EndPassed && c.Stage != "":
+			what += ": the file was there already, with the same bytes"
 		case c.Kind == pipeline.EndPassed:
 			what = "without a file of its own"
 		case c.Kind == pipeline.EndUnfinished:
