@@ -26,6 +26,9 @@ const (
 	// many seconds.
 	busyShare   = 0.6
 	busySeconds = 10
+	// More workers help only where the stages together take no more than this share of
+	// the cores' time.
+	idleShare = 0.75
 )
 
 // Machine is what hints have to know of where a run ran.
@@ -155,12 +158,15 @@ func oneWorker(s *pipeline.Summary, cores int) *pipeline.StageSummary {
 		return nil
 	}
 	var worst *pipeline.StageSummary
+	var most, all float64
 	for i := range s.Stages {
-		if st := &s.Stages[i]; worst == nil || st.Seconds > worst.Seconds {
-			worst = st
+		st := &s.Stages[i]
+		all += st.Seconds
+		if busy := st.Seconds / float64(max(st.Workers, 1)); busy > most {
+			worst, most = st, busy
 		}
 	}
-	if worst == nil || worst.Most != 1 || worst.Serial || worst.Seconds < busyShare*s.Seconds {
+	if worst == nil || worst.Most != 1 || worst.Serial || most < busyShare*s.Seconds || all > idleShare*float64(cores)*s.Seconds {
 		return nil
 	}
 	return worst
