@@ -21,13 +21,6 @@ import (
 // the page says, names flags and files that there are; and pipelines that it shows
 // are right.
 
-// notThereYet are the commands and pages that the documentation names before they
-// are here. A test fails as soon as one of them is, so that this list ends empty.
-var notThereYet = []string{
-	"describe", "graph", "init", "list", "man", "report", "restore", "schema", "test",
-	"docs/library.md", "docs/recovery.md", "docs/stages", "docs/testing-pipelines.md", "docs/yaml.md",
-}
-
 // notRun are the targets of the Makefile that the test does not run when a page
 // names them, and why. That they exist is looked up.
 var notRun = map[string]string{
@@ -126,14 +119,8 @@ func TestDocsCheckFinds(t *testing.T) {
 	}
 }
 
-// What is promised for later and is there now is promised no longer.
-func TestNotThereYetIsNotThere(t *testing.T) {
-	for _, name := range notThereYet {
-		_, err := os.Stat(filepath.Join(repository(t), name))
-		if cmd, _, _ := commandTree().Find([]string{name}); err == nil || cmd.HasParent() {
-			t.Errorf("%s is there: take it out of notThereYet", name)
-		}
-	}
+// What is not run is there.
+func TestNotRunIsThere(t *testing.T) {
 	makefile, err := os.ReadFile(filepath.Join(repository(t), "Makefile"))
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +187,7 @@ func checkPage(t *testing.T, repo, file, text string) (wrong []string) {
 	}
 	known := flags()
 	for _, s := range p.spans {
-		if m := flagName.FindStringSubmatch(s.text); m != nil && !known[m[1]] && !comesWith(p, m[1]) {
+		if m := flagName.FindStringSubmatch(s.text); m != nil && !known[m[1]] {
 			complain(s.line, "there is no flag --%s", m[1])
 		}
 	}
@@ -224,7 +211,7 @@ func checkPage(t *testing.T, repo, file, text string) (wrong []string) {
 	}
 	seen := map[string]bool{}
 	for _, c := range p.commands() {
-		if seen[c.text] && c.inline || promised(c.text) {
+		if seen[c.text] && c.inline {
 			continue
 		}
 		seen[c.text] = true
@@ -233,18 +220,6 @@ func checkPage(t *testing.T, repo, file, text string) (wrong []string) {
 		}
 	}
 	return wrong
-}
-
-// promised tells whether a command is one of notThereYet.
-func promised(text string) bool {
-	words := strings.Fields(text)
-	return len(words) > 1 && filepath.Base(words[0]) == "forgepipe" && slices.Contains(notThereYet, words[1])
-}
-
-// comesWith tells whether a flag is one of a command of the page that is not there
-// yet.
-func comesWith(p page, flag string) bool {
-	return slices.ContainsFunc(p.commands(), func(c shown) bool { return promised(c.text) && strings.Contains(c.text, "--"+flag) })
 }
 
 // checkLink says what is wrong with a link that stays in the repository.
@@ -256,9 +231,6 @@ func checkLink(repo, file, target string, p page) string {
 	anchors := p.anchors
 	if name != "" {
 		name = filepath.Join(filepath.Dir(file), name)
-		if slices.ContainsFunc(notThereYet, func(n string) bool { return name == n || strings.HasPrefix(name, n+"/") }) {
-			return ""
-		}
 		data, err := os.ReadFile(filepath.Join(repo, name))
 		info, statErr := os.Stat(filepath.Join(repo, name))
 		switch {
