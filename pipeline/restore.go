@@ -184,8 +184,13 @@ func namesOf(root fsys.Root, file string) (names []string) {
 	if rel, ok := inFolder(root.Name(), absolute(file)); ok {
 		names = append(names, rel)
 	}
-	if name := path.Clean(filepath.ToSlash(file)); filepath.IsLocal(file) && !slices.Contains(names, name) {
-		names = append(names, name)
+	if !filepath.IsLocal(file) {
+		return names
+	}
+	names = append(names, path.Clean(filepath.ToSlash(file)))
+	// As hq/a.png, of the folder in which those of a pair lie.
+	if rel, ok := inFolder(root.Name(), filepath.Join(filepath.Dir(root.Name()), file)); ok {
+		names = append(names, rel)
 	}
 	return names
 }
