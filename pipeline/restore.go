@@ -50,6 +50,10 @@ type Restored struct {
 	// Wanted says that the run store records another file in its place: the next run
 	// takes the restored one for a change of that, and moves it to the trash again.
 	Wanted bool `json:"wanted,omitempty"`
+	// Recorded says that the run store records this very file, as when a run was
+	// killed while it took files back: the next run keeps it or moves it to the trash
+	// again, as the pipeline says.
+	Recorded bool `json:"recorded,omitempty"`
 }
 
 // RestoreReport is what Restore did.
@@ -60,7 +64,8 @@ type RestoreReport struct {
 	Older    int64 `json:"older"`  // of which another version came back
 	Taken    int64 `json:"taken"`  // in whose place something else is
 	Failed   int64 `json:"failed"` // that could not be moved
-	Wanted   int64 `json:"wanted"` // of those restored: see Restored.Wanted
+	Wanted   int64 `json:"wanted"`   // of those restored: see Restored.Wanted
+	Recorded int64 `json:"recorded"` // of those restored: see Restored.Recorded
 	// Unknown are the files asked for that are not in the trash.
 	Unknown []string `json:"unknown"`
 	Faults  []string `json:"faults"` // the first 100 of taken and failed ones
@@ -300,6 +305,9 @@ func (r *restoring) restoreIn(ctx context.Context, root fsys.Root) func(Trashed)
 			if done.Wanted {
 				r.report.Wanted++
 			}
+			if done.Recorded {
+				r.report.Recorded++
+			}
 		case err == nil:
 			r.report.Same++
 		case ctx.Err() != nil || fsys.IsFatal(err):
@@ -340,6 +348,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 				h, err := hashFile(root, done.moved)
 				done.Wanted = err != nil || h != row.Hash
 			}
+			done.Recorded = !done.Wanted
 		}
 	}
 	taken := false
