@@ -60,10 +60,10 @@ type Restored struct {
 type RestoreReport struct {
 	Restored int64 `json:"restored"` // files that are back, or would be
 	Bytes    int64 `json:"bytes"`
-	Same     int64 `json:"same"`   // whose bytes are there already
-	Older    int64 `json:"older"`  // of which another version came back
-	Taken    int64 `json:"taken"`  // in whose place something else is
-	Failed   int64 `json:"failed"` // that could not be moved
+	Same     int64 `json:"same"`     // whose bytes are there already
+	Older    int64 `json:"older"`    // of which another version came back
+	Taken    int64 `json:"taken"`    // in whose place something else is
+	Failed   int64 `json:"failed"`   // that could not be moved
 	Wanted   int64 `json:"wanted"`   // of those restored: see Restored.Wanted
 	Recorded int64 `json:"recorded"` // of those restored: see Restored.Recorded
 	// Unknown are the files asked for that are not in the trash.
