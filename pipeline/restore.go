@@ -50,6 +50,10 @@ type Restored struct {
 	// Wanted says that the run store records another file in its place: the next run
 	// takes the restored one for a change of that, and moves it to the trash again.
 	Wanted bool `json:"wanted,omitempty"`
+	// Recorded says that the run store records this very file, as when a run was
+	// killed while it took files back: the next run keeps it or moves it to the trash
+	// again, as the pipeline says.
+	Recorded bool `json:"recorded,omitempty"`
 }
 
 // RestoreReport is what Restore did.
@@ -61,6 +65,7 @@ type RestoreReport struct {
 	Taken    int64 `json:"taken"`    // in whose place something else is
 	Failed   int64 `json:"failed"`   // that could not be moved
 	Wanted   int64 `json:"wanted"`   // of those restored: see Restored.Wanted
+	Recorded int64 `json:"recorded"` // of those restored: see Restored.Recorded
 	// Unknown are the files asked for that are not in the trash.
 	Unknown []string `json:"unknown"`
 	Faults  []string `json:"faults"` // the first 100 of taken and failed ones
@@ -184,8 +189,13 @@ func namesOf(root fsys.Root, file string) (names []string) {
 	if rel, ok := inFolder(root.Name(), absolute(file)); ok {
 		names = append(names, rel)
 	}
-	if name := path.Clean(filepath.ToSlash(file)); filepath.IsLocal(file) && !slices.Contains(names, name) {
-		names = append(names, name)
+	if !filepath.IsLocal(file) {
+		return names
+	}
+	names = append(names, path.Clean(filepath.ToSlash(file)))
+	// As hq/a.png, of the folder in which those of a pair lie.
+	if rel, ok := inFolder(root.Name(), filepath.Join(filepath.Dir(root.Name()), file)); ok {
+		names = append(names, rel)
 	}
 	return names
 }
@@ -295,6 +305,9 @@ func (r *restoring) restoreIn(ctx context.Context, root fsys.Root) func(Trashed)
 			if done.Wanted {
 				r.report.Wanted++
 			}
+			if done.Recorded {
+				r.report.Recorded++
+			}
 		case err == nil:
 			r.report.Same++
 		case ctx.Err() != nil || fsys.IsFatal(err):
@@ -335,6 +348,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 				h, err := hashFile(root, done.moved)
 				done.Wanted = err != nil || h != row.Hash
 			}
+			done.Recorded = !done.Wanted
 		}
 	}
 	taken := false

@@ -168,6 +168,29 @@ func TestRestoreWhatWasReplaced(t *testing.T) {
 	}
 }
 
+// A run that was killed while it took a file back still has it on record.
+func TestRestoreWhatIsOnRecord(t *testing.T) {
+	w := newWorkplace(t)
+	w.picture("a.png", 1)
+	w.must(0, pipeline.RunOptions{})
+	want := files(t, w.out)
+	moved := filepath.Join(w.state(), "trash/20260101-000000.000")
+	for name := range want {
+		if err := errors.Join(os.MkdirAll(moved, 0o777), os.Rename(filepath.Join(w.out, name), filepath.Join(moved, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := restore(t, w.state(), pipeline.RestoreOptions{All: true}); r.Restored != int64(len(want)) || r.Recorded != r.Restored || r.Wanted != 0 {
+		t.Errorf("%+v", r)
+	}
+	if s := w.must(0, pipeline.RunOptions{}); s.Written != 0 || s.Reused != int64(len(want)) {
+		t.Errorf("a run that wants them: %+v", s)
+	}
+	if s := w.must(1000, pipeline.RunOptions{}); s.Retracted == 0 {
+		t.Errorf("one that does not: %+v", s)
+	}
+}
+
 // Starting over leaves the same files in the trash and in place.
 func TestRestoreAfterFresh(t *testing.T) {
 	w := newWorkplace(t)

@@ -280,6 +280,8 @@ func aboutRestored(r pipeline.Restored, word string) string {
 		what = "is there already, with the same bytes; the copy in the trash stays"
 	case r.Wanted:
 		what += ", but the pipeline makes a file here: the next run moves this one to the trash again and makes its own; give --to FOLDER to keep it"
+	case r.Recorded:
+		what += "; a run has it on record, so the next one keeps it if the pipeline wants it, and moves it to the trash again if not"
 	}
 	return terminal.Printable(fmt.Sprintf("%s: %s\n", r.To, what))
 }
@@ -299,7 +301,7 @@ func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string) string
 		}
 	}
 	text += "\n"
-	if r.Restored > r.Wanted && f.to == "" {
+	if r.Restored > r.Wanted+r.Recorded && f.to == "" {
 		text += "Runs leave these files alone, and list them in no manifest. To have the pipeline keep such\n" +
 			"images itself, change what rejected them (forgepipe report says what) and run again.\n"
 	}
