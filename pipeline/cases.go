@@ -18,7 +18,7 @@ import (
 // Case is a test of a pipeline: some inputs, and what is expected to become of
 // them. LoadCases reads cases from a file.
 type Case struct {
-	Name     string
+	Name     string // what it pins, in a few words
 	File     string // of the cases
 	Line     int    // in it
 	Pipeline string // file of the pipeline
@@ -34,40 +34,40 @@ type Case struct {
 
 // CaseResult is what became of a case.
 type CaseResult struct {
-	Name     string           `json:"name"`
-	File     string           `json:"file"`
-	Line     int              `json:"line"`
-	OK       bool             `json:"ok"` // it has no failures
-	Seconds  float64          `json:"seconds"`
-	Totals   map[string]int64 `json:"totals"` // of the run, by the names that a case has for them
-	Failures []CaseFailure    `json:"failures"`
-	Items    []CaseItem       `json:"items"` // all that came out, were rejected or failed, by ID
+	Name     string           `json:"name"`     // of the case
+	File     string           `json:"file"`     // in which it stands
+	Line     int              `json:"line"`     // of it, from 1
+	OK       bool             `json:"ok"`       // it has no failures
+	Seconds  float64          `json:"seconds"`  // that it took
+	Totals   map[string]int64 `json:"totals"`   // of the run, by the names that a case has for them
+	Failures []CaseFailure    `json:"failures"` // the expectations that were not met
+	Items    []CaseItem       `json:"items"`    // all that came out, were rejected or failed, by ID
 }
 
 // CaseFailure is one expectation that was not met.
 type CaseFailure struct {
-	File     string     `json:"file"` // where the expectation stands
-	Line     int        `json:"line"`
-	Col      int        `json:"col"`
-	Expected string     `json:"expected"`
-	Got      string     `json:"got"`
-	Items    []CaseItem `json:"items"` // the first 10 of those that it failed for
-	More     int        `json:"more"`  // how many others there are
+	File     string     `json:"file"`     // where the expectation stands
+	Line     int        `json:"line"`     // from 1
+	Col      int        `json:"col"`      // from 1, in characters
+	Expected string     `json:"expected"` // what should be, in words
+	Got      string     `json:"got"`      // what is
+	Items    []CaseItem `json:"items"`    // the first 10 of those that it failed for
+	More     int        `json:"more"`     // how many others there are
 }
 
 // CaseItem is how an item ended.
 type CaseItem struct {
-	ID         string           `json:"id"`
+	ID         string           `json:"id"`               // as Item.ID
 	End        string           `json:"end"`              // kept, rejected or failed
 	Stage      string           `json:"stage,omitempty"`  // that rejected it, or in which it failed; "source" is the source
 	Reason     string           `json:"reason,omitempty"` // of a rejection
 	Values     map[string]Value `json:"values,omitempty"` // that explain it
 	Cause      string           `json:"cause,omitempty"`  // of a failure
 	Width      int              `json:"width"`            // pixels, in the end; 0 where the source could not be read
-	Height     int              `json:"height"`
-	Attributes map[string]Value `json:"attributes"`      // that stages have set
-	Files      []string         `json:"files,omitempty"` // written from it, below the folder of the case
-	Why        string           `json:"why,omitempty"`   // in a failure: in what it is not as expected
+	Height     int              `json:"height"`           // likewise
+	Attributes map[string]Value `json:"attributes"`       // that stages have set
+	Files      []string         `json:"files,omitempty"`  // written from it, below the folder of the case
+	Why        string           `json:"why,omitempty"`    // in a failure: in what it is not as expected
 
 	builtins map[string]Value
 	dir      string // that Files are below
