@@ -69,7 +69,8 @@ func runCompletion(a *app, root *cobra.Command, shell string) error {
 // values of its flags.
 func (a *app) completeArguments(root *cobra.Command) {
 	arguments := map[string]cobra.CompletionFunc{
-		"run": first(pipelineFiles), "graph": first(pipelineFiles), "lint": pipelineFiles,
+		"run": first(pipelineFiles), "graph": first(pipelineFiles), "lint": pipelineFiles, "test": pipelineFiles,
+		"report": placeThenFiles, "restore": placeThenFiles,
 		"verify": first(pipelineFiles), "pause": first(pipelineFiles), "resume": first(pipelineFiles),
 		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
 		"memory advise": first(pipelineFiles),
@@ -77,7 +78,7 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"completion": first(words(shells...)),
 	}
 	values := map[string]cobra.CompletionFunc{
-		"set": a.variables, "state": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
+		"set": a.variables, "state": folders, "to": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
 	}
 	var each func(cmd *cobra.Command)
 	each = func(cmd *cobra.Command) {
@@ -98,6 +99,12 @@ func (a *app) completeArguments(root *cobra.Command) {
 			complete(cmd, "sample", words("200"))
 		case "graph":
 			complete(cmd, "format", words(graphFormats...))
+		case "report":
+			complete(cmd, "kind", words(endKinds()...))
+			complete(cmd, "stage", a.endedStages)
+		case "restore":
+			complete(cmd, "from", a.trashTimes)
+			complete(cmd, "prune", words("30d", "7d", "12h"))
 		}
 		for _, sub := range cmd.Commands() {
 			each(sub)
@@ -127,6 +134,15 @@ func first(f cobra.CompletionFunc) cobra.CompletionFunc {
 // pipelineFiles has the shell complete pipeline files, and folders on the way to them.
 func pipelineFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return pipelineEndings, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// placeThenFiles are the place of a run store, and then files that may have any name;
+// with --state, which says the place, only these.
+func placeThenFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 && !cmd.Flags().Changed("state") {
+		return pipelineFiles(cmd, args, begun)
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -188,4 +204,57 @@ func (a *app) variables(cmd *cobra.Command, args []string, begun string) (all []
 		}
 	}
 	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+func endKinds() []string {
+	all := make([]string, len(pipeline.EndKinds))
+	for i, k := range pipeline.EndKinds {
+		all[i] = string(k)
+	}
+	return all
+}
+
+// storeOf reads what was typed of the place of a run store.
+func storeOf(cmd *cobra.Command, args []string) (place string, f storeFlags) {
+	f.set, _ = cmd.Flags().GetStringArray("set") // none where they are missing
+	f.state, _ = cmd.Flags().GetString("state")
+	place, _ = f.split(args)
+	return place, f
+}
+
+// endedStages are those in which something ended. Where no store is found there are none.
+func (a *app) endedStages(cmd *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	const nothingElse = cobra.ShellCompDirectiveNoFileComp
+	place, f := storeOf(cmd, args)
+	dir, err := a.findStore(cmd.Context(), place, f)
+	if err != nil {
+		return nil, nothingElse
+	}
+	h, err := pipeline.OpenHistory(cmd.Context(), dir)
+	if err != nil {
+		return nil, nothingElse
+	}
+	defer func() { _ = h.Close() }()
+	counts, _ := h.Counts(cmd.Context()) // of a damaged store none
+	for _, c := range counts {
+		if c.Stage != "" && !slices.Contains(all, c.Stage) {
+			all = append(all, c.Stage)
+		}
+	}
+	return all, nothingElse
+}
+
+// trashTimes are the times of runs that moved files to the trash.
+func (a *app) trashTimes(cmd *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	place, f := storeOf(cmd, args)
+	if dir, err := a.findTrash(cmd.Context(), place, f); err == nil {
+		// What a damaged trash still tells is offered.
+		_ = pipeline.Trash(cmd.Context(), dir, nil, func(t pipeline.Trashed) error {
+			if !slices.Contains(all, t.From) {
+				all = append(all, t.From)
+			}
+			return nil
+		})
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
