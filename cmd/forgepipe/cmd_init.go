@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/pipelines"
 )
 
@@ -90,7 +90,10 @@ func runInit(a *app, name, file string) error {
 		_, err := io.WriteString(a.stdout, text)
 		return err
 	}
-	typed, ok := shellWord(file)
+	if file == "" {
+		return usagef("leave it out for "+name+".yaml, or give - for standard output", "init wants the name of a file, and got an empty one")
+	}
+	typed, ok := terminal.ShellWord(file)
 	if !ok {
 		return usagef("", "the file name %q cannot be typed, as it has characters that are not printable", file)
 	}
@@ -121,18 +124,4 @@ func create(file, text, goal string) (err error) {
 		return fmt.Errorf("writing the pipeline: %w", err)
 	}
 	return nil
-}
-
-// shellWord is a word as it is typed in a shell; one that is not printable cannot be.
-func shellWord(word string) (typed string, ok bool) {
-	if strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
-		return "", false
-	}
-	plain := func(r rune) bool {
-		return r == '/' || r == '.' || r == '_' || r == '-' || r == ':' || r == ',' || r == '+' || unicode.IsLetter(r) || unicode.IsDigit(r)
-	}
-	if strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 && word != "" {
-		return word, true
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", true
 }

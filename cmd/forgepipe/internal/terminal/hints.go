@@ -47,10 +47,10 @@ func Hints(s *pipeline.Summary, m Machine) (hints []string) {
 	cause := sameCause(s)
 	switch st, reason := rejectsAll(s); {
 	case st != nil:
-		say("%s rejected all that reached it, %s (%s): --verbose prints each with its values; then change the stage, and run again", st.ID, counted(st.In, "item"), reason)
+		say("%s rejected all that reached it, %s (%s): %s prints each with its values; then change the stage, and run again", st.ID, counted(st.In, "item"), reason, printsRejected(s, st.ID))
 	case cause != "":
 	case s.In > 0 && s.Out == 0:
-		say("nothing reached the end of the chain: %s rejected, %s quarantined; the lines above say by which stage, and --verbose prints each", count(s.RejectedTotal()), count(s.Quarantined))
+		say("nothing reached the end of the chain: %s rejected, %s quarantined; the lines above say by which stage, and %s prints each", count(s.RejectedTotal()), count(s.Quarantined), printsRejected(s, ""))
 	}
 	if cause != "" {
 		say("%s", cause)
@@ -68,6 +68,19 @@ func Hints(s *pipeline.Summary, m Machine) (hints []string) {
 		say("%s was busy for %.0f %% of the time with the one worker that it may have, on %d cores: leave workers: 1 out of the stage, or raise it", st.ID, 100*st.Seconds/s.Seconds, m.Cores)
 	}
 	return hints[:min(len(hints), mostHints)]
+}
+
+// printsRejected is the command that prints what was rejected, by one stage or by all.
+func printsRejected(s *pipeline.Summary, stage string) string {
+	command := reportCommand(s)
+	if command == "" { // nothing was recorded, so a run has to tell it
+		return "--verbose"
+	}
+	command += " --kind rejected"
+	if id, ok := ShellWord(stage); ok && stage != "" {
+		command += " --stage " + id
+	}
+	return command + " --list"
 }
 
 // rejectsAll is the stage that nothing passed, and why.

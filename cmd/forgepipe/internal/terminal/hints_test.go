@@ -43,6 +43,12 @@ func TestHints(t *testing.T) {
 			s.Out, s.Rejected["filter"]["ic9600 > 0.5"] = 0, 100
 			s.Stages[0].Rejected, s.Stages[0].Out = 100, 0
 		}, Machine{}, []string{"filter rejected all that reached it, 100 items (ic9600 > 0.5): --verbose prints each with its values; then change the stage, and run again"}},
+		{"one does, and the run is on record", func(s *pipeline.Summary) {
+			s.StateDir, s.Out, s.Stages[0].Rejected = "/a b/out/.forgepipe", 0, 100
+		}, Machine{}, []string{"filter rejected all that reached it, 100 items (ic9600 > 0.5): forgepipe report '/a b/out' --kind rejected --stage filter --list prints each with its values; then change the stage, and run again"}},
+		{"several do together, and the run is on record", func(s *pipeline.Summary) {
+			s.StateDir, s.Out, s.Quarantined, s.Rejected["write"] = "/state", 0, 10, map[string]int64{"x": 50}
+		}, Machine{}, []string{"nothing reached the end of the chain: 90 rejected, 10 quarantined; the lines above say by which stage, and forgepipe report /state --kind rejected --list prints each"}},
 		{"it does, but is not through", func(s *pipeline.Summary) { s.State, s.Out, s.Stages[0].Rejected = "interrupted", 0, 100 }, Machine{}, nil},
 		{"for several reasons", func(s *pipeline.Summary) {
 			s.Out, s.Rejected["filter"]["too small"], s.Stages[0].Rejected = 0, 60, 100

@@ -230,11 +230,36 @@ func places(s *pipeline.Summary) string {
 	if s.StateDir != "" {
 		rows = append(rows, []string{"run store", filepath.Join(s.StateDir, "run.db")})
 	}
+	if command := reportCommand(s); command != "" && s.RejectedTotal()+s.Quarantined > 0 {
+		rows = append(rows, []string{"reasons", command})
+	}
 	var b strings.Builder
 	for _, l := range table(rows) {
 		b.WriteString(l + "\n")
 	}
 	return b.String()
+}
+
+// reportCommand asks what became of the images of a run; empty: it has no run store.
+func reportCommand(s *pipeline.Summary) string {
+	if s.StateDir == "" {
+		return ""
+	}
+	place := s.StateDir
+	if filepath.Base(place) == ".forgepipe" {
+		place = filepath.Dir(place)
+	}
+	for _, o := range s.OutputDirs { // as the pipeline writes it is shorter
+		if full, err := filepath.Abs(o); err == nil && full == place {
+			place = o
+			break
+		}
+	}
+	word, ok := ShellWord(place)
+	if !ok {
+		word = "OUT" // cannot be typed as it is
+	}
+	return "forgepipe report " + word
 }
 
 func whatNext(s *pipeline.Summary) string {

@@ -200,6 +200,7 @@ quarantined:
 outputs    out
 outputs    out/manifest.jsonl
 run store  /x/out/.forgepipe/run.db
+reasons    forgepipe report /x/out
 
 next: mend or remove what is quarantined and run again: only what is missing is computed. Everything else is done.
 

@@ -53,3 +53,21 @@ func escape(text string, keep func(rune) bool) string {
 	}
 	return b.String()
 }
+
+// ShellWord is a file name as it is typed behind a command in a shell, where it is no
+// flag; one that is not printable cannot be.
+func ShellWord(word string) (typed string, ok bool) {
+	if strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return "", false
+	}
+	if strings.HasPrefix(word, "-") {
+		word = "./" + word
+	}
+	plain := func(r rune) bool {
+		return r == '/' || r == '.' || r == '_' || r == '-' || r == ':' || r == ',' || r == '+' || unicode.IsLetter(r) || unicode.IsDigit(r)
+	}
+	if strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 && word != "" {
+		return word, true
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", true
+}
