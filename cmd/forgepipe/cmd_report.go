@@ -129,7 +129,7 @@ func runReport(ctx context.Context, a *app, place string, images []string, f rep
 		return err
 	}
 	defer func() { _ = h.Close() }()
-	a.result.set(func(e *envelope) { e.History = &historyJSON{StateDir: dir} })
+	a.result.set(func(e *envelope) { e.History = &historyJSON{StateDir: fullPath(dir)} })
 	r := &report{a, h, f}
 	switch {
 	case f.decisions:

@@ -151,7 +151,7 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 
 	dir, err := a.findTrash(ctx, place, f.storeFlags)
 	if err == nil {
-		a.result.set(func(e *envelope) { e.Trash = &trashJSON{StateDir: dir, DryRun: f.dryRun} })
+		a.result.set(func(e *envelope) { e.Trash = &trashJSON{StateDir: fullPath(dir), DryRun: f.dryRun} })
 		t := &trash{a, dir, f}
 		switch {
 		case f.prune != "":

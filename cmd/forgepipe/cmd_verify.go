@@ -40,11 +40,8 @@ when there is no run store.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.begun = true
-			place := "."
-			if len(args) == 1 {
-				place = args[0]
-			}
-			return runVerify(cmd.Context(), a, place, f)
+			place, _ := f.split(args)
+			return a.interruptible(cmd, func(ctx context.Context) error { return runVerify(ctx, a, place, f) })
 		},
 	}
 	f.add(cmd.Flags())
@@ -52,26 +49,18 @@ when there is no run store.`,
 }
 
 func runVerify(ctx context.Context, a *app, place string, f storeFlags) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end("verify", e) })
-	defer sig.close()
-
 	dir, err := a.findStore(ctx, place, f)
 	if err != nil {
 		return err
 	}
 	rep, err := pipeline.Verify(ctx, dir, nil)
-	if s := sig.signal(); s != 0 && err != nil {
-		return &signalError{s}
-	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return &noStoreError{dir}
 	}
 	if err != nil {
 		return err
 	}
-	a.result.set(func(e *envelope) { e.Report = rep })
+	a.result.set(func(e *envelope) { e.Verified = rep })
 	for _, fault := range rep.Faults {
 		a.screen.Printf("%s", fault)
 	}
@@ -98,7 +87,11 @@ func (a *app) findStore(ctx context.Context, place string, f storeFlags) (string
 		return existingStore(place)
 	}
 	if errors.Is(err, fs.ErrNotExist) && place != "-" {
-		return "", usagef("", "there is no pipeline file or output folder %s", place)
+		hint := ""
+		if isDir(".forgepipe") {
+			hint = "the place of the run store comes first: put . before it for the output folder that you are in"
+		}
+		return "", usagef(hint, "there is no pipeline file or output folder %s", place)
 	}
 	p, err := a.look(ctx, place, f.set, a.screen.Logger(warnings(false)))
 	if err != nil {
@@ -121,4 +114,12 @@ func existingStore(dir string) (string, error) {
 		return "", &noStoreError{dir}
 	}
 	return dir, nil
+}
+
+// fullPath is a path as programs are told it: one that holds wherever they are.
+func fullPath(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
 }

@@ -32,7 +32,7 @@ type envelope struct {
 	Sample   *terminal.SampleInfo   `json:"sample,omitempty"`
 	Plan     *planJSON              `json:"plan,omitempty"`
 	Forecast *forecastJSON          `json:"forecast,omitempty"`
-	Report   *pipeline.VerifyReport `json:"report,omitempty"`
+	Verified *pipeline.VerifyReport `json:"verified,omitempty"`
 	History  *historyJSON           `json:"history,omitempty"`
 	Trash    *trashJSON             `json:"trash,omitempty"`
 	Version  *versionJSON           `json:"version,omitempty"`

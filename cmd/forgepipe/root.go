@@ -111,13 +111,16 @@ run again computes only what is missing.
 Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 3 the environment lacks something; 4 done, with quarantined items;
 130, 143 interrupted.`,
-		Example: `  forgepipe list
+		Example: `  forgepipe doctor
+  forgepipe init tiles
+  forgepipe list
   forgepipe describe tile
   forgepipe lint pipeline.yaml
   forgepipe run pipeline.yaml --dry-run
   forgepipe run pipeline.yaml --set INPUT=photos --set OUT=tiles
   forgepipe verify tiles
   forgepipe report tiles
+  forgepipe restore tiles
   forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
