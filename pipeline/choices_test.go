@@ -62,6 +62,8 @@ func TestChoices(t *testing.T) {
 		"unknown option":            {`{by: [{hash: {distance: 3}}]}`, `p.yaml:3:27: choose.by.hash has no field "distance" (it has max_distance, exact)`},
 		"misspelled option":         {`{by: [{hash: {max_distanc: 3}}]}`, `p.yaml:3:27: choose.by.hash has no field "max_distanc"; did you mean "max_distance"? (it has max_distance, exact)`},
 		"option of a word without":  {`{by: [{bytes: {max_distance: 3}}]}`, `p.yaml:3:28: choose.by.bytes has no field "max_distance" (it has none)`},
+		"a key of the entry":        {`{by: bytes, device: gpu}`, `p.yaml:3:25: choose has no field "device" (it has by): device stands beside the stage's name, as in {choose: {...}, device: ...}`},
+		"the same in options":       {`{by: {hash: {device: 3}}}`, `p.yaml:3:26: choose.by.hash has no field "device" (it has max_distance, exact)`},
 		"out of range":              {`{by: [{hash: {max_distance: 65}}]}`, `p.yaml:3:41: choose.by.hash.max_distance: 65 is above the maximum, 64 bits`},
 		"options that are a list":   {`{by: [{hash: [1]}]}`, `p.yaml:3:26: choose.by.hash wants a mapping of fields, not a list`},
 		"two words in one element":  {`{by: [{hash: , bytes: }]}`, `p.yaml:3:19: choose.by: each element is a word or {word: {options}}, not a mapping`},

@@ -269,7 +269,8 @@ func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Reg
 		return
 	}
 	if err := p.useSource(ctx, in, c); err != nil {
-		b.problem(b.place(e, err), "%v", err)
+		at := b.place(e, err)
+		b.problem(at, "%v%s", err, missing(at, err))
 	}
 }
 
@@ -287,7 +288,8 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Regi
 	}
 	s, err := in.New(ctx, c, p.env(e.ID))
 	if err != nil {
-		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
+		at := b.place(e, err)
+		b.problem(at, "stage %s: %v%s", e.ID, err, missing(at, err))
 		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 		p.open = true
 		return

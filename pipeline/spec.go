@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -253,7 +254,10 @@ func (p *parser) expand(n *yamlNode) {
 		return
 	}
 	if n.kind == scalarNode {
-		text, err := p.vars.Expand(n.text, func(name string) { p.used[name] = true })
+		text, err := p.vars.Expand(n.text, func(name string) {
+			p.used[name] = true
+			n.vars = append(n.vars, name)
+		})
 		if err != nil {
 			p.problem(n, "%v", err)
 		}
@@ -350,6 +354,10 @@ func (p *parser) configure(in Info, e StageSpec) (Config, bool) {
 			if len(in.Fields) > 0 {
 				has = strings.Join(in.fieldNames(), ", ")
 			}
+			if e.Name != "" && reserved(k.text) {
+				p.problem(k, "%s has no field %q (it has %s): %s stands beside the stage's name, as in {%s: {...}, %s: ...}", in.Name, k.text, has, k.text, in.Name, k.text)
+				continue
+			}
 			p.problem(k, "%s has no field %q%s (it has %s)", in.Name, k.text, didYouMean(k.text, in.fieldNames()), has)
 			continue
 		}
@@ -413,6 +421,20 @@ func (p *parser) choices(in Info, f Field, n *yamlNode) []Chosen {
 		}
 	}
 	return all
+}
+
+// reserved tells whether a key stands beside the name of a stage or source.
+func reserved(name string) bool {
+	return slices.ContainsFunc(entryKeys(), func(k key[StageSpec]) bool { return k.Name == name })
+}
+
+// missing says, of an error about a file that is not there, which variable gives its
+// name: the default in a pipeline to begin with is a folder that few have.
+func missing(at *yamlNode, err error) string {
+	if len(at.vars) == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return fmt.Sprintf(" (the value is that of ${%s}: give another one with --set %[1]s=VALUE)", at.vars[0])
 }
 
 // place finds where in the file a constructor's error belongs.

@@ -38,6 +38,7 @@ type yamlNode struct {
 	quoted    bool
 	line, col int
 	file      string      // that it stands in; empty: the one that is being parsed
+	vars      []string    // whose values are in text, in order
 	keys      []*yamlNode // of a map: scalars
 	items     []*yamlNode // values of a map, elements of a list
 }

@@ -68,6 +68,14 @@ func Stage(d pipeline.Description) string {
 	if len(d.Fields) == 0 {
 		b.line(2, "none")
 	}
+	if d.Kind == "stage" {
+		var keys []string
+		for _, k := range pipeline.EntryKeys() {
+			keys = append(keys, k.Name)
+		}
+		b.blank()
+		b.text(0, "beside the name of every stage: "+strings.Join(keys, ", "), "")
+	}
 	if len(d.Makes) > 0 {
 		b.blank()
 		b.line(0, "makes"+given(d.With))
