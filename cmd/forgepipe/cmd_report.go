@@ -131,6 +131,9 @@ func runReport(ctx context.Context, a *app, place string, images []string, f rep
 	defer func() { _ = h.Close() }()
 	a.result.set(func(e *envelope) { e.History = &historyJSON{StateDir: fullPath(dir)} })
 	r := &report{a, h, f}
+	if err := r.knowsStage(ctx); err != nil {
+		return err
+	}
 	switch {
 	case f.decisions:
 		return r.decisions(ctx)
@@ -147,6 +150,36 @@ type report struct {
 	*app
 	history *pipeline.History
 	flags   reportFlags
+}
+
+// knowsStage refuses a stage that the last run did not have. Of a run that is not
+// through the stages are not all known, and nothing is refused.
+func (r *report) knowsStage(ctx context.Context) error {
+	id := r.flags.stage
+	if id == "" {
+		return nil
+	}
+	last, err := r.history.LastRun(ctx)
+	if err != nil || last == nil || last.Summary == nil {
+		return err
+	}
+	counts, err := r.history.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	known := []string{"source"}
+	for _, st := range last.Summary.Stages {
+		known = append(known, st.ID)
+	}
+	for _, c := range counts { // what the last run did not come to is of the one before
+		if c.Stage != "" && !slices.Contains(known, c.Stage) {
+			known = append(known, c.Stage)
+		}
+	}
+	if slices.Contains(known, id) {
+		return nil
+	}
+	return usagef("there are "+strings.Join(known, ", "), "--stage %q is no stage of the last run", id)
 }
 
 // past tells the last run and what became of everything.

@@ -21,12 +21,21 @@ var changing = map[string]string{
 	"freed": "number", "go": "figure or string", "go_heap": "number", "host_budget": "number", "host_limit": "number", "host_source": "string",
 	"host_total": "number", "leased": "number", "leases": "number", "left": "number", "most_workers": "number", "fill": "number", "limit": "number", "limit_now": "number", "limited": "counts", "ok": "bool", "other": "number", "own": "number",
 	"peak": "number", "physical": "number", "pid": "number", "platform": "string", "queued": "number", "reserved": "number",
-	"resident": "number", "rss": "number", "seconds": "number", "since": "time", "source": "string", "stalled": "number",
+	"resident": "number", "rss": "number", "seconds": "number", "since": "time", "started": "time", "fingerprint": "string", "source": "string", "stalled": "number",
 	"total": "number", "used": "number", "uses": "string", "version": "string", "waiting": "number", "work": "number", "workers": "number",
 }
 
-// absent are members that only some machines have.
-var absent = []string{"description", "driver", "held", "path", "problem"}
+// changingIn are those of them that change in one part of the document only.
+var changingIn = map[string]string{"ok": "checks", "source": "devices"}
+
+// absent are members that only some machines have: of what the path begins with.
+var absent = map[string][]string{
+	"checks":  {"description", "path", "problem"},
+	"devices": {"description", "driver", "held"},
+	"nvidia":  {"driver", "problem"},
+	"summary": {"held"},
+	"history": {"held"},
+}
 
 var (
 	sizeInText    = regexp.MustCompile(`[0-9.]+ ([KMGT]i)?B\b`)
@@ -42,7 +51,7 @@ func envelopes(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("not one JSON document: %v\n%s", err, ts.ReadFile("stdout"))
 	}
 	e := flattened{work: ts.Getenv("WORK")}
-	for _, name := range members(doc) {
+	for _, name := range members("", doc) {
 		e.add(name, name, doc[name])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(e.lines, "\n")+"\n"), 0o666))
@@ -65,7 +74,7 @@ func (f *flattened) add(path, key string, v any) {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		for _, k := range members(v) {
+		for _, k := range members(path, v) {
 			f.add(path+"."+k, k, v[k])
 		}
 	case []any:
@@ -81,8 +90,17 @@ func (f *flattened) add(path, key string, v any) {
 
 // members are the names of an object's members, but for those that only some
 // machines have.
-func members(v map[string]any) []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(k string) bool { return slices.Contains(absent, k) })
+func members(path string, v map[string]any) []string {
+	some := absent[part(path)]
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(k string) bool { return slices.Contains(some, k) })
+}
+
+// part is the member of the document that a path begins with.
+func part(path string) string {
+	if end := strings.IndexAny(path, ".["); end >= 0 {
+		return path[:end]
+	}
+	return path
 }
 
 // ofThisMachine tells whether an element is about a GPU.
@@ -119,13 +137,16 @@ func hasParts(v any) bool {
 // value is how a value without objects inside is written.
 func (f *flattened) value(path, key string, v any) string {
 	kind := changing[key]
+	if in, limited := changingIn[key]; limited && part(path) != in {
+		kind = ""
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		if kind == "counts" {
 			return kind
 		}
 		var all []string
-		for _, k := range members(v) {
+		for _, k := range members(path, v) {
 			all = append(all, k+": "+f.value(path+"."+k, k, v[k]))
 		}
 		return "{" + strings.Join(all, ", ") + "}"
@@ -143,7 +164,7 @@ func (f *flattened) value(path, key string, v any) string {
 	switch {
 	case strings.Contains(path, "governed["): // what a network did is another thing each time
 		return fmt.Sprintf("%T", v)
-	case kind != "" && path != "ok":
+	case kind != "":
 		return kind
 	case isText:
 		text = strings.ReplaceAll(text, f.work, "$WORK")
