@@ -15,12 +15,12 @@ import (
 )
 
 // Everything that a program can see of the library says what it is: packages, types with
-// their fields and methods, functions, constants and variables. A field may be told of in
-// its type's comment, and a constant in that of its group.
+// their fields and methods, functions, constants and variables. A constant may be told of
+// in the comment of its group.
 func TestEveryPublicNameIsDocumented(t *testing.T) {
 	names := 0
 	for _, dir := range publicPackages(t) {
-		p, set := parsed(t, dir)
+		p := parsed(t, dir)
 		if p.Doc == "" {
 			t.Errorf("%s: the package has no comment", dir)
 		}
@@ -60,7 +60,7 @@ func TestEveryPublicNameIsDocumented(t *testing.T) {
 			funcs(typ.Funcs)
 			funcs(typ.Methods)
 			for _, s := range typ.Decl.Specs {
-				for _, name := range silent(set, s.(*ast.TypeSpec), typ.Doc) {
+				for _, name := range silent(s.(*ast.TypeSpec), typ.Doc) {
 					missing(typ.Name + "." + name)
 				}
 			}
@@ -74,10 +74,10 @@ func TestEveryPublicNameIsDocumented(t *testing.T) {
 // obvious are methods that say nothing of their own: of interfaces that everybody knows.
 var obvious = map[string]bool{"Error": true, "Unwrap": true}
 
-// silent are the exported fields of a struct, and methods of an interface, that neither
-// they nor the type's other comments tell of. A comment above a field is for those
-// directly below it as well.
-func silent(set *token.FileSet, s *ast.TypeSpec, about string) (names []string) {
+// silent are the exported fields of a struct, embedded ones too, and methods of an
+// interface, that nothing tells of: no comment of their own, no comment above others that
+// names them, and none of the type that does.
+func silent(s *ast.TypeSpec, about string) (names []string) {
 	var fields *ast.FieldList
 	switch typ := s.Type.(type) {
 	case *ast.StructType:
@@ -87,17 +87,17 @@ func silent(set *token.FileSet, s *ast.TypeSpec, about string) (names []string) 
 	default:
 		return nil
 	}
+	above := "" // the comment above this field, or the nearest one above those before it
 	for _, f := range fields.List {
-		about += f.Doc.Text()
-	}
-	grouped := 0 // the line up to which a comment goes
-	for _, f := range fields.List {
-		told := f.Doc != nil || f.Comment != nil || set.Position(f.Pos()).Line == grouped+1
-		if f.Doc != nil || set.Position(f.Pos()).Line == grouped+1 {
-			grouped = set.Position(f.End()).Line
+		if f.Doc != nil {
+			above = f.Doc.Text()
 		}
-		for _, n := range f.Names {
-			if n.IsExported() && !told && !regexp.MustCompile(`\b`+n.Name+`\b`).MatchString(about) {
+		named := f.Names
+		if len(named) == 0 {
+			named = []*ast.Ident{embedded(f.Type)}
+		}
+		for _, n := range named {
+			if n.IsExported() && strings.TrimSpace(f.Doc.Text()+f.Comment.Text()) == "" && !regexp.MustCompile(`\b`+n.Name+`\b`).MatchString(about+above) {
 				names = append(names, n.Name)
 			}
 		}
@@ -105,10 +105,23 @@ func silent(set *token.FileSet, s *ast.TypeSpec, about string) (names []string) 
 	return names
 }
 
+// embedded is the name of a field that is declared by its type alone.
+func embedded(typ ast.Expr) *ast.Ident {
+	switch typ := typ.(type) {
+	case *ast.StarExpr:
+		return embedded(typ.X)
+	case *ast.SelectorExpr:
+		return typ.Sel
+	case *ast.Ident:
+		return typ
+	}
+	return ast.NewIdent("_") // a set of types
+}
+
 // publicPackages are the folders of those that others can import.
 func publicPackages(t *testing.T) (dirs []string) {
 	t.Helper()
-	for _, root := range []string{"../pipeline", "../model", "../memory", "../stages"} {
+	for _, root := range []string{"../pipeline", "../pipelines", "../model", "../memory", "../stages"} {
 		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
@@ -132,7 +145,7 @@ func publicPackages(t *testing.T) (dirs []string) {
 }
 
 // parsed is a package's documentation, of all its files whatever they are built for.
-func parsed(t *testing.T, dir string) (*doc.Package, *token.FileSet) {
+func parsed(t *testing.T, dir string) *doc.Package {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -154,5 +167,5 @@ func parsed(t *testing.T, dir string) (*doc.Package, *token.FileSet) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, set
+	return p
 }

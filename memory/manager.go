@@ -168,7 +168,7 @@ func (m *Manager) Attach(l *Ledger) (detach func()) {
 
 // DeviceState is a device with what is leased of it.
 type DeviceState struct {
-	Sample
+	Sample             // the last reading
 	Description string // what the device says of itself; empty if it says nothing
 	// Usage is the sum over the attached ledgers. Where there are several, Peak is
 	// the sum of peaks that need not have been at the same time.

@@ -39,8 +39,8 @@ var errMonitorClosed = errors.New("the monitor is closed")
 // Sample is the last good reading of a device, and how the last try went. As
 // long as Known is false the figures of the reading mean nothing.
 type Sample struct {
-	Reading
-	Device string // its name
+	Reading        // the last good one
+	Device  string // its name
 	// At is when the last good reading was begun, as it may be that old; zero:
 	// there never was one.
 	At time.Time

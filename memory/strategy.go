@@ -18,7 +18,7 @@ type Strategy interface {
 
 // Situation is what a Strategy knows.
 type Situation struct {
-	Room
+	Room // what the session may have, and the items for its next run
 	// Shared says that Budget is a part of what there is: the rest is for other
 	// networks or sessions on the device.
 	Shared bool

@@ -347,7 +347,9 @@ func TestCaseRunThatFails(t *testing.T) {
 		broken := pipeline.Info{
 			Name: "grade", Short: "Gives up.", Version: 1, Makes: grade().Makes, Fields: grade().Fields,
 			New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) {
-				return pipeline.Func(func(context.Context, *pipeline.Item) error { return errors.New("the disk is full") }), nil
+				return batchStage(func(context.Context, []*pipeline.Item) ([]*pipeline.Item, error) {
+					return nil, errors.New("the disk is full")
+				}), nil
 			},
 		}
 		file := writeCases(t, dir, "cases:\n- {name: x, source: {path: pictures}, totals: {in: 1}}\n")

@@ -59,22 +59,22 @@ func (v Values) MarshalJSON() ([]byte, error) {
 type End struct {
 	ID     string  `json:"id"`              // as in Item.ID; empty for a file of the whole run
 	Source string  `json:"source"`          // path relative to the source's root
-	Kind   EndKind `json:"kind"`            //
+	Kind   EndKind `json:"kind"`            // what became of it
 	Stage  string  `json:"stage,omitempty"` // in which it ended; the source is "source"
 
-	// Of a rejected item: why, by which values, and the extensions of the sidecars
-	// that went with it.
+	// Of a rejected item: the Reason, the Values that decided, and Sidecars, the
+	// extensions of those that went with it.
 	Reason   string   `json:"reason,omitempty"`
 	Values   Values   `json:"values,omitempty"`
 	Sidecars []string `json:"sidecars,omitempty"`
 
-	// Of a failed one: the cause, and where a panic came from.
+	// Of a failed one: the Cause, and the Stack of a panic.
 	Cause string `json:"cause,omitempty"`
 	Stack string `json:"stack,omitempty"`
 
-	// Of a written one: the file, its bytes, and, of several files of the item,
-	// which it is: the extension of a sidecar, "lq" for a companion. Of a passed one
-	// whose file was there already: that file.
+	// Of a written one: the Path of the file, its Size in bytes, and, of several files of
+	// the item, which Part it is: the extension of a sidecar, "lq" for a companion. Of a
+	// passed one whose file was there already: that file.
 	Path string `json:"path,omitempty"`
 	Size int64  `json:"bytes,omitempty"`
 	Part string `json:"part,omitempty"`
@@ -208,8 +208,8 @@ type EndQuery struct {
 	// stand for what is not a slash), a source's file, or the file of an output.
 	// What was derived from an item comes with it.
 	Image string
-	Kind  EndKind
-	Stage string // its ID
+	Kind  EndKind // what became of the item; empty is any
+	Stage string  // the ID of the one in which it ended; empty is any
 }
 
 // ErrUnknownImage says that no source, item or output is called as a query says.

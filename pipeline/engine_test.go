@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -367,9 +368,9 @@ func (n nullSource) Emit(_ context.Context, emit func(pipeline.Input) error) err
 	return nil
 }
 
-func TestEach(t *testing.T) {
+func TestFuncSettlesItemsOneByOne(t *testing.T) {
 	s, err := runIt(t, chain(t, inputs(30), batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-		return pipeline.Each(ctx, batch, func(_ context.Context, it *pipeline.Item) error {
+		return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 			switch {
 			case strings.HasSuffix(it.ID(), "0.png"):
 				it.Reject("ends in 0")
@@ -377,22 +378,40 @@ func TestEach(t *testing.T) {
 				return errors.New("ends in 1")
 			}
 			return nil
-		})
+		}).Process(ctx, batch)
 	})))
 	if err != nil || s.Out != 24 || s.Rejected["s0"]["ends in 0"] != 3 || s.Quarantined != 3 || s.Failed[0].Cause != "ends in 1" {
 		t.Errorf("%v, %+v", err, s)
 	}
 }
 
+// An item for which there is not enough memory is tried again, alone, and fails by itself.
+func TestFuncOutOfMemory(t *testing.T) {
+	var tries sync.Map
+	s, err := runIt(t, chain(t, inputs(30), pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
+		n, _ := tries.LoadOrStore(it.ID(), new(atomic.Int64))
+		switch n := n.(*atomic.Int64).Add(1); {
+		case strings.HasSuffix(it.ID(), "0.png"):
+			return fmt.Errorf("computing: %w", memory.ErrOutOfMemory)
+		case strings.HasSuffix(it.ID(), "1.png") && n == 1:
+			return memory.ErrOutOfMemory
+		}
+		return nil
+	})))
+	if err != nil || s.Out != 27 || s.Quarantined != 3 || !strings.HasSuffix(s.Failed[0].Cause, "computing: out of memory") {
+		t.Errorf("%v, %+v", err, s)
+	}
+}
+
 // What cannot be done because the run ends is no item's fault.
-func TestEachDoesNotBlameAnItemForTheEndOfTheRun(t *testing.T) {
+func TestFuncDoesNotBlameAnItemForTheEndOfTheRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	p := chain(t, inputs(30), batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-		return pipeline.Each(ctx, batch, func(ctx context.Context, it *pipeline.Item) error {
+		return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
 			cancel()
 			<-ctx.Done()
 			return fmt.Errorf("looking: %w", ctx.Err())
-		})
+		}).Process(ctx, batch)
 	}))
 	s, err := p.Run(ctx, pipeline.RunOptions{StateDir: t.TempDir()})
 	if !errors.Is(err, context.Canceled) || s.Quarantined != 0 || s.Unfinished != s.In {

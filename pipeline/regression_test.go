@@ -324,13 +324,13 @@ func TestNoOrphanAfterAnInterruptedEdit(t *testing.T) {
 
 	p := load(1, "two")
 	written := make(chan struct{})
-	add(t, p, pipeline.Step{ID: "break", Workers: 2, Batch: 1, Stage: pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-		if it.ID() == "a.png" {
+	add(t, p, pipeline.Step{ID: "break", Workers: 2, Batch: 1, Stage: batchStage(func(_ context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+		if batch[0].ID() == "a.png" {
 			close(written)
-			return nil
+			return batch, nil
 		}
 		<-written
-		return errors.New("broken on purpose")
+		return nil, errors.New("broken on purpose")
 	})})
 	if _, err := try(t, p, pipeline.RunOptions{}); err == nil {
 		t.Fatal("the run did not break")
@@ -418,15 +418,15 @@ func TestADryRunLeavesNoTrace(t *testing.T) {
 func TestOthersAreNotToBlameForAStagesError(t *testing.T) {
 	called := make(chan struct{})
 	p := chain(t, inputs(2), pass)
-	add(t, p, pipeline.Step{ID: "look", Workers: 2, Batch: 1, Stage: pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
-		if it.ID() == "dir/0000.png" {
+	add(t, p, pipeline.Step{ID: "look", Workers: 2, Batch: 1, Stage: batchStage(func(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
+		if batch[0].ID() == "dir/0000.png" {
 			<-called
-			return errors.New("the model cannot be loaded")
+			return nil, errors.New("the model cannot be loaded")
 		}
 		close(called)
 		<-ctx.Done()
-		it.Fail(ctx.Err())
-		return nil
+		batch[0].Fail(ctx.Err())
+		return nil, nil
 	})})
 	s, err := try(t, p, pipeline.RunOptions{StateDir: t.TempDir()})
 	var se *pipeline.StageError

@@ -40,8 +40,8 @@ type RestoreOptions struct {
 
 // Restored is what became of a file that was to be restored.
 type Restored struct {
-	Trashed
-	To string `json:"to"` // where it is now, or would be, absolute
+	Trashed        // the file as it lay in the trash
+	To      string `json:"to"` // where it is now, or would be, absolute
 	// Fault is why it stays in the trash: something else is there already, or what
 	// the system said; empty when it came back.
 	Fault string `json:"fault,omitempty"`

@@ -286,10 +286,10 @@ func TestWhoWaitsForAWorkingBarrierIsNotRefused(t *testing.T) {
 type doubling struct{}
 
 func (doubling) Process(ctx context.Context, b []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, b, func(_ context.Context, it *pipeline.Item) error {
+	return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 		it.SetImage(image.NewGray(image.Rectangle{Max: it.Size().Mul(2)}))
 		return nil
-	})
+	}).Process(ctx, b)
 }
 
 func (doubling) Cost(_ pipeline.Device, b []*pipeline.Item) (c pipeline.Cost) {

@@ -131,6 +131,7 @@ func TestSchemaAcceptsExamples(t *testing.T) {
 	r := standard.Registry()
 	v := schemaOf(t, r, nil)
 	files, err := filepath.Glob("../pipelines/*.yaml")
+	files = slices.DeleteFunc(files, func(name string) bool { return strings.HasSuffix(name, ".test.yaml") }) // cases are no pipelines
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%d pipelines, %v", len(files), err)
 	}

@@ -2,11 +2,13 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
 )
 
 // A Stage turns a batch of items into zero or more items.
@@ -15,7 +17,8 @@ import (
 // (at least one item made by its Derive is returned or rejected), rejected,
 // failed, or, in a barrier, held. Anything else is a bug in the stage and ends
 // the run. An error is for what makes the rest of the run pointless (disk full,
-// model cannot load); one bad item is that item's Fail.
+// model cannot load); one bad item is that item's Fail. (Func, a stage of one function
+// for one item, has the rule that fits it: an error of the function fails the item.)
 //
 // Process is called by several goroutines at once unless the stage is Serial.
 // A call may be repeated with the same items, also in smaller batches, after it
@@ -25,37 +28,31 @@ type Stage interface {
 	Process(ctx context.Context, batch []*Item) ([]*Item, error)
 }
 
-// Func adapts a function that looks at or changes one item to a Stage: items
-// that it does not Reject or Fail are passed on. An error ends the run.
+// Func makes a Stage of a function that looks at or changes one item: an error that it
+// returns fails this item, and it alone. An item that it does not Reject or Fail either is
+// passed on. One whose error is memory.ErrOutOfMemory is tried again, alone, before it
+// fails. A stage that must end the run implements Process.
 type Func func(ctx context.Context, it *Item) error
 
-// Process calls f for each item of the batch, in their order.
+// Process calls f for each item of the batch, in their order. When ctx ends, its error is
+// returned.
 func (f Func) Process(ctx context.Context, batch []*Item) ([]*Item, error) {
 	out := batch[:0:len(batch)]
 	for _, it := range batch {
 		if err := f(ctx, it); err != nil {
-			return nil, err
+			switch {
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case errors.Is(err, memory.ErrOutOfMemory):
+				return nil, err // to be called again, and fail alone in the end
+			}
+			it.Fail(err)
 		}
 		if !it.next.terminal() {
 			out = append(out, it)
 		}
 	}
 	return out, nil
-}
-
-// Each is Process for a stage that looks at one item after the other: an item
-// that f accepts, and does not Reject, is passed on, one for which f returns an
-// error fails. When ctx ends, its error is returned.
-func Each(ctx context.Context, batch []*Item, f func(ctx context.Context, it *Item) error) ([]*Item, error) {
-	return Func(func(ctx context.Context, it *Item) error {
-		if err := f(ctx, it); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			it.Fail(err)
-		}
-		return nil
-	}).Process(ctx, batch)
 }
 
 // Device names a pool of memory that work runs on: "host", "gpu:0", "sim:0".
@@ -104,7 +101,8 @@ type Closer interface {
 // memory without asking (see Env.Lease). When a run is interrupted, Flush is not
 // called, or its items end with an error that it returns.
 type Barrier interface {
-	Stage
+	Stage // its Process holds items, or answers for them
+	// Flush answers for the held items, once, at the end.
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
 }
 

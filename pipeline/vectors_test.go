@@ -18,11 +18,11 @@ type embedder struct {
 func (e embedder) Identity() string { return e.model }
 
 func (e embedder) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, func(_ context.Context, it *pipeline.Item) error {
+	return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 		e.calls.Add(1)
 		it.SetVector(pipeline.Vector{Name: "v", Model: e.model, Half: e.half, Data: []float32{1.0 / 3, -2, 6e-8}})
 		return nil
-	})
+	}).Process(ctx, batch)
 }
 
 // embedRun runs an embedder over five items with the cached results in state, and

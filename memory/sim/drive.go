@@ -14,8 +14,8 @@ import (
 
 // Network is a network at work: what its sessions take, and how long they run.
 type Network struct {
-	Name string // for decisions and accounts
-	SessionConfig
+	Name          string // for decisions and accounts
+	SessionConfig        // what each of its sessions takes
 	// A run of b items takes Start + b * Each on a device of speed 1.
 	Start, Each time.Duration
 	// First is the share of its time that the first run of each batch size takes

@@ -107,7 +107,7 @@ func newStage(c pipeline.Config) (*Stage, error) {
 
 // Process hashes the items. One that cannot be decoded fails.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, func(ctx context.Context, it *pipeline.Item) error {
+	return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
 		f, err := it.Frame(ctx)
 		if err != nil {
 			return fmt.Errorf("hashing: %w", err)
@@ -116,7 +116,7 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 			k.Set(it, f.Image)
 		}
 		return nil
-	})
+	}).Process(ctx, batch)
 }
 
 // Cost is that of the hash that needs most: they are computed one by one.

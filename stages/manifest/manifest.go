@@ -57,8 +57,8 @@ type format interface {
 
 // Stage lists items.
 type Stage struct {
-	*listing.Listing
-	format format
+	*listing.Listing // gathers the items and writes them in order
+	format           format
 }
 
 var (

@@ -157,8 +157,17 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 		inputs[i] = model.Input{Shape: s.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, it) }}
 	}
 	results := s.runner.Infer(ctx, inputs)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	// What all have in common ends the run: that the network cannot be loaded.
+	for _, r := range results {
+		if errors.Is(r.Err, model.ErrLoading) {
+			return nil, r.Err
+		}
+	}
 	next := 0
-	return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+	return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
 		r := results[next]
 		next++
 		err := r.Err
@@ -167,14 +176,10 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 		}
 		var noRoom *model.NoRoomError
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, model.ErrLoading):
-			return err // it is the same for all
 		case errors.As(err, &noRoom) && noRoom.Now:
 			it.Later(fmt.Errorf("%s: %w", s.o.Doing, err))
 		case err != nil:
-			it.Fail(fmt.Errorf("%s: %w", s.o.Doing, err))
+			it.Fail(fmt.Errorf("%s: %w", s.o.Doing, err)) // the runner has tried it again already
 		}
 		return nil
 	}).Process(ctx, batch)

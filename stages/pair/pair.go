@@ -66,7 +66,7 @@ var (
 
 // Process makes the companions.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, s.pair)
+	return pipeline.Func(s.pair).Process(ctx, batch)
 }
 
 func (s *Stage) pair(ctx context.Context, it *pipeline.Item) error {

@@ -145,7 +145,7 @@ func checkSize(c pipeline.Config) error {
 
 // Process replaces the pictures of the items whose size is another.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, s.resize)
+	return pipeline.Func(s.resize).Process(ctx, batch)
 }
 
 func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {

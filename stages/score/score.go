@@ -121,12 +121,12 @@ func newStage(c pipeline.Config) (*Stage, error) {
 // Process measures the items. One that cannot be decoded, or has not what a
 // metric needs, fails.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, func(ctx context.Context, it *pipeline.Item) error {
+	return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
 		if err := s.measure(ctx, it); err != nil {
 			return fmt.Errorf("measuring: %w", err)
 		}
 		return nil
-	})
+	}).Process(ctx, batch)
 }
 
 func (s *Stage) measure(ctx context.Context, it *pipeline.Item) error {

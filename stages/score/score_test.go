@@ -539,8 +539,8 @@ func BenchmarkMetric(b *testing.B) {
 			if err := p.Add(pipeline.Step{ID: "timed", Stage: timed}); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := p.Run(b.Context(), pipeline.RunOptions{NoStore: true}); err != nil {
-				b.Fatal(err)
+			if s, err := p.Run(b.Context(), pipeline.RunOptions{NoStore: true}); err != nil || s.Out != 1 {
+				b.Fatal(err, s)
 			}
 			b.ReportMetric(float64(b.N)*512*512/1e6/took.Seconds(), "MP/s")
 		})

@@ -75,7 +75,7 @@ var (
 
 // Process replaces the items' pictures.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	return pipeline.Each(ctx, batch, s.enlarge)
+	return pipeline.Func(s.enlarge).Process(ctx, batch)
 }
 
 func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {

@@ -57,8 +57,8 @@ const extension = ".npy"
 
 // Stage writes an array.
 type Stage struct {
-	*listing.Listing
-	vector string
+	*listing.Listing // gathers the rows and writes them in order
+	vector           string
 
 	mu    sync.Mutex
 	first string // the ID of an item whose vector has dim components; empty before there is one
