@@ -31,9 +31,10 @@ const (
 	countNone = "none"
 )
 
-// selector chooses items by their IDs: the item that is called so, and all that
-// was derived from it. * stands for any characters and ? for one; what begins with
-// @ is the end of an ID. The empty selector chooses all items.
+// selector chooses items: the one that is called so, by its ID or by the name that
+// its source has, and all that was derived from it. * and ? stand for what they do
+// in every pattern; what begins with @ is the end of an ID. The empty selector
+// chooses all items.
 type selector string
 
 func parseSelector(s string) (selector, error) {
@@ -44,48 +45,38 @@ func parseSelector(s string) (selector, error) {
 }
 
 func (s selector) matches(id string) bool {
-	pattern := string(s)
-	switch {
-	case pattern == "":
+	if s == "" {
 		return true
-	case strings.HasPrefix(pattern, "@"):
-		pattern = "*" + pattern
 	}
-	for {
-		if matchesWild([]rune(pattern), []rune(id)) {
-			return true
-		}
-		at := strings.LastIndexByte(id, '@')
-		if at < 0 {
-			return false
-		}
-		id = id[:at]
+	source, lineage := splitID(id)
+	if s.named(source, lineage) {
+		return true
 	}
+	raw, err := UnescapeID(source)
+	return err == nil && raw != source && s.named(raw, lineage)
 }
 
-// matchesWild goes back to the last * where the rest does not match: it takes at
-// most len(pattern) * len(text) steps.
-func matchesWild(pattern, text []rune) bool {
-	p, star, again := 0, -1, 0
-	for i := 0; i < len(text); {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, again = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[i]):
-			p++
-			i++
-		case star >= 0:
-			again++
-			p, i = star+1, again
-		default:
-			return false
+// named tells whether the selector is the name of an item or of one that it was
+// derived from, or the end of such a name.
+func (s selector) named(source, lineage string) bool {
+	pattern, end := string(s), ""
+	for _, step := range append([]string{""}, steps(lineage)...) {
+		if step != "" {
+			end += "@" + step
+		}
+		if matchesWild(pattern, source+end) {
+			return true
+		}
+		if !strings.HasPrefix(pattern, "@") {
+			continue
+		}
+		for i := range len(end) {
+			if end[i] == '@' && matchesWild(pattern, end[i:]) {
+				return true
+			}
 		}
 	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
+	return false
 }
 
 // bounds are what a number may be, both inclusive.
