@@ -330,13 +330,14 @@ func (p *caseParser) agree(n *yamlNode, e *expectation) {
 
 func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
 	a := wantedAttribute{at: k, name: k.text}
+	what := "attributes." + k.text
 	switch {
+	case n.kind == mapNode && slices.ContainsFunc(n.keys, func(k *yamlNode) bool { return k.text == "absent" }):
+		p.fields(n, what, map[string]func(*yamlNode){"absent": text(&p.parser, what+".absent", &a.absent, parseTrue)})
 	case n.kind == mapNode:
-		a.bounds = new(p.bounds("attributes."+k.text, n, parseNumber))
+		a.bounds = new(p.bounds(what, n, parseNumber))
 	case n.kind != scalarNode:
-		p.problem(n, "attributes.%s must be a value, {min: 1, max: 2} or absent, not %s", k.text, n.what())
-	case n.text == "absent" && !n.quoted:
-		a.absent = true
+		p.problem(n, "%s must be a value, {min: 1, max: 2} or {absent: true}, not %s", what, n.what())
 	default:
 		a.text = n.text
 	}
@@ -409,6 +410,13 @@ func parseCounted(s string) (float64, error) {
 func parseSize(s string) (float64, error) {
 	v, err := memory.ParseBytes(s)
 	return float64(v), err
+}
+
+func parseTrue(s string) (bool, error) {
+	if s != "true" {
+		return false, fmt.Errorf("wants true, not %q: leave out what may be there and may not", s)
+	}
+	return true, nil
 }
 
 func parseNonEmpty(s string) (string, error) {

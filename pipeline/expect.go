@@ -313,6 +313,8 @@ func (a wantedAttribute) miss(it *CaseItem) string {
 		return ""
 	case a.absent:
 		return v.String() + ", not absent"
+	case !ok && a.text == "absent":
+		return "absent, which {absent: true} expects; absent alone is a text"
 	case !ok:
 		return "absent" + few(" (there are %s)", slices.Sorted(maps.Keys(it.Attributes)))
 	}
