@@ -351,22 +351,22 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 
 // agree checks what the keys of an expectation say together.
 func (p *caseParser) agree(n *yamlNode, e *expectation) {
-	conflict := func(key, about string, end itemEnd) {
+	conflict := func(key, about string, end CaseEnd) {
 		if e.is != "" && e.is != end {
 			p.problem(n, "%s is of %s items, and is says %s", key, about, e.is)
 		}
 		e.is = end
 	}
 	if e.reason != "" {
-		conflict("reason", "rejected", endedRejected)
+		conflict("reason", "rejected", CaseRejected)
 	}
 	if e.duplicateOf != "" {
-		conflict("duplicate_of", "rejected", endedRejected)
+		conflict("duplicate_of", "rejected", CaseRejected)
 	}
 	if e.cause != "" {
-		conflict("cause", "failed", endedFailed)
+		conflict("cause", "failed", CaseFailed)
 	}
-	if e.by != "" && e.is == endedKept {
+	if e.by != "" && e.is == CaseKept {
 		p.problem(n, "by is the stage that rejected an item or in which it failed, and is says %s", e.is)
 	}
 	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && !e.counted {
@@ -472,12 +472,15 @@ func parseNonEmpty(s string) (string, error) {
 	return s, nil
 }
 
-func parseEnd(s string) (itemEnd, error) {
-	ends := []string{string(endedKept), string(endedRejected), string(endedFailed)}
+func parseEnd(s string) (CaseEnd, error) {
+	var ends []string
+	for _, e := range CaseEnds {
+		ends = append(ends, string(e))
+	}
 	if !slices.Contains(ends, s) {
 		return "", fmt.Errorf("%q is none of %s%s", s, strings.Join(ends, ", "), didYouMean(s, ends))
 	}
-	return itemEnd(s), nil
+	return CaseEnd(s), nil
 }
 
 func parseFormat(s string) (string, error) {

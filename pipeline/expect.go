@@ -15,15 +15,6 @@ import (
 	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
-// itemEnd is an item's end, as a case calls it.
-type itemEnd string
-
-const (
-	endedKept     itemEnd = "kept" // it came out at the end of the chain
-	endedRejected itemEnd = "rejected"
-	endedFailed   itemEnd = "failed"
-)
-
 // The words that count can have.
 const (
 	countAll  = "all"
@@ -123,7 +114,7 @@ type quantity struct {
 type expectation struct {
 	at, byAt    *yamlNode
 	of          selector
-	is          itemEnd // empty: whatever it is
+	is          CaseEnd // empty: whatever it is
 	by          string
 	reason      string // a part of it
 	cause       string // a part of it
@@ -230,7 +221,7 @@ func (e *expectation) String() string {
 	}
 	var is []string
 	switch {
-	case e.is == endedFailed && e.by != "":
+	case e.is == CaseFailed && e.by != "":
 		is = append(is, "failed in "+e.by)
 	case e.is == "" && e.by != "":
 		is = append(is, "rejected by or failed in "+e.by)
@@ -263,7 +254,7 @@ func (e *expectation) String() string {
 // miss says in what the item is not as expected; empty when it is.
 func (e *expectation) miss(it *CaseItem) string {
 	switch {
-	case e.is != "" && it.End != string(e.is):
+	case e.is != "" && it.End != e.is:
 		return "not " + string(e.is)
 	case e.by != "" && it.Stage != e.by:
 		return "not by " + e.by
@@ -274,7 +265,7 @@ func (e *expectation) miss(it *CaseItem) string {
 	}
 	if e.duplicateOf != "" {
 		// By this name a stage that rejects duplicates tells which item is kept.
-		keeper, ok := it.Values["keeper"]
+		keeper, ok := it.Values.Get("keeper")
 		if !ok {
 			return "not as a duplicate"
 		}
