@@ -17,11 +17,9 @@ import (
 	"github.com/forgepipe/forgepipe/memory"
 )
 
-// caseSuffix ends the name of a file of cases.
-const caseSuffix = ".test.yaml"
-
 // LoadCases reads a file of cases, NAME.test.yaml, and checks each of them against
-// its pipeline: NAME.yaml beside the file, unless the file names another one.
+// its pipeline: NAME.yaml beside the file, unless the file names another one. Both
+// may end in .yml.
 // Everything that can be told to be wrong before a run is; the error is then a
 // *SpecError. The options are those of Load, for the pipelines of all cases; a
 // variable that a case sets comes before one in Options.Vars.
@@ -114,7 +112,7 @@ func (p *caseParser) document(root *yamlNode) (all []*Case) {
 		return nil
 	}
 	var list, at *yamlNode
-	p.pipeline = strings.TrimSuffix(p.file, caseSuffix) + ".yaml"
+	p.pipeline = tested(p.file)
 	known := p.settingKeys(&p.settings)
 	known["cases"] = func(n *yamlNode) { list = n }
 	known["pipeline"] = func(n *yamlNode) {
@@ -305,22 +303,22 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 
 // agree checks what the keys of an expectation say together.
 func (p *caseParser) agree(n *yamlNode, e *expectation) {
-	conflict := func(key, about string, end itemEnd) {
+	conflict := func(key, about string, end CaseEnd) {
 		if e.is != "" && e.is != end {
 			p.problem(n, "%s is of %s items, and is says %s", key, about, e.is)
 		}
 		e.is = end
 	}
 	if e.reason != "" {
-		conflict("reason", "rejected", endedRejected)
+		conflict("reason", "rejected", CaseRejected)
 	}
 	if e.duplicateOf != "" {
-		conflict("duplicate_of", "rejected", endedRejected)
+		conflict("duplicate_of", "rejected", CaseRejected)
 	}
 	if e.cause != "" {
-		conflict("cause", "failed", endedFailed)
+		conflict("cause", "failed", CaseFailed)
 	}
-	if e.by != "" && e.is == endedKept {
+	if e.by != "" && e.is == CaseKept {
 		p.problem(n, "by is the stage that rejected an item or in which it failed, and is says %s", e.is)
 	}
 	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && !e.counted {
@@ -330,13 +328,14 @@ func (p *caseParser) agree(n *yamlNode, e *expectation) {
 
 func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
 	a := wantedAttribute{at: k, name: k.text}
+	what := "attributes." + k.text
 	switch {
+	case n.kind == mapNode && slices.ContainsFunc(n.keys, func(k *yamlNode) bool { return k.text == "absent" }):
+		p.fields(n, what, map[string]func(*yamlNode){"absent": text(&p.parser, what+".absent", &a.absent, parseTrue)})
 	case n.kind == mapNode:
-		a.bounds = new(p.bounds("attributes."+k.text, n, parseNumber))
+		a.bounds = new(p.bounds(what, n, parseNumber))
 	case n.kind != scalarNode:
-		p.problem(n, "attributes.%s must be a value, {min: 1, max: 2} or absent, not %s", k.text, n.what())
-	case n.text == "absent" && !n.quoted:
-		a.absent = true
+		p.problem(n, "%s must be a value, {min: 1, max: 2} or {absent: true}, not %s", what, n.what())
 	default:
 		a.text = n.text
 	}
@@ -411,6 +410,13 @@ func parseSize(s string) (float64, error) {
 	return float64(v), err
 }
 
+func parseTrue(s string) (bool, error) {
+	if s != "true" {
+		return false, fmt.Errorf("wants true, not %q: leave out what may be there and may not", s)
+	}
+	return true, nil
+}
+
 func parseNonEmpty(s string) (string, error) {
 	if s == "" {
 		return "", errors.New("must not be empty")
@@ -418,12 +424,15 @@ func parseNonEmpty(s string) (string, error) {
 	return s, nil
 }
 
-func parseEnd(s string) (itemEnd, error) {
-	ends := []string{string(endedKept), string(endedRejected), string(endedFailed)}
+func parseEnd(s string) (CaseEnd, error) {
+	var ends []string
+	for _, e := range CaseEnds {
+		ends = append(ends, string(e))
+	}
 	if !slices.Contains(ends, s) {
 		return "", fmt.Errorf("%q is none of %s%s", s, strings.Join(ends, ", "), didYouMean(s, ends))
 	}
-	return itemEnd(s), nil
+	return CaseEnd(s), nil
 }
 
 func parseFormat(s string) (string, error) {

@@ -55,13 +55,30 @@ type CaseFailure struct {
 	More     int        `json:"more"`     // how many others there are
 }
 
+// CaseEnd says how an item of a case ended. It is shorter than EndKind: what only
+// lives on in what was derived from it is no item of a case, and a case's run goes
+// to its end.
+type CaseEnd string
+
+// The ends of a case's items.
+const (
+	// CaseKept: it came out at the end of the chain. A run store says more of such an
+	// item: EndWritten or EndPassed.
+	CaseKept     CaseEnd = "kept"
+	CaseRejected         = CaseEnd(EndRejected) // a stage did not want it
+	CaseFailed           = CaseEnd(EndFailed)   // it is quarantined
+)
+
+// CaseEnds are all of them.
+var CaseEnds = []CaseEnd{CaseKept, CaseRejected, CaseFailed}
+
 // CaseItem is how an item ended.
 type CaseItem struct {
 	ID         string           `json:"id"`               // as Item.ID
-	End        string           `json:"end"`              // kept, rejected or failed
+	End        CaseEnd          `json:"end"`              // kept, rejected or failed
 	Stage      string           `json:"stage,omitempty"`  // that rejected it, or in which it failed; "source" is the source
 	Reason     string           `json:"reason,omitempty"` // of a rejection
-	Values     map[string]Value `json:"values,omitempty"` // that explain it
+	Values     Values           `json:"values,omitempty"` // that explain it
 	Cause      string           `json:"cause,omitempty"`  // of a failure
 	Width      int              `json:"width"`            // pixels, in the end; 0 where the source could not be read
 	Height     int              `json:"height"`           // likewise
@@ -183,14 +200,17 @@ func (f CaseFailure) String() string {
 // String says in a line how the item ended, and what stages found out about it.
 func (it CaseItem) String() string {
 	text := fmt.Sprintf("%s is kept, %d x %d", it.ID, it.Width, it.Height)
-	switch itemEnd(it.End) {
-	case endedRejected:
-		text = it.ID + " is rejected by " + it.Stage + ", " + strings.Join(append([]string{it.Reason}, shown(it.Values)...), ", ")
-	case endedFailed:
+	switch it.End {
+	case CaseRejected:
+		text = it.ID + " is rejected by " + it.Stage + ", " + strings.Join(append([]string{it.Reason}, shown(byName(it.Values))...), ", ")
+	case CaseFailed:
 		text = it.ID + " has failed in " + it.Stage + ": " + it.Cause
 	}
 	rest := maps.Clone(it.Attributes)
-	maps.DeleteFunc(rest, func(name string, v Value) bool { return it.Values[name] == v })
+	maps.DeleteFunc(rest, func(name string, v Value) bool {
+		why, ok := it.Values.Get(name)
+		return ok && why == v
+	})
 	if len(rest) > 0 {
 		text += "; " + strings.Join(shown(rest), ", ")
 	}
@@ -228,14 +248,14 @@ type endings struct {
 func (e *endings) add(it *Item, how end) {
 	size := it.Size()
 	c := CaseItem{
-		ID: it.id, End: string(endedKept), Width: size.X, Height: size.Y,
+		ID: it.id, End: CaseKept, Width: size.X, Height: size.Y,
 		Attributes: byName(it.Attributes()), builtins: map[string]Value{}, dir: e.dir,
 	}
 	switch how.kind {
 	case endRejected:
-		c.End, c.Stage, c.Reason, c.Values = string(endedRejected), how.stage(), it.next.reason, byName(it.next.values)
+		c.End, c.Stage, c.Reason, c.Values = CaseRejected, how.stage(), it.next.reason, slices.Clone(it.next.values)
 	case endFailed:
-		c.End, c.Stage, c.Cause = string(endedFailed), how.stage(), it.next.err.Error()
+		c.End, c.Stage, c.Cause = CaseFailed, how.stage(), it.next.err.Error()
 	}
 	for name := range Builtins() {
 		if v, ok := it.builtin(name, size); ok {

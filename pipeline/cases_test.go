@@ -126,7 +126,7 @@ func TestCaseExpectations(t *testing.T) {
 		{"too few", `{of: a.png, is: kept, count: {min: 3}}`, `at least 3 items of a.png: kept; got 2 of 2`},
 		{"a range", `{of: a.png, is: kept, count: {min: 1, max: 2}}`, ""},
 		{"all is the default", `{of: narrow.png, is: rejected, by: grade, reason: too narrow}`, ""},
-		{"not all", `{of: "*", is: kept, by: }`, "wrong"},
+		{"not all", `{is: kept, by: }`, "wrong"},
 		{"rejected and not kept", `{of: narrow.png, is: kept}`,
 			`all items of narrow.png: kept; got 0 of 1
   narrow.png is rejected by grade, too narrow, width 10; class b, mark 1.25, print abcd, wide false (not kept)`},
@@ -146,7 +146,10 @@ func TestCaseExpectations(t *testing.T) {
   b.png is rejected by dedup, duplicate, by sha256, distance 0, keeper a.png, rule id; class b, mark 5, print abcd, wide true (not of c.png)`},
 		{"rejected, and no duplicate", `{of: narrow.png, duplicate_of: a.png, count: none}`, ""},
 		{"a tile by the end of its ID", `{of: "@tile=16,48,16", is: kept, count: 1}`, ""},
-		{"a pattern over folders", `{of: "*c.png", is: kept, count: 8}`, ""},
+		{"a pattern in a folder", `{of: "*/?.png", is: kept, count: 8}`, ""},
+		{"a pattern is no folder", `{of: "*c.png", is: kept, count: 8}`, `got no such item`},
+		{"a bracket is itself", `{of: "[abc].png", is: kept}`, `got no such item`},
+		{"the ends of IDs by a pattern", `{of: "@tile=16,48,*", is: kept, count: 2}`, ""},
 		{"a pattern of one character", `{of: "?.png", is: rejected, count: 1}`, ""},
 		{"none", `{is: rejected, by: dedup, count: none}`,
 			`no item: rejected by dedup; got 1 of 13
@@ -155,10 +158,10 @@ func TestCaseExpectations(t *testing.T) {
 		{"not any", `{of: a.png, is: failed, count: any}`, `any item of a.png: failed; got 0 of 2
   a.png@tile=16,0,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false (not failed)
   a.png@tile=16,16,0 is kept, 16 x 16; class b, mark 2, print abcd, wide false (not failed)`},
-		{"only the first are named", `{of: "*", is: failed}`, "and 2 more"},
+		{"only the first are named", `{is: failed}`, "and 2 more"},
 		{"a name that is mistyped", `{of: narow.png, is: kept, count: none}`,
 			`no item of narow.png: kept; got no such item; did you mean "narrow.png"? (there are a.png, a.png@tile=16,0,0, a.png@tile=16,16,0, b.png, deep/c.png, ...)`},
-		{"attributes", `{of: a.png, attributes: {mark: 2, class: b, wide: false, print: abcd, more: absent, width: 16, source.width: {min: 40, max: 40}}}`, ""},
+		{"attributes", `{of: a.png, attributes: {mark: 2, class: b, wide: false, print: abcd, more: {absent: true}, width: 16, source.width: {min: 40, max: 40}}}`, ""},
 		{"numbers as numbers", `{of: a.png, attributes: {mark: 2.0, width: 16.0}}`, ""},
 		{"an attribute below", `{of: narrow.png, attributes: {mark: {min: 1.5}}}`,
 			`all items of narrow.png: mark at least 1.5; got 0 of 1
@@ -166,8 +169,9 @@ func TestCaseExpectations(t *testing.T) {
 		{"an attribute above", `{of: narrow.png, attributes: {mark: {min: 0, max: 1}}}`, `(mark is 1.25, more than 1)`},
 		{"another value", `{of: narrow.png, attributes: {class: a}}`, `(class is b, not a)`},
 		{"an attribute that lacks", `{of: narrow.png, attributes: {more: 1}}`, `(more is absent (there are class, mark, print, wide))`},
-		{"an attribute that is there", `{of: narrow.png, attributes: {mark: absent}}`, `(mark is 1.25, not absent)`},
-		{"the text absent", `{of: narrow.png, attributes: {class: "absent"}}`, `(class is b, not absent)`},
+		{"an attribute that is there", `{of: narrow.png, attributes: {mark: {absent: true}}}`, `(mark is 1.25, not absent)`},
+		{"the text absent", `{of: narrow.png, attributes: {class: absent}}`, `(class is b, not absent)`},
+		{"the text absent of an attribute that lacks", `{of: narrow.png, attributes: {more: "absent"}}`, `(more is absent, which {absent: true} expects; absent alone is a text)`},
 		{"no number in a range", `{of: narrow.png, attributes: {class: {min: 1}}}`, `(class is b, no number)`},
 		{"the output", `{of: a.png, is: kept, output: {format: png, width: 16, height: {max: 16}, bytes: {min: 70B, max: 2KiB}}}`, ""},
 		{"another format", `{of: "@tile=16,48,16", output: {format: jpeg}}`, `(written as png, 16 x 16, `},
@@ -187,6 +191,24 @@ func TestCaseExpectations(t *testing.T) {
 			_, got, _ = strings.Cut(got, "curate.test.yaml:5:5: expected ")
 			if got != tt.want && (tt.want == "" || !strings.Contains(got, tt.want)) {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// The names of files do, and IDs too.
+func TestCaseNames(t *testing.T) {
+	dir, o := graded(t)
+	name := "it@x%.png"
+	if err := os.WriteFile(filepath.Join(dir, "pictures", name), pngBytes(t, 40, 20, gradient), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{name, "it%40x%25.png", "it@*", "i?%40x%25.*"} {
+		t.Run(name, func(t *testing.T) {
+			text := fmt.Sprintf(`cases: [{name: x, source: {path: pictures}, only: %q, totals: {in: 1},
+  expect: [{of: %[1]q, is: kept, count: 2}, {of: "%[1]s@tile=16,0,0", is: kept, count: 1}]}]`, name)
+			if got := failures(t, writeCases(t, dir, text), o); got != "" {
+				t.Error(got)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,44 @@ func (v Values) MarshalJSON() ([]byte, error) {
 		b = append(append(append(b, name...), ':'), value...)
 	}
 	return append(b, '}'), nil
+}
+
+// UnmarshalJSON reads the object, in the order of its members.
+func (v *Values) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if t == nil { // null leaves a value as it is
+		return nil
+	}
+	if t != json.Delim('{') {
+		return fmt.Errorf("values are an object, not %s", data)
+	}
+	*v = Values{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		a := Attribute{Name: name.(string)} // as the keys of an object are
+		if err := d.Decode(&a.Value); err != nil {
+			return fmt.Errorf("reading the value %s: %w", a.Name, err)
+		}
+		*v = append(*v, a)
+	}
+	return nil
+}
+
+// Get is the value of that name; ok when there is one.
+func (v Values) Get(name string) (value Value, ok bool) {
+	for _, a := range v {
+		if a.Name == name {
+			return a.Value, true
+		}
+	}
+	return value, false
 }
 
 // End is one end of an item as the run store has it. An item of which several

@@ -15,15 +15,6 @@ import (
 	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
-// itemEnd is an item's end, as a case calls it.
-type itemEnd string
-
-const (
-	endedKept     itemEnd = "kept" // it came out at the end of the chain
-	endedRejected itemEnd = "rejected"
-	endedFailed   itemEnd = "failed"
-)
-
 // The words that count can have.
 const (
 	countAll  = "all"
@@ -31,9 +22,10 @@ const (
 	countNone = "none"
 )
 
-// selector chooses items by their IDs: the item that is called so, and all that
-// was derived from it. * stands for any characters and ? for one; what begins with
-// @ is the end of an ID. The empty selector chooses all items.
+// selector chooses items: the one that is called so, by its ID or by the name that
+// its source has, and all that was derived from it. * and ? stand for what they do
+// in every pattern; what begins with @ is the end of an ID. The empty selector
+// chooses all items.
 type selector string
 
 func parseSelector(s string) (selector, error) {
@@ -44,48 +36,38 @@ func parseSelector(s string) (selector, error) {
 }
 
 func (s selector) matches(id string) bool {
-	pattern := string(s)
-	switch {
-	case pattern == "":
+	if s == "" {
 		return true
-	case strings.HasPrefix(pattern, "@"):
-		pattern = "*" + pattern
 	}
-	for {
-		if matchesWild([]rune(pattern), []rune(id)) {
-			return true
-		}
-		at := strings.LastIndexByte(id, '@')
-		if at < 0 {
-			return false
-		}
-		id = id[:at]
+	source, lineage := splitID(id)
+	if s.named(source, lineage) {
+		return true
 	}
+	raw, err := UnescapeID(source)
+	return err == nil && raw != source && s.named(raw, lineage)
 }
 
-// matchesWild goes back to the last * where the rest does not match: it takes at
-// most len(pattern) * len(text) steps.
-func matchesWild(pattern, text []rune) bool {
-	p, star, again := 0, -1, 0
-	for i := 0; i < len(text); {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, again = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[i]):
-			p++
-			i++
-		case star >= 0:
-			again++
-			p, i = star+1, again
-		default:
-			return false
+// named tells whether the selector is the name of an item or of one that it was
+// derived from, or the end of such a name.
+func (s selector) named(source, lineage string) bool {
+	pattern, end := string(s), ""
+	for _, step := range append([]string{""}, steps(lineage)...) {
+		if step != "" {
+			end += "@" + step
+		}
+		if matchesWild(pattern, source+end) {
+			return true
+		}
+		if !strings.HasPrefix(pattern, "@") {
+			continue
+		}
+		for i := range len(end) {
+			if end[i] == '@' && matchesWild(pattern, end[i:]) {
+				return true
+			}
 		}
 	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
+	return false
 }
 
 // bounds are what a number may be, both inclusive.
@@ -132,7 +114,7 @@ type quantity struct {
 type expectation struct {
 	at, byAt    *yamlNode
 	of          selector
-	is          itemEnd // empty: whatever it is
+	is          CaseEnd // empty: whatever it is
 	by          string
 	reason      string // a part of it
 	cause       string // a part of it
@@ -239,7 +221,7 @@ func (e *expectation) String() string {
 	}
 	var is []string
 	switch {
-	case e.is == endedFailed && e.by != "":
+	case e.is == CaseFailed && e.by != "":
 		is = append(is, "failed in "+e.by)
 	case e.is == "" && e.by != "":
 		is = append(is, "rejected by or failed in "+e.by)
@@ -272,7 +254,7 @@ func (e *expectation) String() string {
 // miss says in what the item is not as expected; empty when it is.
 func (e *expectation) miss(it *CaseItem) string {
 	switch {
-	case e.is != "" && it.End != string(e.is):
+	case e.is != "" && it.End != e.is:
 		return "not " + string(e.is)
 	case e.by != "" && it.Stage != e.by:
 		return "not by " + e.by
@@ -283,7 +265,7 @@ func (e *expectation) miss(it *CaseItem) string {
 	}
 	if e.duplicateOf != "" {
 		// By this name a stage that rejects duplicates tells which item is kept.
-		keeper, ok := it.Values["keeper"]
+		keeper, ok := it.Values.Get("keeper")
 		if !ok {
 			return "not as a duplicate"
 		}
@@ -322,6 +304,8 @@ func (a wantedAttribute) miss(it *CaseItem) string {
 		return ""
 	case a.absent:
 		return v.String() + ", not absent"
+	case !ok && a.text == "absent":
+		return "absent, which {absent: true} expects; absent alone is a text"
 	case !ok:
 		return "absent" + few(" (there are %s)", slices.Sorted(maps.Keys(it.Attributes)))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -26,7 +25,7 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 			return story(lineage)(src, rows)
 		}
 	}
-	if strings.ContainsAny(name, "*?[") {
+	if hasWild(name) {
 		return h.byGlob(ctx, name, story(""))
 	}
 	known := false
@@ -102,13 +101,10 @@ func (h *History) byFile(ctx context.Context, name string) (src runstore.Source,
 }
 
 func (h *History) byGlob(ctx context.Context, pattern string, yield func(runstore.Source, []runstore.Decision) error) error {
-	if _, err := path.Match(pattern, ""); err != nil {
-		return fmt.Errorf("reading the pattern %q: %w", pattern, err)
-	}
 	known := false
-	literal := pattern[:strings.IndexAny(pattern, "*?[\\")]
+	literal := pattern[:strings.IndexAny(pattern, wildcards)]
 	err := h.store.Find(ctx, runstore.Query{Prefix: literal}, func(src runstore.Source, rows []runstore.Decision) error {
-		if ok, _ := path.Match(pattern, src.Path); !ok {
+		if !matchesWild(pattern, src.Path) {
 			return ctx.Err()
 		}
 		known = true

@@ -170,16 +170,12 @@ func (r *restoring) one(ctx context.Context, file string) (found bool, err error
 	if found {
 		return true, nil
 	}
-	if !strings.ContainsAny(file, "*?[") {
+	if !hasWild(file) {
 		return false, nil
-	}
-	if _, err := path.Match(file, ""); err != nil {
-		return false, fmt.Errorf("reading the pattern %q: %w", file, err)
 	}
 	return r.matching(ctx, func(root fsys.Root, name string) bool {
 		return slices.ContainsFunc(namesOf(root, file), func(pattern string) bool {
-			ok, _ := path.Match(pattern, name)
-			return ok
+			return matchesWild(pattern, name)
 		})
 	})
 }

@@ -285,13 +285,10 @@ func TestRestoreFinds(t *testing.T) {
 			}
 		})
 	}
-	for _, file := range []string{"none.png", "su", "/etc/passwd", "../out2", "none*", "out/.forgepipe/trash/20010101-000000.000/" + tile + ".png"} {
+	for _, file := range []string{"none.png", "su", "/etc/passwd", "../out2", "none*", "a[*", "s*.png", "out/.forgepipe/trash/20010101-000000.000/" + tile + ".png"} {
 		if r := restore(t, w.state(), pipeline.RestoreOptions{Files: []string{file}}); !slices.Equal(r.Unknown, []string{file}) || r.Restored != 0 {
 			t.Errorf("%q: %+v", file, r)
 		}
-	}
-	if _, err := pipeline.Restore(t.Context(), w.state(), nil, pipeline.RestoreOptions{Files: []string{"a[*"}}); err == nil {
-		t.Error("a wrong pattern is none")
 	}
 	if _, err := pipeline.Restore(t.Context(), filepath.Join(t.TempDir(), ".forgepipe"), nil, pipeline.RestoreOptions{All: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("where nothing is: %v", err)

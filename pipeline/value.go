@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -145,6 +146,40 @@ func (v Value) MarshalJSON() ([]byte, error) {
 		}
 	}
 	return json.Marshal(v.Any())
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. A number without a fraction and an
+// exponent becomes an Int, which also takes a Float such as 2; a hash becomes the
+// String of its digits, and null the zero Value. A number that is no finite float64
+// is an error, as is an object or a list.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var read any
+	if err := d.Decode(&read); err != nil {
+		return err
+	}
+	switch read := read.(type) {
+	case nil:
+		*v = Value{}
+	case bool:
+		*v = Bool(read)
+	case string:
+		*v = String(read)
+	case json.Number:
+		if n, err := read.Int64(); err == nil {
+			*v = Int(n)
+			return nil
+		}
+		f, err := read.Float64()
+		if err != nil {
+			return fmt.Errorf("the value %s is not a number that fits: %w", read, err)
+		}
+		*v = Float(f)
+	default:
+		return fmt.Errorf("a value is true, false, a number or a text, not %s", data)
+	}
+	return nil
 }
 
 // Attribute is a named value on an item.

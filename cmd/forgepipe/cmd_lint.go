@@ -160,7 +160,7 @@ func (l *lint) check(ctx context.Context, file string) {
 		return
 	}
 	vars := l.varsOf(name, data)
-	if strings.HasSuffix(file, caseSuffix) {
+	if pipeline.IsCaseFile(file) {
 		_, err = l.app.loadCases(ctx, file, vars, l.devices, l.log)
 	} else {
 		_, err = pipeline.Load(ctx, name, data, pipeline.Options{

@@ -32,6 +32,7 @@ func newTestCommand(a *app) *cobra.Command {
 		Long: `Run the test cases of pipelines. The cases of NAME.yaml stand in NAME.test.yaml
 beside it: which inputs, and what is to become of them. A file of cases, its
 pipeline, or a folder may be given; of a folder, all *.test.yaml below it are run.
+All of these files may end in .yml too.
 
 Each case runs its pipeline with its own inputs into a folder for temporary files,
 which is removed afterwards: output folders, run stores and caches are not touched.
@@ -187,8 +188,6 @@ func (a *app) tellCase(r *pipeline.CaseResult, verbose bool) {
 	}
 }
 
-const caseSuffix = ".test.yaml"
-
 // caseFiles are the files of cases that the arguments mean, each once.
 func caseFiles(args []string) (files []string, err error) {
 	add := func(file string) {
@@ -210,16 +209,20 @@ func caseFiles(args []string) (files []string, err error) {
 				add(file)
 			}
 			if len(found) == 0 {
-				return nil, usagef("the cases of NAME.yaml stand in NAME"+caseSuffix+" beside it", "there are no files *%s in %s", caseSuffix, arg)
+				return nil, usagef("the cases of NAME.yaml stand in NAME.test.yaml beside it", "there are no files *.test.yaml in %s", arg)
 			}
-		case strings.HasSuffix(arg, caseSuffix):
+		case pipeline.IsCaseFile(arg):
 			add(arg)
 		default:
-			file := strings.TrimSuffix(arg, filepath.Ext(arg)) + caseSuffix
-			if _, err := os.Stat(file); err != nil {
-				return nil, usagef("", "there are no cases of %s: %w", arg, err)
+			names := pipeline.CaseFiles(arg)
+			at := slices.IndexFunc(names, func(name string) bool {
+				_, err := os.Stat(name)
+				return !errors.Is(err, fs.ErrNotExist)
+			})
+			if at < 0 {
+				return nil, usagef("", "there are no cases of %s: looked for %s", arg, strings.Join(names, " and "))
 			}
-			add(file)
+			add(names[at])
 		}
 	}
 	return files, nil
@@ -234,7 +237,7 @@ func findCases(dir string) (files []string, err error) {
 			return err
 		case d.IsDir() && name != dir && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
-		case !d.IsDir() && strings.HasSuffix(name, caseSuffix):
+		case !d.IsDir() && pipeline.IsCaseFile(name):
 			files = append(files, name)
 		}
 		return nil
