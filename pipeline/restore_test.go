@@ -168,6 +168,58 @@ func TestRestoreWhatWasReplaced(t *testing.T) {
 	}
 }
 
+// What comes to a file's place while the run makes it, as from another process that
+// restores, is never written over.
+func TestRestoredDuringRun(t *testing.T) {
+	for name, before := range map[string]func(file string) error{
+		"changed": func(file string) error { return os.WriteFile(file, []byte("edited"), 0o666) },
+		"missing": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkplace(t)
+			w.picture("a.png", 1)
+			w.must(0, pipeline.RunOptions{})
+			file := filepath.Join(w.out, "a_x0_y0.png")
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := before(file); err != nil {
+				t.Fatal(err)
+			}
+			came := false
+			var o pipeline.RunOptions
+			o.FailSQL(func(string) error { // the run is about to record that the file will be there
+				temps, _ := filepath.Glob(filepath.Join(w.out, ".forgepipe-*.tmp"))
+				if came || len(temps) != 1 {
+					return nil
+				}
+				if temp, err := os.Stat(temps[0]); err != nil || temp.Size() != info.Size() {
+					return nil
+				}
+				came = true
+				return os.WriteFile(file, []byte("mine"), 0o666)
+			})
+			s := w.must(0, o)
+			if !came {
+				t.Fatal("the run made nothing")
+			}
+			if b, err := os.ReadFile(file); string(b) != "mine" {
+				t.Fatalf("the file has %d bytes, %v: what came is lost", len(b), err)
+			}
+			if s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, "did not write") {
+				t.Errorf("failed %+v", s.Failed)
+			}
+			if s := w.must(0, pipeline.RunOptions{}); s.Quarantined != 1 || s.Replaced != 0 {
+				t.Errorf("the next run %+v", s)
+			}
+			if b, _ := os.ReadFile(file); string(b) != "mine" {
+				t.Errorf("the next run left %q", b)
+			}
+		})
+	}
+}
+
 // A run that was killed while it took a file back still has it on record.
 func TestRestoreWhatIsOnRecord(t *testing.T) {
 	w := newWorkplace(t)
