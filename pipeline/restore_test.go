@@ -17,11 +17,12 @@ import (
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
 func restore(t testing.TB, dir string, o pipeline.RestoreOptions) *pipeline.RestoreReport {
 	t.Helper()
-	r, err := pipeline.Restore(t.Context(), dir, nil, o)
+	r, err := pipeline.Restore(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func restore(t testing.TB, dir string, o pipeline.RestoreOptions) *pipeline.Rest
 
 func listTrash(t testing.TB, dir string) (all []pipeline.Trashed) {
 	t.Helper()
-	if err := pipeline.Trash(t.Context(), dir, nil, func(f pipeline.Trashed) error {
+	if err := pipeline.Trash(t.Context(), dir, func(f pipeline.Trashed) error {
 		all = append(all, f)
 		return nil
 	}); err != nil {
@@ -342,10 +343,7 @@ func TestRestoreFinds(t *testing.T) {
 			t.Errorf("%q: %+v", file, r)
 		}
 	}
-	if _, err := pipeline.Restore(t.Context(), w.state(), nil, pipeline.RestoreOptions{Files: []string{"a[*"}}); err == nil {
-		t.Error("a wrong pattern is none")
-	}
-	if _, err := pipeline.Restore(t.Context(), filepath.Join(t.TempDir(), ".forgepipe"), nil, pipeline.RestoreOptions{All: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := pipeline.Restore(t.Context(), filepath.Join(t.TempDir(), ".forgepipe"), pipeline.RestoreOptions{All: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("where nothing is: %v", err)
 	}
 }
@@ -389,6 +387,94 @@ func TestRestoreTheNewest(t *testing.T) {
 		t.Errorf("left %+v", l)
 	}
 }
+
+// With wrong options nothing is moved.
+func TestRestoreWrongOptions(t *testing.T) {
+	out, state := trashOf(t, map[string]string{"a.png": "a", "x[": "b"})
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(state, link); err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]pipeline.RestoreOptions{
+		"empty name":          {Files: []string{"a.png", ""}},
+		"pattern":             {Files: []string{"a.png", "a[*"}},
+		"state directory":     {All: true, To: state},
+		"sample":              {All: true, To: filepath.Join(state, "sample/out")},
+		"trash of another":    {All: true, To: filepath.Join(t.TempDir(), ".forgepipe/trash")},
+		"through a link":      {All: true, To: filepath.Join(link, "sample")},
+		"dry, into the trash": {All: true, To: filepath.Join(state, "trash"), DryRun: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pipeline.Restore(t.Context(), state, o)
+			var wrong *pipeline.OptionError
+			if !errors.As(err, &wrong) || wrong.Option == "" {
+				t.Errorf("%v", err)
+			}
+			if got := files(t, out); len(got) != 0 {
+				t.Errorf("moved %q", got)
+			}
+		})
+	}
+	if r := restore(t, state, pipeline.RestoreOptions{Files: []string{"x["}}); r.Restored != 1 {
+		t.Errorf("a file of that name: %+v", r)
+	}
+}
+
+// Files of several output folders do not stand for each other.
+func TestRestoreSeveralFolders(t *testing.T) {
+	w := newWorkplace(t)
+	w.picture("a.png", 1)
+	dir := filepath.Dir(w.out)
+	run := func(least int) {
+		t.Helper()
+		text := fmt.Sprintf("name: two\nsource:\n  images: {path: %s}\nstages:\n  - filter: {keep: \"source.width > %d\"}\n", w.in, least)
+		for _, to := range []string{"a/x", "b/x", "c"} {
+			text += fmt.Sprintf("  - write: {path: %s, format: png, level: %d}\n", filepath.Join(dir, to), len(to))
+		}
+		p, err := pipeline.Load(t.Context(), "two.yaml", []byte(text), pipeline.Options{Registry: standard.Registry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context(), pipeline.RunOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(0)
+	run(9999)
+	to := filepath.Join(dir, "to")
+	if r := restore(t, filepath.Join(dir, "a/x/.forgepipe"), pipeline.RestoreOptions{Files: []string{"a.png"}, To: to}); r.Restored != 3 || r.Older != 0 {
+		t.Errorf("%+v", r)
+	}
+	if got := slices.Sorted(maps.Keys(files(t, to))); !slices.Equal(got, []string{"c/a.png", "x-1/a.png", "x-2/a.png"}) {
+		t.Errorf("restored %q", got)
+	}
+}
+
+// A file system of another package does.
+func TestRestoreOtherFS(t *testing.T) {
+	for _, to := range []string{"", filepath.Join(t.TempDir(), "to")} {
+		out, state := trashOf(t, map[string]string{"a.png": "a"})
+		r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, To: to, FS: otherFS{fsys.OS}})
+		if err != nil || r.Restored != 1 {
+			t.Errorf("to %q: %+v, %v", to, r, err)
+		}
+		if to == "" {
+			to = out
+		}
+		if got := files(t, to); got["a.png"] != "a" {
+			t.Errorf("restored %q", got)
+		}
+	}
+}
+
+type otherFS struct{ fsys.FS }
+
+func (f otherFS) OpenRoot(dir string) (fsys.Root, error) {
+	r, err := f.FS.OpenRoot(dir)
+	return otherRoot{r}, err
+}
+
+type otherRoot struct{ fsys.Root }
 
 // files are those outside of .forgepipe, with their text; of a link where it leads.
 func files(t testing.TB, dir string) map[string]string {
@@ -481,7 +567,8 @@ func TestRestoreInterrupted(t *testing.T) {
 			}
 			faulty := fsys.FailAt(fsys.OS, n, syscall.EIO)
 			faulty.Sticky = true
-			_, err := pipeline.Restore(t.Context(), state, faulty, o)
+			o.FS = faulty
+			_, err := pipeline.Restore(t.Context(), state, o)
 			if faulty.Failed() == "" {
 				if err != nil || n < 5 {
 					t.Fatalf("after %d operations: %v", n, err)
@@ -496,7 +583,8 @@ func TestRestoreInterrupted(t *testing.T) {
 					t.Errorf("%s: in the trash %q (%v), in its place %q (%v)", faulty.Failed(), moved, ok, back, there)
 				}
 			}
-			if _, err := pipeline.Restore(t.Context(), state, nil, o); err != nil {
+			o.FS = nil
+			if _, err := pipeline.Restore(t.Context(), state, o); err != nil {
 				t.Errorf("%s: again: %v", faulty.Failed(), err)
 			}
 			if place = files(t, target); !maps.Equal(place, content) {
@@ -509,7 +597,7 @@ func TestRestoreInterrupted(t *testing.T) {
 func TestRestoreCancelled(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"a.png": "a", "b.png": "b", "c.png": "c"})
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := pipeline.Restore(ctx, state, nil, pipeline.RestoreOptions{All: true, OnFile: func(pipeline.Restored) { cancel() }})
+	r, err := pipeline.Restore(ctx, state, pipeline.RestoreOptions{All: true, OnFile: func(pipeline.Restored) { cancel() }})
 	if !errors.Is(err, context.Canceled) || r.Restored != 1 || len(files(t, out)) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -522,10 +610,10 @@ func TestRestoreLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pipeline.Restore(t.Context(), state, nil, pipeline.RestoreOptions{All: true}); !errors.Is(err, pipeline.ErrLocked) {
+	if _, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("restore: %v", err)
 	}
-	if _, _, err := pipeline.Prune(t.Context(), state, nil, 0, false); !errors.Is(err, pipeline.ErrLocked) {
+	if _, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("prune: %v", err)
 	}
 	if r := restore(t, state, pipeline.RestoreOptions{All: true, DryRun: true}); r.Restored != 1 {
@@ -555,7 +643,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dry := range []bool{true, false} {
-		n, bytes, err := pipeline.Prune(t.Context(), state, nil, 24*time.Hour, dry)
+		n, bytes, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{Age: 24 * time.Hour, DryRun: dry})
 		if n != 3 || bytes < 6 || err != nil {
 			t.Errorf("dry %v: %d files, %d bytes, %v", dry, n, bytes, err)
 		}
