@@ -57,6 +57,35 @@ func retracted(t *testing.T) (w workplace, before, after map[string]string) {
 	return w, before, tree(t, w.out)
 }
 
+// A file that is no more an output still tells what it was made of, and why not.
+func TestEndsOfRetracted(t *testing.T) {
+	w, _, _ := retracted(t)
+	h := history(t, w.state())
+	n := 0
+	for _, f := range listTrash(t, w.state()) {
+		if filepath.Ext(f.Name) != ".png" {
+			continue
+		}
+		n++
+		got := ends(t, h, pipeline.EndQuery{Image: f.Place()})
+		if len(got) != 1 || got[0].Kind != pipeline.EndRejected || got[0].Stage != "filter" {
+			t.Errorf("%s: %+v, want the end of the tile alone", f.Name, got)
+		}
+	}
+	if n == 0 {
+		t.Fatal("no picture was retracted")
+	}
+	// One that no item would be called any more: what became of its source.
+	if got := ends(t, h, pipeline.EndQuery{Image: filepath.Join(w.out, "sub/b_x999_y0.png")}); len(got) < 3 || got[0].Source != "sub/b.jpg" {
+		t.Errorf("%+v", got)
+	}
+	for _, name := range []string{"b_x999_y0.png", "sub/bb.png", "sub/b.gif"} {
+		if err := h.Ends(t.Context(), pipeline.EndQuery{Image: filepath.Join(w.out, name)}, func(pipeline.End) error { return nil }); !errors.Is(err, pipeline.ErrUnknownImage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What comes back is what was there, and runs leave it alone whatever they want.
 func TestRestoreAndRunAgain(t *testing.T) {
 	w, before, after := retracted(t)
