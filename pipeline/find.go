@@ -42,6 +42,11 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 		return h.found(err)
 	}
 	if !ok {
+		if src, row, ok, err = h.byLostOutput(ctx, absolute(name)); err != nil {
+			return h.found(err)
+		}
+	}
+	if !ok {
 		return ErrUnknownImage
 	}
 	_, rows, _, err := h.store.Source(ctx, src.Path)
@@ -50,6 +55,58 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 	}
 	lineage, _, _ := strings.Cut(row.Lineage, partMark)
 	return story(lineage)(src, rows)
+}
+
+// byLostOutput finds what an output's file was made of that no row is of any more,
+// as when a filter was edited: the item that would be called so, or else the
+// source alone, with a row of no lineage.
+func (h *History) byLostOutput(ctx context.Context, file string) (src runstore.Source, row runstore.Decision, ok bool, err error) {
+	targets, err := h.targets(ctx)
+	if err != nil {
+		return src, row, false, err
+	}
+	for _, t := range targets {
+		name, inside := inFolder(t.Root, file)
+		if !inside || t.File != "" {
+			continue
+		}
+		stage, err := json.Marshal(t)
+		if err != nil {
+			return src, row, false, err
+		}
+		for _, prefix := range t.sources(name) {
+			exact := false
+			err := h.store.Find(ctx, runstore.Query{Prefix: prefix}, bounded(func(s runstore.Source, rows []runstore.Decision) error {
+				if stem, _ := stemExt(s.Path); stem+"." != prefix && s.Path != prefix { // the name begins so, and is another
+					return ctx.Err()
+				}
+				// A name that goes on in letters is of another source.
+				_, rest, _ := strings.Cut(name, strings.TrimSuffix(prefix, "."))
+				if !ok && (rest == "" || strings.ContainsRune("_.@", rune(rest[0]))) {
+					src, ok = s, true
+				}
+				for _, d := range rows {
+					d.Stage = string(stage)
+					_, would, err := rowPath(h.base(), s, d)
+					if err != nil {
+						return err
+					}
+					if would == name {
+						src, row, exact = s, d, true
+						return errEnough
+					}
+				}
+				return ctx.Err()
+			}))
+			if err != nil && !errors.Is(err, errEnough) {
+				return src, row, false, err
+			}
+			if exact {
+				return src, row, true, nil
+			}
+		}
+	}
+	return src, row, ok, nil
 }
 
 // bySource finds a source by its path.

@@ -301,7 +301,7 @@ func TestHistoryOfADamagedStore(t *testing.T) {
 		if i%3 == 2 && (err == nil || !strings.Contains(err.Error(), dir)) {
 			t.Errorf("random bytes: %v", err)
 		}
-		if _, err := pipeline.Restore(t.Context(), dir, nil, pipeline.RestoreOptions{All: true}); i%3 == 2 && err == nil {
+		if _, err := pipeline.Restore(t.Context(), dir, pipeline.RestoreOptions{All: true}); i%3 == 2 && err == nil {
 			t.Error("restore works with random bytes")
 		}
 	}

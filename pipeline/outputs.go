@@ -64,7 +64,7 @@ type publishing struct {
 	temp    string
 	row     runstore.Decision
 	old     *runstore.Decision // of an earlier run, for the same stage and lineage
-	replace bool               // what lies at path may be replaced
+	replace bool               // the file that was seen at path may be replaced
 	done    bool
 }
 
@@ -233,7 +233,7 @@ func (r *run) preparePublish(stageID string, p *publishing) error {
 			r.replaced.Add(1)
 			r.event(EventReplaced, stageID, p.id(), p.shown()+" had been changed since it was written: it is in the trash, and made again")
 		}
-		p.replace = true
+		p.replace = state == fileRight // otherwise nothing is there any more
 	}
 	if r.dry != nil {
 		r.foresee(p)
@@ -456,6 +456,7 @@ func (r *run) writeTemp(ctx context.Context, p *publishing) error {
 	info, err = p.root.Lstat(p.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		p.replace = false
 		return nil
 	case err != nil:
 		return err
@@ -464,7 +465,6 @@ func (r *run) writeTemp(ctx context.Context, p *publishing) error {
 	case p.replace:
 		return nil
 	case p.Overwrite && info.Mode().IsRegular():
-		p.replace = true
 		r.replaced.Add(1)
 		return r.trash(p.root, p.path)
 	}
@@ -483,24 +483,24 @@ func (r *run) place(p *publishing) error {
 	}
 
 	// Whether a file that is there may be replaced was settled before the row
-	// was recorded, since a resume replaces what a recorded row names. So this
-	// one has come since.
-	_, err := p.root.Lstat(p.path)
-	if !p.replace && !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = errForeign
-		}
-		if r.store != nil {
-			r.store.Settled(p.row.Seq)
-			return errors.Join(err, r.store.Delete(context.WithoutCancel(r.ctx), []runstore.Decision{p.row}))
-		}
-		return err
+	// was recorded, since a resume replaces what a recorded row names. So where
+	// none was to be replaced, one that is there has come since: somebody's own, or
+	// one that was just restored.
+	move := func() error { return fsys.MoveNew(p.root, p.temp, p.root, p.path) }
+	if p.replace {
+		move = func() error { return p.root.Rename(p.temp, p.path) }
 	}
-	err = p.root.Rename(p.temp, p.path)
+	err := move()
 	if r.store != nil {
 		// Also after a failure: the row and the file then differ, and the next
 		// run sees that and writes the file again.
 		r.store.Settled(p.row.Seq)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = errForeign
+		if r.store != nil {
+			err = errors.Join(err, r.store.Delete(context.WithoutCancel(r.ctx), []runstore.Decision{p.row}))
+		}
 	}
 	if err != nil {
 		return err
@@ -527,11 +527,13 @@ func (r *run) mayReplace(p *publishing, info fs.FileInfo) error {
 			return errForeign
 		}
 		r.old.supersede(d.Seq)
-		p.replace = true
-		if r.inspect(p.root, p.path, d) != fileChanged {
+		switch r.inspect(p.root, p.path, d) {
+		case fileRight:
+			p.replace = true
 			return nil
+		case fileChanged:
+			r.replaced.Add(1)
 		}
-		r.replaced.Add(1)
 		return r.trash(p.root, p.path)
 	}
 	if info.Mode().IsRegular() && info.Size() == p.row.Size {

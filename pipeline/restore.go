@@ -31,9 +31,12 @@ type RestoreOptions struct {
 	Files []string
 	All   bool   // everything
 	From  string // only what the run of this time moved: Trashed.From
-	// To is a folder for the files; empty: their own places.
+	// To is a folder for the files; empty: their own places. With several output
+	// folders that have a trash, the files of each go to a folder in it that has the
+	// output folder's name.
 	To     string
 	DryRun bool // say what would be done, and do nothing
+	FS     FS   // of the output folders; nil: that of this machine
 	// OnFile is told of each file.
 	OnFile func(Restored)
 }
@@ -49,12 +52,23 @@ type Restored struct {
 	Same bool `json:"same,omitempty"`
 	// Wanted says that the run store records another file in its place: the next run
 	// takes the restored one for a change of that, and moves it to the trash again.
+	// Without a run store that is not known.
 	Wanted bool `json:"wanted,omitempty"`
 	// Recorded says that the run store records this very file, as when a run was
 	// killed while it took files back: the next run keeps it or moves it to the trash
 	// again, as the pipeline says.
 	Recorded bool `json:"recorded,omitempty"`
+
+	at string // the same as To, relative to the folder that is restored to
 }
+
+// OptionError says that options are wrong, so that nothing was done.
+type OptionError struct {
+	Option  string // the field
+	Message string // what is wrong
+}
+
+func (e *OptionError) Error() string { return e.Message }
 
 // RestoreReport is what Restore did.
 type RestoreReport struct {
@@ -75,7 +89,8 @@ type RestoreReport struct {
 type restoring struct {
 	*trashes
 	o      RestoreOptions
-	to     fsys.Root // nil: the files' own output folders
+	to     fsys.Root         // nil: the files' own output folders
+	below  map[string]string // where in to the files of an output folder go
 	report RestoreReport
 	back   map[[16]byte]bool // places of files that came back, by hash of their path
 }
@@ -84,10 +99,18 @@ type restoring struct {
 // with their tree. Nothing is ever written over: a file whose place is taken stays
 // in the trash. Each file moves in one step, so that a process that is killed has
 // moved it or has not; across file systems it is copied, made durable and compared
-// before it goes from the trash. The error is ErrLocked when a run is running; one
-// that concerns a single file is in the report.
-func Restore(ctx context.Context, stateDir string, files fsys.FS, o RestoreOptions) (*RestoreReport, error) {
-	t, err := openTrashes(ctx, stateDir, files)
+// before it goes from the trash.
+//
+// The error is ErrLocked when a run is using the state directory. Without a run
+// store there, as in the second output folder of a pipeline, the lock says nothing
+// of a run that keeps its store elsewhere: then see to it that none writes to the
+// folder. It is an OptionError when the options are wrong; what concerns a single
+// file is in the report.
+func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreReport, error) {
+	if err := o.check(stateDir); err != nil {
+		return nil, err
+	}
+	t, err := openTrashes(ctx, stateDir, o.FS)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +122,11 @@ func Restore(ctx context.Context, stateDir string, files fsys.FS, o RestoreOptio
 		}
 		defer lock.Close()
 	}
-	r := &restoring{trashes: t, o: o, back: map[[16]byte]bool{}}
+	r := &restoring{trashes: t, o: o, below: t.foldersBelow(), back: map[[16]byte]bool{}}
 	r.report.Unknown, r.report.Faults = []string{}, []string{}
+	if err := r.checkPatterns(); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(o.To); o.To != "" && (err == nil || !o.DryRun) { // opening makes it
 		if r.to, err = t.files.OpenRoot(absolute(o.To)); err != nil {
 			return nil, fmt.Errorf("opening the folder to restore to: %w", err)
@@ -115,6 +141,77 @@ func Restore(ctx context.Context, stateDir string, files fsys.FS, o RestoreOptio
 		return &r.report, fmt.Errorf("restoring from the trash: %w", err)
 	}
 	return &r.report, nil
+}
+
+// check finds what is wrong with options whatever is in the trash.
+func (o *RestoreOptions) check(stateDir string) error {
+	if slices.Contains(o.Files, "") {
+		return &OptionError{"Files", "a file to restore has an empty name"}
+	}
+	if o.To == "" {
+		return nil
+	}
+	to := realPath(absolute(o.To))
+	_, inside := inFolder(realPath(stateDir), to)
+	if inside || slices.Contains(strings.Split(filepath.ToSlash(to), "/"), stateDirName) {
+		return &OptionError{"To", fmt.Sprintf("%s is in a state directory, where runs remove files: give another folder to restore to", o.To)}
+	}
+	return nil
+}
+
+// checkPatterns finds wrong ones before anything is moved. A file may be called so.
+func (r *restoring) checkPatterns() error {
+	for _, file := range r.o.Files {
+		if _, err := path.Match(file, ""); err == nil || !strings.ContainsAny(file, "*?[") {
+			continue
+		}
+		known, err := r.known(file)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return &OptionError{"Files", fmt.Sprintf("the pattern %q is wrong: a [ has its ], and \\ stands before something", file)}
+		}
+	}
+	return nil
+}
+
+// known reports whether the trash has a file of that very name.
+func (r *restoring) known(file string) (bool, error) {
+	for _, root := range r.roots {
+		all, err := times(root)
+		if err != nil {
+			return false, err
+		}
+		for _, name := range namesOf(root, file) {
+			if _, err := root.Lstat(name); err == nil && strings.HasPrefix(name, trashName+"/") {
+				return true, nil
+			}
+			for _, at := range all {
+				if _, err := root.Lstat(path.Join(trashName, at, name)); err == nil {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+// foldersBelow are the folders that take the files of each output folder when all
+// go to one; empty for a single output folder.
+func (t *trashes) foldersBelow() map[string]string {
+	below := map[string]string{}
+	if len(t.roots) < 2 {
+		return below
+	}
+	for i, root := range t.roots {
+		name := filepath.Base(root.Name())
+		if slices.ContainsFunc(t.roots, func(o fsys.Root) bool { return o.Name() != root.Name() && filepath.Base(o.Name()) == name }) {
+			name = fmt.Sprintf("%s-%d", name, i+1)
+		}
+		below[root.Name()] = name
+	}
+	return below
 }
 
 func (r *restoring) sync() error {
@@ -280,11 +377,12 @@ func (r *restoring) matching(ctx context.Context, want func(root fsys.Root, name
 // restoreIn restores the files of one output folder.
 func (r *restoring) restoreIn(ctx context.Context, root fsys.Root) func(Trashed) error {
 	return func(f Trashed) error {
-		done := Restored{Trashed: f, To: f.Place()}
+		done := Restored{Trashed: f, To: f.Place(), at: f.Name}
 		to := root
 		if r.o.To != "" {
 			to = r.to
-			done.To = filepath.Join(absolute(r.o.To), filepath.FromSlash(f.Name))
+			done.at = path.Join(r.below[root.Name()], f.Name)
+			done.To = filepath.Join(absolute(r.o.To), filepath.FromSlash(done.at))
 		}
 		place := sha256.Sum256([]byte(done.To))
 		key := [16]byte(place[:])
@@ -349,7 +447,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 	}
 	taken := false
 	if to != nil {
-		_, err := to.Lstat(done.Name)
+		_, err := to.Lstat(done.at)
 		switch {
 		case err == nil:
 			taken = true
@@ -363,10 +461,10 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 	if r.o.DryRun {
 		return nil
 	}
-	if err := to.MkdirAll(path.Dir(done.Name)); err != nil {
+	if err := to.MkdirAll(path.Dir(done.at)); err != nil {
 		return fmt.Errorf("making its folder: %w", err)
 	}
-	err := fsys.MoveNew(root, done.moved, to, done.Name)
+	err := fsys.MoveNew(root, done.moved, to, done.at)
 	if errors.Is(err, syscall.EXDEV) {
 		err = r.copy(ctx, root, to, done)
 	}
@@ -382,7 +480,7 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 
 // compare finds out whether what is in a file's place is the same.
 func (r *restoring) compare(root, to fsys.Root, done *Restored) error {
-	there, err := to.Lstat(done.Name)
+	there, err := to.Lstat(done.at)
 	if err != nil {
 		return err
 	}
@@ -393,7 +491,7 @@ func (r *restoring) compare(root, to fsys.Root, done *Restored) error {
 	if err != nil {
 		return err
 	}
-	other, err := hashFile(to, done.Name)
+	other, err := hashFile(to, done.at)
 	if err != nil {
 		return err
 	}
@@ -420,8 +518,8 @@ func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored
 	}
 	// The name is always the same, so that what a killed process left is not in the
 	// way for ever.
-	id := sha256.Sum256([]byte(done.Name))
-	temp := path.Join(path.Dir(done.Name), tempPrefix+"restore-"+hex.EncodeToString(id[:8])+".tmp")
+	id := sha256.Sum256([]byte(done.at))
+	temp := path.Join(path.Dir(done.at), tempPrefix+"restore-"+hex.EncodeToString(id[:8])+".tmp")
 	if err := to.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -441,7 +539,7 @@ func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored
 	if !bytes.Equal(got[:], sum[:len(got)]) {
 		return errors.New("the copy does not have the same bytes: it stays in the trash")
 	}
-	if err := fsys.MoveNew(to, temp, to, done.Name); err != nil {
+	if err := fsys.MoveNew(to, temp, to, done.at); err != nil {
 		return err
 	}
 	if err := to.SyncFS(); err != nil {

@@ -17,11 +17,12 @@ import (
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
 func restore(t testing.TB, dir string, o pipeline.RestoreOptions) *pipeline.RestoreReport {
 	t.Helper()
-	r, err := pipeline.Restore(t.Context(), dir, nil, o)
+	r, err := pipeline.Restore(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func restore(t testing.TB, dir string, o pipeline.RestoreOptions) *pipeline.Rest
 
 func listTrash(t testing.TB, dir string) (all []pipeline.Trashed) {
 	t.Helper()
-	if err := pipeline.Trash(t.Context(), dir, nil, func(f pipeline.Trashed) error {
+	if err := pipeline.Trash(t.Context(), dir, func(f pipeline.Trashed) error {
 		all = append(all, f)
 		return nil
 	}); err != nil {
@@ -54,6 +55,35 @@ func retracted(t *testing.T) (w workplace, before, after map[string]string) {
 		t.Fatal("nothing was retracted")
 	}
 	return w, before, tree(t, w.out)
+}
+
+// A file that is no more an output still tells what it was made of, and why not.
+func TestEndsOfRetracted(t *testing.T) {
+	w, _, _ := retracted(t)
+	h := history(t, w.state())
+	n := 0
+	for _, f := range listTrash(t, w.state()) {
+		if filepath.Ext(f.Name) != ".png" {
+			continue
+		}
+		n++
+		got := ends(t, h, pipeline.EndQuery{Image: f.Place()})
+		if len(got) != 1 || got[0].Kind != pipeline.EndRejected || got[0].Stage != "filter" {
+			t.Errorf("%s: %+v, want the end of the tile alone", f.Name, got)
+		}
+	}
+	if n == 0 {
+		t.Fatal("no picture was retracted")
+	}
+	// One that no item would be called any more: what became of its source.
+	if got := ends(t, h, pipeline.EndQuery{Image: filepath.Join(w.out, "sub/b_x999_y0.png")}); len(got) < 3 || got[0].Source != "sub/b.jpg" {
+		t.Errorf("%+v", got)
+	}
+	for _, name := range []string{"b_x999_y0.png", "sub/bb.png", "sub/b.gif"} {
+		if err := h.Ends(t.Context(), pipeline.EndQuery{Image: filepath.Join(w.out, name)}, func(pipeline.End) error { return nil }); !errors.Is(err, pipeline.ErrUnknownImage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // What comes back is what was there, and runs leave it alone whatever they want.
@@ -165,6 +195,58 @@ func TestRestoreWhatWasReplaced(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(w.state(), "trash")); err != nil || len(left) > 0 {
 		t.Errorf("the trash has %v, %v: want it empty", left, err)
+	}
+}
+
+// What comes to a file's place while the run makes it, as from another process that
+// restores, is never written over.
+func TestRestoredDuringRun(t *testing.T) {
+	for name, before := range map[string]func(file string) error{
+		"changed": func(file string) error { return os.WriteFile(file, []byte("edited"), 0o666) },
+		"missing": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkplace(t)
+			w.picture("a.png", 1)
+			w.must(0, pipeline.RunOptions{})
+			file := filepath.Join(w.out, "a_x0_y0.png")
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := before(file); err != nil {
+				t.Fatal(err)
+			}
+			came := false
+			var o pipeline.RunOptions
+			o.FailSQL(func(string) error { // the run is about to record that the file will be there
+				temps, _ := filepath.Glob(filepath.Join(w.out, ".forgepipe-*.tmp"))
+				if came || len(temps) != 1 {
+					return nil
+				}
+				if temp, err := os.Stat(temps[0]); err != nil || temp.Size() != info.Size() {
+					return nil
+				}
+				came = true
+				return os.WriteFile(file, []byte("mine"), 0o666)
+			})
+			s := w.must(0, o)
+			if !came {
+				t.Fatal("the run made nothing")
+			}
+			if b, err := os.ReadFile(file); string(b) != "mine" {
+				t.Fatalf("the file has %d bytes, %v: what came is lost", len(b), err)
+			}
+			if s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, "did not write") {
+				t.Errorf("failed %+v", s.Failed)
+			}
+			if s := w.must(0, pipeline.RunOptions{}); s.Quarantined != 1 || s.Replaced != 0 {
+				t.Errorf("the next run %+v", s)
+			}
+			if b, _ := os.ReadFile(file); string(b) != "mine" {
+				t.Errorf("the next run left %q", b)
+			}
+		})
 	}
 }
 
@@ -290,7 +372,7 @@ func TestRestoreFinds(t *testing.T) {
 			t.Errorf("%q: %+v", file, r)
 		}
 	}
-	if _, err := pipeline.Restore(t.Context(), filepath.Join(t.TempDir(), ".forgepipe"), nil, pipeline.RestoreOptions{All: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := pipeline.Restore(t.Context(), filepath.Join(t.TempDir(), ".forgepipe"), pipeline.RestoreOptions{All: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("where nothing is: %v", err)
 	}
 }
@@ -334,6 +416,94 @@ func TestRestoreTheNewest(t *testing.T) {
 		t.Errorf("left %+v", l)
 	}
 }
+
+// With wrong options nothing is moved.
+func TestRestoreWrongOptions(t *testing.T) {
+	out, state := trashOf(t, map[string]string{"a.png": "a", "x[": "b"})
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(state, link); err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]pipeline.RestoreOptions{
+		"empty name":          {Files: []string{"a.png", ""}},
+		"pattern":             {Files: []string{"a.png", "a[*"}},
+		"state directory":     {All: true, To: state},
+		"sample":              {All: true, To: filepath.Join(state, "sample/out")},
+		"trash of another":    {All: true, To: filepath.Join(t.TempDir(), ".forgepipe/trash")},
+		"through a link":      {All: true, To: filepath.Join(link, "sample")},
+		"dry, into the trash": {All: true, To: filepath.Join(state, "trash"), DryRun: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pipeline.Restore(t.Context(), state, o)
+			var wrong *pipeline.OptionError
+			if !errors.As(err, &wrong) || wrong.Option == "" {
+				t.Errorf("%v", err)
+			}
+			if got := files(t, out); len(got) != 0 {
+				t.Errorf("moved %q", got)
+			}
+		})
+	}
+	if r := restore(t, state, pipeline.RestoreOptions{Files: []string{"x["}}); r.Restored != 1 {
+		t.Errorf("a file of that name: %+v", r)
+	}
+}
+
+// Files of several output folders do not stand for each other.
+func TestRestoreSeveralFolders(t *testing.T) {
+	w := newWorkplace(t)
+	w.picture("a.png", 1)
+	dir := filepath.Dir(w.out)
+	run := func(least int) {
+		t.Helper()
+		text := fmt.Sprintf("name: two\nsource:\n  images: {path: %s}\nstages:\n  - filter: {keep: \"source.width > %d\"}\n", w.in, least)
+		for _, to := range []string{"a/x", "b/x", "c"} {
+			text += fmt.Sprintf("  - write: {path: %s, format: png, level: %d}\n", filepath.Join(dir, to), len(to))
+		}
+		p, err := pipeline.Load(t.Context(), "two.yaml", []byte(text), pipeline.Options{Registry: standard.Registry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context(), pipeline.RunOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(0)
+	run(9999)
+	to := filepath.Join(dir, "to")
+	if r := restore(t, filepath.Join(dir, "a/x/.forgepipe"), pipeline.RestoreOptions{Files: []string{"a.png"}, To: to}); r.Restored != 3 || r.Older != 0 {
+		t.Errorf("%+v", r)
+	}
+	if got := slices.Sorted(maps.Keys(files(t, to))); !slices.Equal(got, []string{"c/a.png", "x-1/a.png", "x-2/a.png"}) {
+		t.Errorf("restored %q", got)
+	}
+}
+
+// A file system of another package does.
+func TestRestoreOtherFS(t *testing.T) {
+	for _, to := range []string{"", filepath.Join(t.TempDir(), "to")} {
+		out, state := trashOf(t, map[string]string{"a.png": "a"})
+		r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, To: to, FS: otherFS{fsys.OS}})
+		if err != nil || r.Restored != 1 {
+			t.Errorf("to %q: %+v, %v", to, r, err)
+		}
+		if to == "" {
+			to = out
+		}
+		if got := files(t, to); got["a.png"] != "a" {
+			t.Errorf("restored %q", got)
+		}
+	}
+}
+
+type otherFS struct{ fsys.FS }
+
+func (f otherFS) OpenRoot(dir string) (fsys.Root, error) {
+	r, err := f.FS.OpenRoot(dir)
+	return otherRoot{r}, err
+}
+
+type otherRoot struct{ fsys.Root }
 
 // files are those outside of .forgepipe, with their text; of a link where it leads.
 func files(t testing.TB, dir string) map[string]string {
@@ -426,7 +596,8 @@ func TestRestoreInterrupted(t *testing.T) {
 			}
 			faulty := fsys.FailAt(fsys.OS, n, syscall.EIO)
 			faulty.Sticky = true
-			_, err := pipeline.Restore(t.Context(), state, faulty, o)
+			o.FS = faulty
+			_, err := pipeline.Restore(t.Context(), state, o)
 			if faulty.Failed() == "" {
 				if err != nil || n < 5 {
 					t.Fatalf("after %d operations: %v", n, err)
@@ -441,7 +612,8 @@ func TestRestoreInterrupted(t *testing.T) {
 					t.Errorf("%s: in the trash %q (%v), in its place %q (%v)", faulty.Failed(), moved, ok, back, there)
 				}
 			}
-			if _, err := pipeline.Restore(t.Context(), state, nil, o); err != nil {
+			o.FS = nil
+			if _, err := pipeline.Restore(t.Context(), state, o); err != nil {
 				t.Errorf("%s: again: %v", faulty.Failed(), err)
 			}
 			if place = files(t, target); !maps.Equal(place, content) {
@@ -454,7 +626,7 @@ func TestRestoreInterrupted(t *testing.T) {
 func TestRestoreCancelled(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"a.png": "a", "b.png": "b", "c.png": "c"})
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := pipeline.Restore(ctx, state, nil, pipeline.RestoreOptions{All: true, OnFile: func(pipeline.Restored) { cancel() }})
+	r, err := pipeline.Restore(ctx, state, pipeline.RestoreOptions{All: true, OnFile: func(pipeline.Restored) { cancel() }})
 	if !errors.Is(err, context.Canceled) || r.Restored != 1 || len(files(t, out)) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -467,10 +639,10 @@ func TestRestoreLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pipeline.Restore(t.Context(), state, nil, pipeline.RestoreOptions{All: true}); !errors.Is(err, pipeline.ErrLocked) {
+	if _, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("restore: %v", err)
 	}
-	if _, _, err := pipeline.Prune(t.Context(), state, nil, 0, false); !errors.Is(err, pipeline.ErrLocked) {
+	if _, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("prune: %v", err)
 	}
 	if r := restore(t, state, pipeline.RestoreOptions{All: true, DryRun: true}); r.Restored != 1 {
@@ -500,7 +672,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dry := range []bool{true, false} {
-		n, bytes, err := pipeline.Prune(t.Context(), state, nil, 24*time.Hour, dry)
+		n, bytes, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{Age: 24 * time.Hour, DryRun: dry})
 		if n != 3 || bytes < 6 || err != nil {
 			t.Errorf("dry %v: %d files, %d bytes, %v", dry, n, bytes, err)
 		}

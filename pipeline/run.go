@@ -31,7 +31,7 @@ type RunOptions struct {
 	NoStore    bool        // no run store: nothing is resumed, nothing retracted
 	CacheDir   string      // results shared between pipelines; empty: none
 	CacheLimit int64       // bytes; 0 is 2 GiB
-	Fresh      bool        // forget earlier runs, and remove the files that they wrote and nobody changed
+	Fresh      bool        // forget earlier runs, and move the files that they wrote and nobody changed to the trash
 	DryRun     bool        // say what would be done, and do nothing
 	Sample     int         // run this many inputs, chosen at random, into a folder of the state directory
 	Count      bool        // have a source that is a Counter count its inputs beside the run, so that Summary.Inputs is known early

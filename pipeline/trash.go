@@ -225,8 +225,8 @@ func (t *trashes) reason(ctx context.Context, from string) func(taken bool) stri
 // nothing, and may be used beside a run. Without a run store, the folder that
 // holds the state directory is looked at. The error matches fs.ErrNotExist when
 // that has no trash either; an error of yield ends it and is returned.
-func Trash(ctx context.Context, stateDir string, files fsys.FS, yield func(Trashed) error) error {
-	t, err := openTrashes(ctx, stateDir, files)
+func Trash(ctx context.Context, stateDir string, yield func(Trashed) error) error {
+	t, err := openTrashes(ctx, stateDir, nil)
 	if err != nil {
 		return err
 	}
@@ -245,23 +245,30 @@ func Trash(ctx context.Context, stateDir string, files fsys.FS, yield func(Trash
 	return nil
 }
 
-// Prune removes what has been in the trash for longer than age, counted from when
-// the run began that moved it, for good. It returns how many files and bytes that
-// were. With dry it only counts. The error is ErrLocked when a run is running.
-func Prune(ctx context.Context, stateDir string, files fsys.FS, age time.Duration, dry bool) (n, bytes int64, err error) {
-	t, err := openTrashes(ctx, stateDir, files)
+// PruneOptions say what goes from the trash.
+type PruneOptions struct {
+	Age    time.Duration // what has been there for longer, counted from when the run began that moved it
+	DryRun bool          // count, and remove nothing
+	FS     FS            // of the output folders; nil: that of this machine
+}
+
+// Prune removes old files from the trash for good. It returns how many files and
+// bytes that were. The error is ErrLocked when a run is using the state directory;
+// without a run store there see Restore.
+func Prune(ctx context.Context, stateDir string, o PruneOptions) (n, bytes int64, err error) {
+	t, err := openTrashes(ctx, stateDir, o.FS)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer t.close()
-	if !dry {
+	if !o.DryRun {
 		lock, err := runstore.Lock(t.stateDir)
 		if err != nil {
 			return 0, 0, err
 		}
 		defer lock.Close()
 	}
-	before := time.Now().Add(-age)
+	before := time.Now().Add(-o.Age)
 	for _, root := range t.roots {
 		all, err := times(root)
 		if err != nil {
@@ -272,7 +279,7 @@ func Prune(ctx context.Context, stateDir string, files fsys.FS, age time.Duratio
 				continue
 			}
 			err := t.walk(ctx, root, from, ".", func(f Trashed) error {
-				if !dry {
+				if !o.DryRun {
 					if err := root.Remove(f.moved); err != nil {
 						return fmt.Errorf("emptying the trash: %w", err)
 					}
@@ -281,7 +288,7 @@ func Prune(ctx context.Context, stateDir string, files fsys.FS, age time.Duratio
 				bytes += f.Size
 				return nil
 			})
-			if err == nil && !dry {
+			if err == nil && !o.DryRun {
 				err = removeEmpty(root, path.Join(trashName, from))
 			}
 			if err != nil {

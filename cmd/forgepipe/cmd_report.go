@@ -56,7 +56,7 @@ what the governor of memory decided. With images it tells what was made of each
 and how that ended: by its path in the input folder, its file, an item's id
 (a.jpg@tile=512,0,0), a folder, a pattern such as 'a/*.jpg', or an output's file.
 
-Nothing is changed, and a run may be running: what it has not looked at yet is as
+No result is changed, and a run may be running: what it has not looked at yet is as
 the run before left it. The store is found from the pipeline, from the output
 folder (the working directory when nothing is given), or with --state; then all
 arguments are images.
@@ -108,6 +108,8 @@ func (f *reportFlags) check(args []string) error {
 	known := slices.Contains(pipeline.EndKinds, pipeline.EndKind(f.kind))
 	_, images := f.split(args)
 	switch {
+	case slices.Contains(images, ""):
+		return usagef("without images the whole run is told", "an image has an empty name: is a variable of the shell not set?")
 	case f.kind != "" && !known:
 		return usagef("", "--kind %q is none of written, rejected, failed, passed, consumed, unfinished", f.kind)
 	case f.decisions && (f.list || f.kind != "" || f.stage != "" || len(images) > 0):
@@ -228,7 +230,7 @@ func unknown(images []string) error {
 	}
 	return &absentError{
 		Err:  fmt.Errorf("%w: %s", pipeline.ErrUnknownImage, strings.Join(images, ", ")),
-		Hint: "give its path in the input folder, as report --list shows it; a file that has changed since the run is only known by that",
+		Hint: "give its path in the input folder, as report --list shows it, or that of the image it was made of; a file that has changed since the run is only known by that",
 	}
 }
 

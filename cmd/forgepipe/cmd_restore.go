@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,8 +41,10 @@ type trashJSON struct {
 
 	DryRun   bool                    `json:"dry_run,omitempty"`
 	Restored *pipeline.RestoreReport `json:"restored,omitempty"`
-	Moved    []pipeline.Restored     `json:"moved,omitempty"` // the first files that came back, or would
-	Pruned   *prunedJSON             `json:"pruned,omitempty"`
+	// Moved are the first files that came back, or would, and with a fault, or the
+	// same, those that stay.
+	Moved  []pipeline.Restored `json:"moved,omitempty"`
+	Pruned *prunedJSON         `json:"pruned,omitempty"`
 }
 
 type prunedJSON struct {
@@ -66,7 +69,12 @@ A FILE is where it was (out/trip/a.png, or trip/a.png in its output folder, then
 of a pair both), a folder, a pattern such as 'trip/*.png', or where it lies in the
 trash. The newest comes back, with a picture its sidecars. Nothing is ever written
 over: a file in whose place something else is stays in the trash. Ctrl-C stops
-between two files, and kill -9 loses none.
+between two files, and kill -9 loses none. With --to, and several output folders
+that have a trash, the files of each go to a folder that has its name.
+
+Where there is no run store, as in a second output folder, restore lists files and
+moves none, since a run would not be noticed. If the run store is lost, and no run
+is running, --state FOLDER/.forgepipe moves them.
 
 Runs leave restored files alone, as they do not know them: they stay and are in no
 manifest. If a run comes to make a file of that name with other bytes, the restored
@@ -104,6 +112,8 @@ func (f *restoreFlags) check(cmd *cobra.Command, files []string) error {
 	restores := f.all || f.from != "" || len(files) > 0
 	given := cmd.Flags().Changed
 	switch {
+	case slices.Contains(files, ""):
+		return usagef("--all restores everything", "a file to restore has an empty name: is a variable of the shell not set?")
 	case given("prune") && (restores || given("to")):
 		return usagef("", "--prune removes for good, and restores nothing: give neither files, --all, --from nor --to with it")
 	case given("prune"):
@@ -150,6 +160,11 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 	defer sig.close()
 
 	dir, err := a.findTrash(ctx, place, f.storeFlags)
+	moves := (f.prune != "" || f.all || f.from != "" || len(files) > 0) && !f.dryRun
+	if err == nil && moves && f.state == "" && !hasStore(dir) {
+		err = usagef("give the pipeline, or its first output folder; if there is no run store any more and no run is running: --state "+dir,
+			"%s has no run store, so a run that is writing there is not noticed", dir)
+	}
 	if err == nil {
 		a.result.set(func(e *envelope) { e.Trash = &trashJSON{StateDir: fullPath(dir), DryRun: f.dryRun} })
 		t := &trash{a, dir, f}
@@ -172,8 +187,14 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 // run store.
 func (a *app) findTrash(ctx context.Context, place string, f storeFlags) (string, error) {
 	dir, err := a.findStore(ctx, place, f)
+	if !errors.As(err, new(*noStoreError)) {
+		return dir, err
+	}
 	beside := filepath.Join(place, ".forgepipe")
-	if f.state == "" && errors.As(err, new(*noStoreError)) && isDir(filepath.Join(beside, "trash")) {
+	if f.state != "" {
+		beside = f.state
+	}
+	if isDir(filepath.Join(beside, "trash")) {
 		return beside, nil
 	}
 	return dir, err
@@ -191,7 +212,7 @@ func (t *trash) list(ctx context.Context) error {
 	var n, bytes int64
 	var last *pipeline.Trashed
 	told := []pipeline.Trashed{}
-	err := pipeline.Trash(ctx, t.dir, nil, func(f pipeline.Trashed) error {
+	err := pipeline.Trash(ctx, t.dir, func(f pipeline.Trashed) error {
 		n++
 		bytes += f.Size
 		if t.result.json {
@@ -211,7 +232,11 @@ func (t *trash) list(ctx context.Context) error {
 		return errors.Join(err, out.Flush())
 	}
 	if n == 0 {
-		fmt.Fprintf(out, "the trash is empty (run store %s)\n", terminal.Printable(t.dir))
+		where := "run store " + t.dir
+		if !hasStore(t.dir) {
+			where = "there is no run store in " + t.dir
+		}
+		fmt.Fprintf(out, "the trash is empty (%s)\n", terminal.Printable(where))
 	} else {
 		fmt.Fprintf(out, "\n%s in the trash\n", filesOf(n, bytes))
 	}
@@ -234,11 +259,11 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 	if f.dryRun {
 		word = "would be restored"
 	}
-	report, err := pipeline.Restore(ctx, t.dir, nil, pipeline.RestoreOptions{
+	report, err := pipeline.Restore(ctx, t.dir, pipeline.RestoreOptions{
 		Files: files, All: f.all || len(files) == 0, From: f.from, To: f.to, DryRun: f.dryRun,
 		OnFile: func(r pipeline.Restored) {
 			if t.result.json {
-				if len(moved) < mostFiles && r.Fault == "" && !r.Same {
+				if len(moved) < mostFiles {
 					moved = append(moved, r)
 				}
 				return
@@ -246,6 +271,9 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 			_, _ = io.WriteString(out, aboutRestored(r, word))
 		},
 	})
+	if wrong := (*pipeline.OptionError)(nil); errors.As(err, &wrong) {
+		return &usageError{Err: err}
+	}
 	if report == nil {
 		return err
 	}
@@ -254,7 +282,7 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 		return err
 	}
 	if !t.result.json {
-		fmt.Fprint(t.stdout, restoredText(report, f, word))
+		fmt.Fprint(t.stdout, restoredText(report, f, word, hasStore(t.dir)))
 	}
 	switch {
 	case err != nil:
@@ -287,7 +315,7 @@ func aboutRestored(r pipeline.Restored, word string) string {
 }
 
 // restoredText says what was done, and what runs do with the files.
-func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string) string {
+func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string, store bool) string {
 	text := fmt.Sprintf("%s %s", filesOf(r.Restored, r.Bytes), word)
 	for _, part := range []struct {
 		n    int64
@@ -301,7 +329,11 @@ func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string) string
 		}
 	}
 	text += "\n"
-	if r.Restored > r.Wanted+r.Recorded && f.to == "" {
+	switch {
+	case r.Restored == 0 || f.to != "":
+	case !store:
+		text += "Without a run store it is not known what runs do with these files.\n"
+	case r.Restored > r.Wanted+r.Recorded:
 		text += "Runs leave these files alone, and list them in no manifest. To have the pipeline keep such\n" +
 			"images itself, change what rejected them (forgepipe report says what) and run again.\n"
 	}
@@ -309,7 +341,7 @@ func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string) string
 }
 
 func (t *trash) prune(ctx context.Context) error {
-	n, bytes, err := pipeline.Prune(ctx, t.dir, nil, t.flags.age, t.flags.dryRun)
+	n, bytes, err := pipeline.Prune(ctx, t.dir, pipeline.PruneOptions{Age: t.flags.age, DryRun: t.flags.dryRun})
 	t.result.set(func(e *envelope) { e.Trash.Pruned = &prunedJSON{n, bytes} })
 	if !t.result.json && (err == nil || n > 0) {
 		word := "removed for good"

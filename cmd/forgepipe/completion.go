@@ -249,7 +249,7 @@ func (a *app) trashTimes(cmd *cobra.Command, args []string, _ string) (all []cob
 	place, f := storeOf(cmd, args)
 	if dir, err := a.findTrash(cmd.Context(), place, f); err == nil {
 		// What a damaged trash still tells is offered.
-		_ = pipeline.Trash(cmd.Context(), dir, nil, func(t pipeline.Trashed) error {
+		_ = pipeline.Trash(cmd.Context(), dir, func(t pipeline.Trashed) error {
 			if !slices.Contains(all, t.From) {
 				all = append(all, t.From)
 			}

@@ -54,3 +54,34 @@ func TestMoveNew(t *testing.T) {
 		t.Errorf("it does not count as an operation that can fail: %v", err)
 	}
 }
+
+// plain is a Root of another package, which has no folders to hand out.
+type plain struct {
+	fsys.Root
+	_ []int // it cannot be compared
+}
+
+// Where a Root is none of ours, a file is moved within it, and not over anything.
+func TestMoveNewOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	a := plain{Root: openRoot(t, fsys.OS, filepath.Join(dir, "a"))}
+	b := openRoot(t, fsys.OS, filepath.Join(dir, "b"))
+	if err := errors.Join(write(a, "f", "one"), write(a, "taken", "two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsys.MoveNew(a, "f", a, "taken"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("onto a file: %v, want fs.ErrExist", err)
+	}
+	if err := fsys.MoveNew(a, "f", b, "f"); !errors.Is(err, syscall.EXDEV) {
+		t.Errorf("to another: %v, want EXDEV", err)
+	}
+	if err := fsys.MoveNew(b, "f", a, "f"); !errors.Is(err, syscall.EXDEV) {
+		t.Errorf("from another: %v, want EXDEV", err)
+	}
+	if err := fsys.MoveNew(a, "f", a, "g"); err != nil {
+		t.Errorf("within: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "a/g")); string(got) != "one" || err != nil {
+		t.Errorf("it has %q, %v", got, err)
+	}
+}
