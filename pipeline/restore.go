@@ -124,9 +124,6 @@ func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreRe
 	}
 	r := &restoring{trashes: t, o: o, below: t.foldersBelow(), back: map[[16]byte]bool{}}
 	r.report.Unknown, r.report.Faults = []string{}, []string{}
-	if err := r.checkPatterns(); err != nil {
-		return nil, err
-	}
 	if _, err := os.Stat(o.To); o.To != "" && (err == nil || !o.DryRun) { // opening makes it
 		if r.to, err = t.files.OpenRoot(absolute(o.To)); err != nil {
 			return nil, fmt.Errorf("opening the folder to restore to: %w", err)
@@ -157,44 +154,6 @@ func (o *RestoreOptions) check(stateDir string) error {
 		return &OptionError{"To", fmt.Sprintf("%s is in a state directory, where runs remove files: give another folder to restore to", o.To)}
 	}
 	return nil
-}
-
-// checkPatterns finds wrong ones before anything is moved. A file may be called so.
-func (r *restoring) checkPatterns() error {
-	for _, file := range r.o.Files {
-		if _, err := path.Match(file, ""); err == nil || !strings.ContainsAny(file, "*?[") {
-			continue
-		}
-		known, err := r.known(file)
-		if err != nil {
-			return err
-		}
-		if !known {
-			return &OptionError{"Files", fmt.Sprintf("the pattern %q is wrong: a [ has its ], and \\ stands before something", file)}
-		}
-	}
-	return nil
-}
-
-// known reports whether the trash has a file of that very name.
-func (r *restoring) known(file string) (bool, error) {
-	for _, root := range r.roots {
-		all, err := times(root)
-		if err != nil {
-			return false, err
-		}
-		for _, name := range namesOf(root, file) {
-			if _, err := root.Lstat(name); err == nil && strings.HasPrefix(name, trashName+"/") {
-				return true, nil
-			}
-			for _, at := range all {
-				if _, err := root.Lstat(path.Join(trashName, at, name)); err == nil {
-					return true, nil
-				}
-			}
-		}
-	}
-	return false, nil
 }
 
 // foldersBelow are the folders that take the files of each output folder when all

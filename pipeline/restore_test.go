@@ -426,7 +426,6 @@ func TestRestoreWrongOptions(t *testing.T) {
 	}
 	for name, o := range map[string]pipeline.RestoreOptions{
 		"empty name":          {Files: []string{"a.png", ""}},
-		"pattern":             {Files: []string{"a.png", "a[*"}},
 		"state directory":     {All: true, To: state},
 		"sample":              {All: true, To: filepath.Join(state, "sample/out")},
 		"trash of another":    {All: true, To: filepath.Join(t.TempDir(), ".forgepipe/trash")},
