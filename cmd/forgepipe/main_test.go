@@ -49,8 +49,11 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "sigint" { // not so below a shell's "&"
+			switch cond {
+			case "sigint": // not so below a shell's "&"
 				return !signal.Ignored(os.Interrupt), nil
+			case "sighup": // not so below nohup
+				return !signal.Ignored(syscall.SIGHUP), nil
 			}
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
