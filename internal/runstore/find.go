@@ -97,21 +97,6 @@ func prefixEnd(prefix string) string {
 	return string(b)
 }
 
-func collectSources(rows *sql.Rows, err error) (page []Source, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		src, err := scanSource(rows)
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, src)
-	}
-	return page, rows.Err()
-}
-
 func (s *Store) findByKind(ctx context.Context, kind Kind, yield func(Source, []Decision) error) error {
 	last, err := s.lastID(ctx)
 	if err != nil {
@@ -145,7 +130,7 @@ func (s *Store) findByKind(ctx context.Context, kind Kind, yield func(Source, []
 
 func (s *Store) findAll(ctx context.Context, yield func(Source, []Decision) error) error {
 	for next := int64(0); ; {
-		page, err := collectSources(s.db.QueryContext(ctx, selectSource+" WHERE id > ? ORDER BY id LIMIT ?", next, findSources))
+		page, err := s.sourcesAfter(ctx, next, findSources)
 		if err != nil {
 			return fmt.Errorf("reading sources: %w", err)
 		}

@@ -40,9 +40,9 @@ type rawDecision struct {
 	stage   int64
 }
 
-func scanDecision(rows *sql.Rows) (r rawDecision, err error) {
+func scanDecision(row scanner) (r rawDecision, err error) {
 	var data []byte
-	if err := rows.Scan(&r.Source, &r.lineage, &r.stage, &r.Kind, &r.Seq, &data); err != nil {
+	if err := row.Scan(&r.Source, &r.lineage, &r.stage, &r.Kind, &r.Seq, &data); err != nil {
 		return r, err
 	}
 	r.Kind++
@@ -106,19 +106,28 @@ func (s *Store) Source(ctx context.Context, path string) (src Source, decisions 
 	return src, decisions, true, nil
 }
 
-func collect(rows *sql.Rows, err error) (raw []rawDecision, _ error) {
+func collect(rows *sql.Rows, err error) ([]rawDecision, error) {
+	return collectRows(rows, err, scanDecision)
+}
+
+func collectSources(rows *sql.Rows, err error) ([]Source, error) {
+	return collectRows(rows, err, scanSource)
+}
+
+// collectRows reads what a query gave, whole.
+func collectRows[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (all []T, _ error) {
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		r, err := scanDecision(rows)
+		one, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
-		raw = append(raw, r)
+		all = append(all, one)
 	}
-	return raw, rows.Err()
+	return all, rows.Err()
 }
 
 // Decisions yields every decision with its source, by source ID, lineage and
@@ -183,7 +192,7 @@ func (s *Store) yieldAll(ctx context.Context, raw []rawDecision, yield func(Sour
 
 func (s *Store) walkSources(ctx context.Context, yield func(Source) error) error {
 	for next := int64(0); ; {
-		page, err := s.sourcesAfter(ctx, next)
+		page, err := s.sourcesAfter(ctx, next, pageRows)
 		if err != nil {
 			return fmt.Errorf("reading sources: %w", err)
 		}
@@ -199,18 +208,7 @@ func (s *Store) walkSources(ctx context.Context, yield func(Source) error) error
 	}
 }
 
-func (s *Store) sourcesAfter(ctx context.Context, id int64) (page []Source, _ error) {
-	rows, err := s.db.QueryContext(ctx, selectSource+" WHERE id > ? ORDER BY id LIMIT ?", id, pageRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		src, err := scanSource(rows)
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, src)
-	}
-	return page, rows.Err()
+// sourcesAfter are the next so many sources, by ID.
+func (s *Store) sourcesAfter(ctx context.Context, id int64, many int) ([]Source, error) {
+	return collectSources(s.db.QueryContext(ctx, selectSource+" WHERE id > ? ORDER BY id LIMIT ?", id, many))
 }
