@@ -211,7 +211,7 @@ func (c *call) takeFirst(ctx context.Context) {
 	c.underway.Add(-int64(len(s.parts)))
 	c.running -= len(s.parts)
 	if s.panic != nil {
-		panic(s.panic.Value)
+		panic(s.panic) // with the stack of where it was
 	}
 	c.take(ctx, s.group, s.results)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,9 +138,9 @@ func TestParts(t *testing.T) {
 					t.Errorf("item %s saw %s", id, got)
 				}
 			}
-			// All lanes have a batch and one more is filled; beside that each call may have
+			// Each thread has a batch and one more is filled; beside that each call may have
 			// one under way and one that it fills.
-			if most, allowed := r.most.Load(), int64(tt.batch*(64+2*tt.workers)); most > allowed {
+			if most, allowed := r.most.Load(), int64(tt.batch*(runtime.GOMAXPROCS(0)+1+2*tt.workers)); most > allowed {
 				t.Errorf("%d parts were under way at once, more than %d", most, allowed)
 			}
 		})
