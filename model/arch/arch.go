@@ -1,0 +1,93 @@
+package arch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/model/checkpoint"
+	"github.com/forgepipe/forgepipe/model/onnx"
+)
+
+// Network is an architecture around the weights of a checkpoint.
+type Network struct {
+	// Architecture is its name, such as "RRDBNet".
+	Architecture string
+	// Details are what its sizes are, such as "4x, 23 blocks of 64 features".
+	Details string
+	// Preset is how pictures are prepared for it, a name of package model's presets;
+	// empty: they go in as they are, red, green and blue in 0..1.
+	Preset string
+	// Graph is the network. It reads the checkpoint's tensors when it is written, so the
+	// files stay open until then.
+	Graph *onnx.Graph
+}
+
+// An architecture is recognised from the names of its weights, and built around them.
+type architecture struct {
+	name string
+	// marks are keys that all checkpoints of it have, and few others; of several namings,
+	// one is enough.
+	marks [][]string
+	// ignore are the beginnings of keys that are in its checkpoints and of no use here,
+	// such as CLIP's text half.
+	ignore []string
+	build  func(n *net)
+}
+
+// The architectures, those before others whose marks are more.
+var architectures = []architecture{
+	compact,
+	rrdbNet,
+	span,
+	realPLKSR,
+	resNet,
+}
+
+// ErrUnknown is wrapped by the errors of checkpoints that are of no architecture that is
+// known.
+var ErrUnknown = errors.New("the architecture is not known")
+
+// Build recognises the network whose weights the files have, which together are one
+// checkpoint, and builds it with elements of type t, onnx.Float32 or onnx.Float16. An
+// error of one that is not known wraps ErrUnknown, and says which is the nearest and
+// what of it does not fit.
+func Build(t onnx.ElementType, files ...*checkpoint.File) (*Network, error) {
+	var nearest *net
+	for _, a := range architectures {
+		n, err := newNet(a, t, files)
+		if err != nil {
+			return nil, err
+		}
+		if !n.w.marked(a.marks) {
+			n.w.misfit = fmt.Sprintf("there is no %q", n.w.missing(a.marks))
+		} else {
+			n.build()
+		}
+		if n.w.misfit == "" {
+			if err := n.Err(); err != nil {
+				return nil, fmt.Errorf("building %s: %w", a.name, err)
+			}
+			return n.network(), nil
+		}
+		if nearest == nil || len(n.w.used) > len(nearest.w.used) {
+			nearest = n
+		}
+	}
+	about := "none has weights of these names"
+	if used := len(nearest.w.used); used > 0 {
+		about = fmt.Sprintf("the nearest is %s, of which %d of the %d tensors fit, but %s", nearest.arch.name, used, len(nearest.w.tensors), nearest.w.misfit)
+	} else if first := nearest.w.order; len(first) > 0 {
+		about += fmt.Sprintf(" (the first is %q)", first[0])
+	}
+	return nil, fmt.Errorf("%w: %s; known are %s. Export the network as ONNX (torch.onnx.export) and use that file", ErrUnknown, about, strings.Join(Names(), ", "))
+}
+
+// Names are those of the architectures that Build knows.
+func Names() []string {
+	names := make([]string, len(architectures))
+	for i, a := range architectures {
+		names[i] = a.name
+	}
+	return names
+}

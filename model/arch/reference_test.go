@@ -1,0 +1,257 @@
+package arch_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/arch"
+	"github.com/forgepipe/forgepipe/model/checkpoint"
+	"github.com/forgepipe/forgepipe/model/onnx"
+)
+
+// uniform is what testdata/reference/reference.py makes of a name: numbers in [0, 1).
+func uniform(name string, n int) []float64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, name)
+	seed := h.Sum64()
+	out := make([]float64, n)
+	for i := range out {
+		z := seed + uint64(i+1)*0x9E3779B97F4A7C15
+		z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
+		z = (z ^ z>>27) * 0x94D049BB133111EB
+		out[i] = float64((z^z>>31)>>40) / (1 << 24)
+	}
+	return out
+}
+
+// weight is a tensor of that name, as reference.py makes it.
+func weight(name string, shape []int, gain float64) []float32 {
+	n, fanIn := 1, 1
+	for i, d := range shape {
+		n *= d
+		if i > 0 {
+			fanIn *= d
+		}
+	}
+	out := make([]float32, n)
+	for i, u := range uniform(name, n) {
+		switch {
+		case strings.HasSuffix(name, "running_var"):
+			u += 0.5
+		case len(shape) > 1:
+			u = gain * math.Sqrt(3/float64(fanIn)) * (2*u - 1)
+		case strings.HasSuffix(name, "weight"):
+			u = 0.75 + 0.5*u
+		default:
+			u = 0.2 * (2*u - 1)
+		}
+		out[i] = float32(u)
+	}
+	return out
+}
+
+// picture is the batch i of reference.py, as NCHW.
+func picture(i, batch, height, width int) []float32 {
+	noise := uniform(fmt.Sprint("picture ", i), batch*3*height*width)
+	out := make([]float32, len(noise))
+	for j, u := range noise {
+		x, y := j%width, j/width%height
+		ramp := (float64(x)/float64(max(width-1, 1)) + float64(y)/float64(max(height-1, 1))) / 2
+		out[j] = float32(0.5*u + 0.5*ramp)
+	}
+	return out
+}
+
+// golden is a file that reference.py wrote.
+type golden struct {
+	About   string
+	Gain    float64
+	Tensors [][2]json.RawMessage // name and shape
+	Cases   []struct {
+		Size    [3]int // batch, height, width
+		Outputs map[string]struct {
+			Shape []int
+			Data  string // float32, little-endian, base64
+		}
+	}
+}
+
+func readGolden(t testing.TB, name string) golden {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name+".json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g golden
+	if err := json.NewDecoder(z).Decode(&g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// checkpointOf is a safetensors file with the golden's weights, as float32. change may
+// rename a tensor, or leave it out by "".
+func checkpointOf(t testing.TB, g golden, change func(name string) string) *checkpoint.File {
+	t.Helper()
+	header := map[string]any{}
+	var data bytes.Buffer
+	for _, tensor := range g.Tensors {
+		var name string
+		var shape []int
+		if json.Unmarshal(tensor[0], &name) != nil || json.Unmarshal(tensor[1], &shape) != nil {
+			t.Fatalf("the tensor %s cannot be read", tensor)
+		}
+		if strings.HasSuffix(name, "num_batches_tracked") {
+			continue
+		}
+		w := weight(name, shape, g.Gain)
+		if change != nil {
+			if name = change(name); name == "" {
+				continue
+			}
+		}
+		from := data.Len()
+		b := make([]byte, 0, 4*len(w))
+		for _, x := range w {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
+		data.Write(b)
+		header[name] = map[string]any{"dtype": "F32", "shape": shape, "data_offsets": []int{from, data.Len()}}
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
+	f, err := checkpoint.Read(append(append(file, text...), data.Bytes()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// infer runs a network on one batch, and returns the output of that name.
+func infer(t testing.TB, path, output string, batch []float32, size [3]int) *model.Tensor {
+	t.Helper()
+	f, err := model.Open(path, model.FileOptions{Spec: model.Spec{Resize: model.NoResize}, Outputs: []string{output}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.Load(t.Context(), model.SessionOptions{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in := &model.Tensor{Type: f.ElementType(), Shape: []int64{int64(size[0]), 3, int64(size[1]), int64(size[2])}}
+	for _, x := range batch {
+		if f.ElementType().Size() == 2 {
+			in.Data = binary.NativeEndian.AppendUint16(in.Data, onnx.Half(x))
+		} else {
+			in.Data = binary.NativeEndian.AppendUint32(in.Data, math.Float32bits(x))
+		}
+	}
+	out, err := s.Run(t.Context(), []*model.Tensor{in}, model.SessionRun{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[0]
+}
+
+// compare runs a network on the golden's pictures, and holds what it makes against what
+// the reference made: the error relative to the length (L2) of each output must be at
+// most most.
+func compare(t *testing.T, n *arch.Network, g golden, element onnx.ElementType, most float64) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "net.onnx")
+	if err := n.Graph.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range g.Cases {
+		for output, want := range c.Outputs {
+			got := infer(t, path, output, picture(i, c.Size[0], c.Size[1], c.Size[2]), c.Size)
+			raw, err := base64.StdEncoding.DecodeString(want.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shape := fmt.Sprint(got.Shape)
+			if shape != fmt.Sprint(want.Shape) {
+				t.Errorf("%v: %s has the shape %s, and %v in %s", c.Size, output, shape, want.Shape, g.About)
+				continue
+			}
+			var diff, length, largest float64
+			for j, x := range got.Numbers() {
+				w := float64(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*j:])))
+				d := float64(x) - w
+				diff, length, largest = diff+d*d, length+w*w, math.Max(largest, math.Abs(d))
+			}
+			rel := math.Sqrt(diff / length)
+			t.Logf("%s of %v in %v: relative error %.1e, largest %.1e", output, c.Size, element, rel, largest)
+			if !(rel <= most) {
+				t.Errorf("%v: %s differs by %.2e of its length from %s, more than %g", c.Size, output, rel, g.About, most)
+			}
+		}
+	}
+}
+
+// goldens are the networks of all architectures: by the golden's name what is recognised.
+var goldens = map[string]struct{ architecture, details string }{
+	"compact-x1":              {"SRVGGNetCompact", "1x, 3 convolutions of 8 features"},
+	"compact-x2":              {"SRVGGNetCompact", "2x, 4 convolutions of 8 features"},
+	"compact-x4":              {"SRVGGNetCompact", "4x, 6 convolutions of 16 features"},
+	"rrdb-basicsr-x1":         {"RRDBNet", "1x, 2 blocks of 8 features"},
+	"rrdb-basicsr-x2":         {"RRDBNet", "2x, 2 blocks of 8 features"},
+	"rrdb-basicsr-x4":         {"RRDBNet", "4x, 2 blocks of 8 features"},
+	"rrdb-bsrgan-x2":          {"RRDBNet", "2x, 2 blocks of 8 features"},
+	"rrdb-bsrgan-x4":          {"RRDBNet", "4x, 2 blocks of 8 features"},
+	"rrdb-old-x1":             {"RRDBNet", "1x, 2 blocks of 8 features"},
+	"rrdb-old-x2":             {"RRDBNet", "2x, 2 blocks of 8 features"},
+	"rrdb-old-x4":             {"RRDBNet", "4x, 2 blocks of 8 features"},
+	"rrdb-old-x8":             {"RRDBNet", "8x, 2 blocks of 8 features"},
+	"span-x4":                 {"SPAN", "4x, 6 blocks of 12 features"},
+	"span-x2-no-norm":         {"SPAN", "2x, 6 blocks of 12 features"},
+	"realplksr-x4":            {"RealPLKSR", "4x, 2 blocks of 16 features"},
+	"realplksr-x2-layer-norm": {"RealPLKSR", "2x, 2 blocks of 16 features"},
+	"realplksr-x1-no-ea":      {"RealPLKSR", "1x, 2 blocks of 16 features"},
+	"resnet18":                {"ResNet", "18 layers, 512 features"},
+	"resnet50":                {"ResNet", "50 layers, 2048 features"},
+}
+
+// Networks are recognised from the names and shapes of their weights alone, and make
+// what published implementations make.
+func TestAsPublished(t *testing.T) {
+	for name, want := range goldens {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := readGolden(t, name)
+			f := checkpointOf(t, g, nil)
+			for element, most := range map[onnx.ElementType]float64{onnx.Float32: 1e-4, onnx.Float16: 5e-3} {
+				n, err := arch.Build(element, f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n.Architecture != want.architecture || n.Details != want.details {
+					t.Errorf("it is %s, %s", n.Architecture, n.Details)
+				}
+				compare(t, n, g, element, most)
+				g.Cases = g.Cases[:min(len(g.Cases), 2)]
+			}
+		})
+	}
+}
