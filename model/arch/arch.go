@@ -37,6 +37,9 @@ type architecture struct {
 
 // The architectures, those before others whose marks are more.
 var architectures = []architecture{
+	clip,
+	dinoV2,
+	sscd,
 	compact,
 	rrdbNet,
 	span,
@@ -48,14 +51,24 @@ var architectures = []architecture{
 // known.
 var ErrUnknown = errors.New("the architecture is not known")
 
+// Options say how a network is built.
+type Options struct {
+	// Type is that of its elements, onnx.Float32 or onnx.Float16; 0 is onnx.Float32.
+	Type onnx.ElementType
+	// QuickGELU gives CLIP the activation x sigmoid(1.702 x), with which OpenAI trained
+	// its networks, instead of the exact one, with which LAION did. Only checkpoints in
+	// OpenAI's own form tell, and have it without being asked for.
+	QuickGELU bool
+}
+
 // Build recognises the network whose weights the files have, which together are one
-// checkpoint, and builds it with elements of type t, onnx.Float32 or onnx.Float16. An
+// checkpoint, and builds it. An
 // error of one that is not known wraps ErrUnknown, and says which is the nearest and
 // what of it does not fit.
-func Build(t onnx.ElementType, files ...*checkpoint.File) (*Network, error) {
+func Build(o Options, files ...*checkpoint.File) (*Network, error) {
 	var nearest *net
 	for _, a := range architectures {
-		n, err := newNet(a, t, files)
+		n, err := newNet(a, o, files)
 		if err != nil {
 			return nil, err
 		}

@@ -37,11 +37,7 @@ func buildCompact(n *net) {
 
 // prelu is the PReLU key.weight of one slope for each channel.
 func (n *net) prelu(key string, x *onnx.Value, channels int) *onnx.Value {
-	t := n.w.take(key+".weight", channels)
-	if t == nil {
-		return n.broken(key)
-	}
-	return n.PRelu(x, n.tensor(key+".weight", t, channels, 1, 1))
+	return n.PRelu(x, n.reshaped(key+".weight", channels, 1, 1))
 }
 
 // repeat enlarges a picture by repeating its pixels.

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"cmp"
 	"math"
 	"strconv"
 
@@ -16,12 +17,13 @@ type net struct {
 	arch    architecture
 	w       *weights
 	element onnx.ElementType
+	quick   bool // Options.QuickGELU
 	about   Network
 }
 
-func newNet(a architecture, t onnx.ElementType, files []*checkpoint.File) (*net, error) {
+func newNet(a architecture, o Options, files []*checkpoint.File) (*net, error) {
 	w, err := newWeights(files, a.ignore)
-	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: t}, err
+	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: cmp.Or(o.Type, onnx.Float32), quick: o.QuickGELU}, err
 }
 
 // build builds the network, and sees to it that nothing is left over.
@@ -149,11 +151,33 @@ func (n *net) norm(key string, channels int) (scale, shift []float64) {
 // linear is x W^T + b for x [... in], with key.weight [out in] and key.bias [out], where
 // there is one.
 func (n *net) linear(key string, x *onnx.Value, in, out int) *onnx.Value {
-	y := n.MatMul(x, n.Transpose(n.weight(key+".weight", out, in), 1, 0))
-	if n.w.has(key + ".bias") {
-		y = n.Add(y, n.weight(key+".bias", out))
+	return n.affine(key+".weight", key+".bias", x, in, out)
+}
+
+// affine is linear for weights of any name.
+func (n *net) affine(weight, bias string, x *onnx.Value, in, out int) *onnx.Value {
+	y := n.MatMul(x, n.Transpose(n.weight(weight, out, in), 1, 0))
+	if n.w.has(bias) {
+		y = n.Add(y, n.weight(bias, out))
 	}
 	return y
+}
+
+// reshaped is the tensor of that name, of any dimensions, with these.
+func (n *net) reshaped(key string, dims ...int) *onnx.Value {
+	size := 1
+	for _, d := range dims {
+		size *= d
+	}
+	t := n.w.tensors[key]
+	if t != nil && t.Elements() != size {
+		n.w.fail("%q has the shape %v, where %d numbers are wanted", key, t.Shape, size)
+	}
+	if t == nil || n.w.misfit != "" || n.w.take(key, t.Shape...) == nil {
+		n.w.fail("there is no %q", key)
+		return n.broken(key)
+	}
+	return n.tensor(key, t, dims...)
 }
 
 // layerNorm is the layer normalisation key over the last axis.

@@ -78,9 +78,5 @@ func (n *net) groupNorm(key string, x *onnx.Value, channels, groups int) *onnx.V
 		Out: []onnx.Out{{Type: n.element, Dims: []int{n.Dim("batch"), groups, onnx.Dynamic}}},
 	})[0]
 	y = n.ReshapeTo(y, n.Shape(x))
-	w, b := n.w.take(key+".weight", channels), n.w.take(key+".bias", channels)
-	if w == nil || b == nil {
-		return n.broken(key)
-	}
-	return n.Add(n.Mul(y, n.tensor(key+".weight", w, channels, 1, 1)), n.tensor(key+".bias", b, channels, 1, 1))
+	return n.Add(n.Mul(y, n.reshaped(key+".weight", channels, 1, 1)), n.reshaped(key+".bias", channels, 1, 1))
 }

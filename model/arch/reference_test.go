@@ -150,7 +150,7 @@ func checkpointOf(t testing.TB, g golden, change func(name string) string) *chec
 // infer runs a network on one batch, and returns the output of that name.
 func infer(t testing.TB, path, output string, batch []float32, size [3]int) *model.Tensor {
 	t.Helper()
-	f, err := model.Open(path, model.FileOptions{Spec: model.Spec{Resize: model.NoResize}, Outputs: []string{output}})
+	f, err := model.Open(path, model.FileOptions{Outputs: []string{output}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +212,13 @@ func compare(t *testing.T, n *arch.Network, g golden, element onnx.ElementType, 
 
 // goldens are the networks of all architectures: by the golden's name what is recognised.
 var goldens = map[string]struct{ architecture, details string }{
+	"clip-huggingface":        {"CLIP", "ViT of 3 layers of 128 numbers, patches of 16 pixels, 48 numbers"},
+	"clip-huggingface-quick":  {"CLIP", "ViT of 3 layers of 128 numbers, patches of 16 pixels, 48 numbers, with the activation of OpenAI's"},
+	"clip-openclip":           {"CLIP", "ViT of 3 layers of 128 numbers, patches of 16 pixels, 48 numbers"},
+	"clip-openclip-quick":     {"CLIP", "ViT of 3 layers of 128 numbers, patches of 16 pixels, 48 numbers, with the activation of OpenAI's"},
+	"dinov2":                  {"DINOv2", "3 layers of 128 numbers, 0 registers"},
+	"dinov2-registers":        {"DINOv2", "3 layers of 128 numbers, 4 registers"},
+	"sscd":                    {"SSCD", "18 layers, 512 features, 32 numbers"},
 	"compact-x1":              {"SRVGGNetCompact", "1x, 3 convolutions of 8 features"},
 	"compact-x2":              {"SRVGGNetCompact", "2x, 4 convolutions of 8 features"},
 	"compact-x4":              {"SRVGGNetCompact", "4x, 6 convolutions of 16 features"},
@@ -242,7 +249,7 @@ func TestAsPublished(t *testing.T) {
 			g := readGolden(t, name)
 			f := checkpointOf(t, g, nil)
 			for element, most := range map[onnx.ElementType]float64{onnx.Float32: 1e-4, onnx.Float16: 5e-3} {
-				n, err := arch.Build(element, f)
+				n, err := arch.Build(arch.Options{Type: element, QuickGELU: strings.Contains(name, "quick")}, f)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -18,6 +18,7 @@ type weights struct {
 	order   []string
 	used    map[string]bool
 	misfit  string // the first thing that does not fit; empty: all does
+	openAI  bool   // the file is in the form in which OpenAI published CLIP
 }
 
 // useless are the ends of keys that are only of use in training.
@@ -28,6 +29,7 @@ func newWeights(files []*checkpoint.File, ignore []string) (*weights, error) {
 	for _, f := range files {
 		for i := range f.Tensors {
 			t := &f.Tensors[i]
+			w.openAI = w.openAI || t.Name == "vocab_size"
 			if slices.ContainsFunc(useless, func(end string) bool { return strings.HasSuffix(t.Name, end) }) ||
 				slices.ContainsFunc(ignore, func(start string) bool { return strings.HasPrefix(t.Name, start) }) {
 				continue

@@ -43,7 +43,7 @@ def weight(name, shape, gain):
         w = 0.75 + 0.5 * u
     else:
         w = 0.2 * (2 * u - 1)
-    return torch.from_numpy(w.astype(np.float32))
+    return torch.from_numpy(np.asarray(w, np.float32))
 
 
 def weights(shapes, gain):
