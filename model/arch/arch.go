@@ -37,6 +37,9 @@ type architecture struct {
 
 // The architectures, those before others whose marks are more.
 var architectures = []architecture{
+	icNet,
+	lpips,
+	hyperIQA,
 	clip,
 	dinoV2,
 	sscd,
@@ -76,6 +79,9 @@ func Build(o Options, files ...*checkpoint.File) (*Network, error) {
 			n.w.misfit = fmt.Sprintf("there is no %q", n.w.missing(a.marks))
 		} else {
 			n.build()
+		}
+		if n.w.refused != nil {
+			return nil, fmt.Errorf("building %s: %w", a.name, n.w.refused)
 		}
 		if n.w.misfit == "" {
 			if err := n.Err(); err != nil {

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -18,6 +19,7 @@ type weights struct {
 	order   []string
 	used    map[string]bool
 	misfit  string // the first thing that does not fit; empty: all does
+	refused error  // why a network that is known cannot be built
 	openAI  bool   // the file is in the form in which OpenAI published CLIP
 }
 
@@ -87,6 +89,12 @@ func (w *weights) fail(format string, args ...any) {
 	if w.misfit == "" {
 		w.misfit = fmt.Sprintf(format, args...)
 	}
+}
+
+// refuse says that a network is known, and of no use.
+func (w *weights) refuse(format string, args ...any) {
+	w.fail(format, args...)
+	w.refused = cmp.Or(w.refused, fmt.Errorf(format, args...))
 }
 
 // take is the tensor of that name, which must have these dimensions, -1 being any; nil,

@@ -320,7 +320,13 @@ type Out struct {
 // Node adds a node, and returns its outputs. Nothing is known of the operator, so
 // only the inputs are checked.
 func (g *Graph) Node(n Node) []*Value {
-	made := g.add(n.Op, n.Domain, n.In, n.Attrs)
+	in := slices.Clone(n.In)
+	for i, v := range in {
+		if v == nil {
+			in[i] = absent
+		}
+	}
+	made := g.add(n.Op, n.Domain, in, n.Attrs)
 	out := make([]*Value, len(n.Out))
 	for i, o := range n.Out {
 		out[i] = g.result(made, o.Type, slices.Clone(o.Dims))
