@@ -187,6 +187,13 @@ func TestGeometryOfOperatorsIsWhatHappens(t *testing.T) {
 		"unshuffled twice": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 			return g.DepthToSpace(g.PixelUnshuffle(x, 4), 4)
 		}, false}, // it is not followed which pixel of a block is which
+		"shuffled in reshapes": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+			shape := g.Shape(x)
+			size := func(axis int) *onnx.Value { return g.Slice(shape, 0, axis, axis+1) }
+			y := g.ReshapeTo(g.Concat(1, x, x, x, x), g.Concat(0, size(0), g.List(3, 2, 2), size(2), size(3)))
+			y = g.Transpose(y, 0, 1, 4, 2, 5, 3)
+			return g.ReshapeTo(y, g.Concat(0, size(0), g.List(3), g.Mul(size(2), g.List(2)), g.Mul(size(3), g.List(2))))
+		}, true},
 		"channels normalised": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 			return g.Softmax(x, 1)
 		}, true},
