@@ -15,7 +15,7 @@ type Geometry struct {
 	Up, Down int
 	// Reach is how many pixels of the input on each side of a pixel have an influence on
 	// what the output has at its place, at most: what tiles must overlap, when they begin
-	// at multiples of Multiple. It counts as long as Unbounded is empty.
+	// at multiples of Grid. It counts as long as Unbounded is empty.
 	Reach int
 	// Unbounded names the first node after which each pixel hangs on the whole picture, as
 	// behind a mean over it; "" where there is none.
@@ -23,6 +23,10 @@ type Geometry struct {
 	// Multiple is what rows and columns of the input must be multiples of; 1: they need
 	// not.
 	Multiple int
+	// Grid is the side of the blocks of pixels that the network works in, as one that
+	// halves pictures does, or attends within windows. A part of a picture gives the same
+	// as the whole one where it begins at multiples of Grid. It is 1 where there are none.
+	Grid int
 	// Peak is how many bytes the tensors of a run need at most for each pixel of a picture,
 	// with its input and its outputs, and without weights and what operators need while
 	// they compute.
@@ -59,9 +63,6 @@ func ReadGeometry(path string, r Route) (Geometry, error) {
 // multiples are what the sides of pictures may have to be multiples of.
 var multiples = []int{1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256}
 
-// divisible is a multiple of all of them but those of 5 and 7 at once.
-const divisible = 256 * 3 * 5 * 7
-
 func (net *network) geometry(r Route) (Geometry, error) {
 	in, err := port("input", net.Inputs, r.Input)
 	if err != nil {
@@ -84,33 +85,46 @@ func (net *network) geometry(r Route) (Geometry, error) {
 		}
 		return f.geometry([][2]int{{height, width}}, 1)
 	}
-	// A size that nothing is wrong with tells what the others are to give.
-	whole, err := f.picture(divisible, 2*divisible)
-	if err != nil {
-		return Geometry{}, err
-	}
-	up, down, err := ratio(whole.rows, divisible)
-	if err != nil {
-		return Geometry{}, fmt.Errorf("its output %q has %d rows for a picture of %d: %w", r.Output, whole.rows, divisible, err)
-	}
+	var last error
 	for _, m := range multiples {
 		sizes := primes(m)
-		fits := true
-		for _, s := range sizes {
-			p, err := f.picture(s[0], s[1])
-			if fits = err == nil && p.rows*down == s[0]*up && p.columns*down == s[1]*up; !fits {
-				break
-			}
-		}
-		if fits {
+		if last = f.fits(sizes); last == nil {
 			return f.geometry(sizes, m)
 		}
 	}
-	p, err := f.picture(primes(256)[0][0], primes(256)[0][1])
-	if err == nil {
-		err = fmt.Errorf("its output %q has %d x %d pixels for %d x %d: that is no scale", r.Output, p.columns, p.rows, primes(256)[0][1], primes(256)[0][0])
+	return Geometry{}, last
+}
+
+// fits tells what is wrong with pictures of these sizes.
+func (f *follower) fits(sizes [][2]int) error {
+	var up, down int
+	for _, s := range sizes {
+		p, err := f.picture(s[0], s[1])
+		if err != nil {
+			return err
+		}
+		u, d, err := f.scale(p, s)
+		if err == nil && up > 0 && (u != up || d != down) {
+			err = fmt.Errorf("the scale of its output %q hangs on the size of pictures: it is %d/%d and %d/%d", f.route.Output, up, down, u, d)
+		}
+		if err != nil {
+			return err
+		}
+		up, down = u, d
 	}
-	return Geometry{}, err
+	return nil
+}
+
+// scale is that of the output of a picture.
+func (f *follower) scale(p pictured, size [2]int) (up, down int, err error) {
+	up, down, err = ratio(p.rows, size[0])
+	if err == nil && p.columns*down != size[1]*up {
+		err = errors.New("that is no scale")
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("its output %q has %d x %d pixels for %d x %d: %w", f.route.Output, p.columns, p.rows, size[1], size[0], err)
+	}
+	return up, down, nil
 }
 
 // primes are sizes of pictures that are multiples of m and of little else: two of some
@@ -144,11 +158,8 @@ func port(kind string, ports []Port, name string) (Port, error) {
 
 // ratio is the scale of a side.
 func ratio(out, in int) (up, down int, err error) {
-	a, b := out, in
-	for b != 0 {
-		a, b = b, a%b
-	}
-	if a == 0 {
+	a := divisor(out, in)
+	if out < 1 {
 		return 0, 0, errors.New("that is no scale")
 	}
 	up, down = out/a, in/a
@@ -206,17 +217,14 @@ func (f *follower) picture(height, width int) (pictured, error) {
 
 // geometry is that of pictures of these sizes, which are multiples of m.
 func (f *follower) geometry(sizes [][2]int, m int) (Geometry, error) {
-	g := Geometry{Multiple: m}
+	g := Geometry{Multiple: m, Grid: 1}
 	for i, s := range sizes {
 		p, err := f.picture(s[0], s[1])
 		if err != nil {
 			return Geometry{}, err
 		}
-		if g.Up, g.Down, err = ratio(p.rows, s[0]); err == nil && p.columns*g.Down != s[1]*g.Up {
-			err = errors.New("that is no scale")
-		}
-		if err != nil {
-			return Geometry{}, fmt.Errorf("its output %q has %d x %d pixels for %d x %d: %w", f.route.Output, p.columns, p.rows, s[1], s[0], err)
+		if g.Up, g.Down, err = f.scale(p, s); err != nil {
+			return Geometry{}, err
 		}
 		reach, lost := f.reach(p.out, g)
 		if g.Unbounded == "" {
@@ -226,11 +234,14 @@ func (f *follower) geometry(sizes [][2]int, m int) (Geometry, error) {
 			g.Unbounded = "the network, whose reach hangs on the size of pictures"
 		}
 		g.Reach = reach
+		if ok, why := grid(p.known, &g.Grid); !ok && g.Unbounded == "" {
+			g.Unbounded = why
+		}
 		pixels := int64(s[0]) * int64(s[1]) * int64(p.batch)
 		g.Peak = max(g.Peak, (f.net.peak(p.known)+pixels-1)/pixels)
 	}
 	if g.Unbounded != "" {
-		g.Reach = 0
+		g.Reach, g.Grid = 0, m
 	}
 	return g, nil
 }
@@ -264,4 +275,44 @@ func (f *follower) reach(out *flow, g Geometry) (reach int, lost string) {
 		reach = max(reach, int(far))
 	}
 	return reach, ""
+}
+
+// mostGrid is beyond what blocks a network has.
+const mostGrid = 4096
+
+// grid makes to a multiple of the steps of all tensors, in whole pixels. ok is false
+// where there is no such number that a network would have.
+func grid(known []*flow, to *int) (ok bool, why string) {
+	for _, f := range known {
+		if f == nil || f.seen == nil {
+			continue
+		}
+		for _, axis := range f.seen.axes {
+			for _, f := range axis {
+				if f.role == other {
+					continue
+				}
+				step, whole := 0, false
+				for parts := 1; parts <= 64 && !whole; parts++ {
+					step = int(math.Round(f.step * float64(parts)))
+					whole = step > 0 && near(f.step*float64(parts), float64(step))
+				}
+				if !whole || step > mostGrid {
+					return false, "the network, whose blocks of pixels do not lie on a grid"
+				}
+				if *to = *to / divisor(*to, step) * step; *to > mostGrid {
+					return false, "the network, whose blocks of pixels do not lie on a grid"
+				}
+			}
+		}
+	}
+	return true, ""
+}
+
+// divisor is the greatest that two numbers have.
+func divisor(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }

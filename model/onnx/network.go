@@ -22,6 +22,7 @@ type network struct {
 	nodes  []netNode      // in the order in which they run
 	ids    map[string]int // numbers of values by name; 0 is what is not given
 	consts map[int]*flow  // weights by the numbers of their values
+	work   int            // that following it has been so far
 }
 
 type netNode struct {
@@ -46,6 +47,7 @@ type netAttr struct {
 	ints  []int
 	reals []float64
 	t     *flow // a tensor
+	graph bool  // it is one or more graphs, which are not looked into
 }
 
 // readNetwork reads a model's file, as ReadHeader does, with its nodes.
@@ -209,6 +211,8 @@ func (n *networkReader) attribute(f field, node *netNode) error {
 			})
 		case attrTensor:
 			_, a.t, err = n.tensor(f)
+		case attrGraph, attrGraphs:
+			a.graph = true
 		}
 		return err
 	})
@@ -277,8 +281,12 @@ func (n *networkReader) tensor(f field) (name string, w *flow, err error) {
 		}
 		return err
 	})
-	if err != nil || elements > maxValues || elements == 0 {
+	if err != nil || elements > maxValues {
 		return name, w, err
+	}
+	if elements == 0 {
+		w.vals = []float64{} // all there are
+		return name, w, nil
 	}
 	var values []float64
 	keep := func(v float64) error {
