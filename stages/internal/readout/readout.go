@@ -36,7 +36,7 @@ var functions = []string{"softmax", "argmax", "mean", "min", "max"}
 func Parse(text string) (Number, error) {
 	n, rest := Number{index: -1}, strings.TrimSpace(text)
 	if i := strings.LastIndexByte(rest, '['); i >= 0 && strings.HasSuffix(rest, "]") {
-		at, err := strconv.Atoi(rest[i+1 : len(rest)-1])
+		at, err := strconv.Atoi(strings.TrimSpace(rest[i+1 : len(rest)-1]))
 		if err != nil || at < 0 {
 			return n, fmt.Errorf("%s is no place among the numbers of an output: they are counted from 0, as in %s[0]", rest[i:], strings.TrimSpace(rest[:i]))
 		}
