@@ -20,7 +20,9 @@ type painter struct {
 }
 
 func newPainter(c pipeline.Config, f *model.File, output int, maxPixels int64) (*painter, error) {
-	p := &painter{output: output, in: f.Spec, out: f.Spec, maxPixels: maxPixels}
+	p := &painter{output: output, maxPixels: maxPixels}
+	known := p.read(f, f.Outputs[output])
+	p.in, p.out = f.Spec, f.Spec
 	if r := c.String("image_range"); r != "" {
 		p.out.Range, p.out.Mean, p.out.Std = model.Range(r), [3]float64{}, [3]float64{}
 	}
@@ -29,12 +31,12 @@ func newPainter(c pipeline.Config, f *model.File, output int, maxPixels int64) (
 		if len(port.Shape) != 4 {
 			return nil, c.Errorf("image", 0, "the output %s has %d axes, and a picture has 4: pictures, channels, rows, columns", port.Name, len(port.Shape))
 		}
-		if depth, _, _ := p.axes(port.Shape[1:]); depth >= 0 && depth != 1 && depth != 3 {
+		if depth, _, _ := axes(p.in, port.Shape[1:]); depth >= 0 && depth != 1 && depth != 3 {
 			return nil, c.Errorf("image", 0, "the output %s has %d channels, and a picture has 1 or 3: set layout if they are on another axis", port.Name, depth)
 		}
 	}
 	p.scale = max(1, int(c.Int("scale")))
-	if known := p.known(f, port); known > 0 {
+	if known > 0 {
 		if c.IsSet("scale") && p.scale != known {
 			return nil, c.Errorf("scale", 0, "the network makes pictures %d times as large, as its file tells: leave scale out", known)
 		}
@@ -43,11 +45,12 @@ func newPainter(c pipeline.Config, f *model.File, output int, maxPixels int64) (
 	return p, nil
 }
 
-// known is the scale that the file tells, rounded up; 0 where it does not.
-func (p *painter) known(f *model.File, port onnx.Port) int {
-	if port.Shape != nil {
-		_, _, in := p.axes(f.Input.Shape[1:])
-		_, _, out := p.axes(port.Shape[1:])
+// read is the scale that the file tells, rounded up; 0 where it does not. What sides must
+// be multiples of becomes a part of how pictures are prepared, unless that says it.
+func (p *painter) read(f *model.File, port onnx.Port) int {
+	if len(port.Shape) == 4 {
+		_, _, in := axes(f.Spec, f.Input.Shape[1:])
+		_, _, out := axes(f.Spec, port.Shape[1:])
 		if in > 0 && out > 0 {
 			return int((out + in - 1) / in)
 		}
@@ -56,12 +59,15 @@ func (p *painter) known(f *model.File, port onnx.Port) int {
 	if err != nil {
 		return 0
 	}
+	if f.Spec.Multiple == 0 && g.Multiple > 1 {
+		f.Spec.Multiple = g.Multiple
+	}
 	return (g.Up + g.Down - 1) / g.Down
 }
 
 // axes takes a shape apart, that of one picture.
-func (p *painter) axes(shape []int64) (depth, height, width int64) {
-	if p.in.Layout == model.NHWC {
+func axes(s model.Spec, shape []int64) (depth, height, width int64) {
+	if s.Layout == model.NHWC {
 		return shape[2], shape[0], shape[1]
 	}
 	return shape[0], shape[1], shape[2]
@@ -72,7 +78,7 @@ func (p *painter) picture(out *model.Tensor, src image.Point) (image.Image, erro
 	if len(out.Shape) != 3 {
 		return nil, fmt.Errorf("the network gives no picture: its output has the shape %v, and three axes are wanted", out.Shape)
 	}
-	depth, height, width := p.axes(out.Shape)
+	depth, height, width := axes(p.in, out.Shape)
 	spec := p.out
 	switch {
 	case depth == 1:

@@ -25,7 +25,7 @@ attributes sets numbers, each written as NAME, for the output of that name or el
 
 vectors sets whole outputs, each written as NAME, for the output of that name or else the only one, or as NAME = OUTPUT. All numbers of the output are taken as the network gives them, whatever its shape; embed brings them to length 1. A vector with a number that is not finite, or too large for float16, fails the item.
 
-image replaces the picture by the one that an output shows: one of 1 channel becomes gray, one of 3 has colours, both with 8 bits for a sample and without transparency, whatever the image had before. It has the size that comes from the network: where pictures are squashed to the size that it wants, that of the output; the border that multiple adds is taken off again. What lies below black or above white is cut off. The whole image goes through at once: for large ones upscale takes less memory. Attributes and vectors describe pixels, so those set before are gone; those that the same infer sets belong to the picture that the network saw. Of a pair, the high-quality image is run, and its new picture must have the same size.
+image replaces the picture by the one that an output shows: one of 1 channel becomes gray, one of 3 has colours, both with 8 bits for a sample and without transparency, whatever the image had before. It has the size that comes from the network: where pictures are squashed to the size that it wants, that of the output; the border that multiple adds is taken off again, and where the file tells what sides must be multiples of, multiple need not be said. What lies below black or above white is cut off. The whole image goes through at once: for large ones upscale takes less memory. Attributes and vectors describe pixels, so those set before are gone; those that the same infer sets belong to the picture that the network saw. Of a pair, the high-quality image is run, and its new picture must have the same size.
 
 Size, channels, layout and element type are read from the network's file. What it cannot tell is how pictures are prepared: preset has that of known networks, and the other fields replace parts of it, as in embed. Transparent pixels count with the colour they have.
 
@@ -35,12 +35,12 @@ The run is repeatable to within what the network's kernels differ by for batches
 		Examples: []pipeline.Example{
 			{Doc: "The probability of the second class of a classifier, and the place of the most likely one.", YAML: "infer:\n  model: ./classifier.onnx\n  preset: imagenet\n  attributes: [\"unsafe = softmax(logits)[1]\", \"class = argmax(logits)\"]"},
 			{Doc: "Two outputs of one network: a number for filters, and a vector that is stored as it is.", YAML: "infer: {model: ./quality.onnx, attributes: quality, vectors: [features]}"},
-			{Doc: "A network that takes noise away, with sides that are multiples of 8.", YAML: "infer: {model: ./denoise.onnx, image: output, multiple: 8}"},
+			{Doc: "A network that takes noise away: the image becomes what its output shows.", YAML: "infer: {model: ./denoise.onnx, image: output}"},
 		},
 		Fields: slices.Concat(
 			[]pipeline.Field{
 				network.ModelField("./classifier.onnx"),
-				{Name: "attributes", Type: pipeline.FieldStrings, Doc: "Numbers to set as attributes: NAME, or NAME = NUMBER.", Examples: []string{"quality", `[quality, "ugly = logits[2]"]`, `"unsafe = softmax(logits)[1]"`}},
+				{Name: "attributes", Type: pipeline.FieldStrings, Doc: "Numbers to set as attributes: NAME, or NAME = NUMBER.", Examples: []string{"quality", `[quality, "ugly = logits[2]"]`, `unsafe = softmax(logits)[1]`}},
 				{Name: "vectors", Type: pipeline.FieldStrings, Doc: "Outputs to set as vectors: NAME, or NAME = OUTPUT.", Examples: []string{"features", `[features, "clip = image_embeds"]`}},
 				{Name: "image", Type: pipeline.FieldString, Doc: "The output whose picture replaces the image.", Examples: []string{"output"}},
 			},

@@ -258,6 +258,19 @@ func TestImageAndAttributes(t *testing.T) {
 	}
 }
 
+// What the sides must be multiples of is read from the file.
+func TestMultiple(t *testing.T) {
+	g := onnx.NewGraph("unshuffled")
+	x := g.Input("input", onnx.Float32, g.Dim("batch"), 3, g.Dim("height"), g.Dim("width"))
+	g.Output("output", g.DepthToSpace(g.PixelUnshuffle(x, 4), 4))
+	in := stagetest.Noise(image.NewNRGBA(image.Rect(0, 0, 13, 7)))
+	seen, sum := run(t, step(saved(t, "four.onnx", g), values{"image": "output"}), stagetest.Picture("p", in))
+	if len(seen) != 1 {
+		t.Fatal(sum.Failed)
+	}
+	look(t, seen["p"].Image, in, 1, 0, func(r, g, b uint8) (uint8, uint8, uint8) { return r, g, b })
+}
+
 func TestPairs(t *testing.T) {
 	in, lq := stagetest.Picture("p", stagetest.Gray(16, 8)), stagetest.Picture("lq", stagetest.Gray(8, 4))
 	in.LQ, in.Scale = &lq, 2
