@@ -116,7 +116,7 @@ func TestNumbers(t *testing.T) {
 	made := infer.Info().Makes(c)
 	for i, tt := range tests {
 		v := seen["p"].Attributes[tt.name]
-		if math.Abs(v.Float()-tt.want) > 1e-6 {
+		if !(math.Abs(v.Float()-tt.want) <= 1e-6) {
 			t.Errorf("%s is %v, want %v", tt.text, v, tt.want)
 		}
 		if whole := strings.Contains(tt.text, "argmax"); (v.Type() == pipeline.TypeInt) != whole {
@@ -133,7 +133,7 @@ func TestTheOnlyOutputNeedsNoName(t *testing.T) {
 	path := saved(t, "means.onnx", testnet.Hog(12)) // its output is called "output"
 	seen, sum := run(t, step(path, values{"vectors": "colour", "attributes": []string{"blue = output[2]"}}), stagetest.Picture("p", flat()))
 	it := seen["p"]
-	if len(it.Vectors) != 1 || it.Vectors[0].Name != "colour" || math.Abs(it.Attributes["blue"].Float()-.8) > 1e-6 {
+	if len(it.Vectors) != 1 || it.Vectors[0].Name != "colour" || !(math.Abs(it.Attributes["blue"].Float()-.8) <= 1e-6) {
 		t.Errorf("%+v, failed %v", it, sum.Failed)
 	}
 }
@@ -148,7 +148,7 @@ func TestVectors(t *testing.T) {
 		name string
 		data []float64
 	}{{"big", []float64{2e5, 4e5, 8e5}}, {"means", []float64{.2, .4, .8}}, {"one", []float64{1.4 / 3}}}
-	if len(it.Vectors) != len(want) || math.Abs(it.Attributes["level"].Float()-1.4/3) > 1e-6 {
+	if len(it.Vectors) != len(want) || !(math.Abs(it.Attributes["level"].Float()-1.4/3) <= 1e-6) {
 		t.Fatalf("%+v", it)
 	}
 	for i, w := range want {
@@ -158,7 +158,7 @@ func TestVectors(t *testing.T) {
 			continue
 		}
 		for j, x := range v.Data {
-			if math.Abs(float64(x)/w.data[j]-1) > 1e-5 {
+			if !(math.Abs(float64(x)/w.data[j]-1) <= 1e-5) {
 				t.Errorf("%s[%d] is %v, want %v", v.Name, j, x, w.data[j])
 			}
 		}
@@ -253,7 +253,7 @@ func TestImageAndAttributes(t *testing.T) {
 	after := step(several(t), values{"image": "negative", "attributes": "level", "vectors": "means"})
 	_, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", flat())}, before, after).Run(t, pipeline.RunOptions{})
 	it := seen["p"]
-	if len(it.Attributes) != 1 || math.Abs(it.Attributes["level"].Float()-1.4/3) > 1e-6 || len(it.Vectors) != 1 {
+	if len(it.Attributes) != 1 || !(math.Abs(it.Attributes["level"].Float()-1.4/3) <= 1e-6) || len(it.Vectors) != 1 {
 		t.Errorf("%+v", it)
 	}
 }
@@ -352,7 +352,7 @@ func TestResultsAreCached(t *testing.T) {
 		sum, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("a", flat()), stagetest.Picture("b", stagetest.Gray(9, 9))}, s).
 			Run(t, pipeline.RunOptions{StateDir: state})
 		it := seen["a"]
-		if sum.Cached != cached || math.Abs(it.Attributes["level"].Float()-1.4/3) > 1e-6 || len(it.Vectors) != 1 {
+		if sum.Cached != cached || !(math.Abs(it.Attributes["level"].Float()-1.4/3) <= 1e-6) || len(it.Vectors) != 1 {
 			t.Errorf("run %d took %d of the cache: %+v", i, sum.Cached, it)
 		}
 		look(t, it.Image, flat(), 1, 0, func(r, g, b uint8) (uint8, uint8, uint8) { return 255 - r, 255 - g, 255 - b })
