@@ -57,10 +57,14 @@ func (w *wanted) usePlain(name string) (int, error) {
 	if len(w.have) == 1 && w.have[0].Name != name {
 		name = ""
 	}
-	return w.use(name)
+	i, err := w.use(name)
+	if err != nil {
+		err = fmt.Errorf("%w; %s can be the name of one: write %[2]s = OUTPUT", err, name)
+	}
+	return i, err
 }
 
-// name is what attributes can be called, so that conditions can name them.
+// attribute is what attributes can be called, so that conditions can name them.
 var attribute = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // all reads what the pipeline asks for.

@@ -6,7 +6,6 @@ import (
 	"image"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx"
@@ -77,10 +76,10 @@ func modelName(c pipeline.Config) string {
 		return name
 	}
 	name := noName.ReplaceAllString(network.NameOf(c), "_")
-	if name == "" || strings.Contains("0123456789", name[:1]) {
-		name = "_" + name
+	if attributeName.MatchString(name) {
+		return name
 	}
-	return name
+	return "_" + name
 }
 
 func modelMakes(c pipeline.Config) pipeline.Made {

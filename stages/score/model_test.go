@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -260,6 +261,19 @@ func TestScoresAreCached(t *testing.T) {
 		if len(seen) != 2 || sum.Cached != cached || (len(sum.Governed) == 0) != (i == 1) {
 			t.Errorf("run %d took %d of the cache, and ran %+v", i, sum.Cached, sum.Governed)
 		}
+	}
+}
+
+// Calls of a network wait for others, so one more begins than there are cores; those that
+// measure pixels do not.
+func TestWorkers(t *testing.T) {
+	b := stagetest.New(t, stagetest.Source{}, with(scorer(t, 0, 3), values{"output": "level"}), laplacian)
+	plan, err := b.Plan(pipeline.RunOptions{NoStore: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plan.Phases[0]; got[0].Workers != runtime.GOMAXPROCS(0)+1 || got[1].Workers != runtime.GOMAXPROCS(0) {
+		t.Errorf("%d and %d workers begin", got[0].Workers, got[1].Workers)
 	}
 }
 
