@@ -21,7 +21,9 @@ func Info() pipeline.Info {
 		Short: "Runs a neural network on every image and keeps what it gives.",
 		Long: `Runs a network (an ONNX file that takes pictures) on every image. What becomes of its outputs is said by attributes, vectors and image, of which at least one is needed; the network runs once for all of them, and outputs that nobody names are not computed. For one number there is also score, for vectors of length 1 embed, and for enlarging upscale, which cuts large images into tiles.
 
-attributes sets numbers, each written as NAME, for the output of that name or else the only one, or as NAME = NUMBER, where NUMBER is ` + readout.Syntax + `. ` + readout.Doc + `
+attributes sets numbers, each written as NAME, for the output of that name or else the only one, or as NAME = NUMBER, where NUMBER is one of these:
+
+` + readout.Doc + `
 
 vectors sets whole outputs, each written as NAME, for the output of that name or else the only one, or as NAME = OUTPUT. All numbers of the output are taken as the network gives them, whatever its shape; embed brings them to length 1. A vector with a number that is not finite, or too large for float16, fails the item.
 

@@ -26,7 +26,9 @@ const (
 // modelLong describes what a network measures.
 const modelLong = `model names a network, an ONNX file that takes pictures and gives a score: IC9600 (complexity), HyperIQA (quality), an aesthetics predictor, or one of your own. What it says becomes one attribute, called name. For several numbers of one network, and for vectors, there is infer.
 
-output says which number is the score, written as ` + readout.Syntax + `; without it the network must have one output of one number. ` + readout.Doc + `
+output says which number is the score; without it the network must have one output of one number:
+
+` + readout.Doc + `
 
 regions says what of a picture the network gets:
 

@@ -19,8 +19,14 @@ import (
 // Syntax is how a number is written, for messages and documentation.
 const Syntax = `OUTPUT, OUTPUT[i], softmax(OUTPUT)[i], argmax(OUTPUT), mean(OUTPUT), min(OUTPUT) or max(OUTPUT)`
 
-// Doc says what a number is, for the description of a stage.
-const Doc = `A number is read from an output by its name where that has one number for a picture. Of one that has several, scores[2] is the third: all of them are counted from 0, in the order in which the network gives them. softmax(scores)[2] is its probability, where the scores are those of classes that exclude each other; argmax(scores) is the place of the largest, as a whole number; mean(map), min(map) and max(map) are those of all numbers. A number that is not finite fails the item.`
+// Doc lists the ways to write a number, for the description of a stage.
+const Doc = `- OUTPUT: the one number that the output of that name has for a picture.
+- OUTPUT[i]: one of several, counted from 0 in the order in which the network gives them.
+- softmax(OUTPUT)[i]: its probability, where the numbers are the scores of classes that exclude each other.
+- argmax(OUTPUT): the place of the largest, a whole number.
+- mean(OUTPUT): the mean of all its numbers; min(OUTPUT) is the least and max(OUTPUT) the largest.
+
+A number that is not finite fails the item.`
 
 // Number is a number that can be read from an output.
 type Number struct {
