@@ -77,7 +77,7 @@ func newNode(r *run, s *Step, position int) *node {
 		// One for each core; more help only a stage that waits for something.
 		n.workers = runtime.GOMAXPROCS(0)
 		n.most = 2 * n.workers
-		if s.Info.Waits {
+		if s.Info.Waits && (s.Info.WaitsIf == nil || s.Info.WaitsIf(s.Config)) {
 			n.workers++
 		}
 	}

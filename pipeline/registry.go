@@ -139,6 +139,9 @@ type Info struct {
 	// there is one worker more than cores to begin with, or a core would be idle.
 	Waits bool
 
+	// WaitsIf, if not nil, restricts Waits to some configurations.
+	WaitsIf func(Config) bool
+
 	// Derives says that the stage returns items with a longer lineage, so that
 	// names made of the source alone are no longer unique.
 	Derives bool

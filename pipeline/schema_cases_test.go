@@ -117,7 +117,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{"an entry without a stage", "    filter: {keep: \"laplacian >= 4\"}\n", ""},
 		{"unknown field", "{size: 512", "{sise: 512, size: 512"},
 		{"a required field is missing", "{size: 512, ", "{"},
-		{"fields are missing", "{metrics: [laplacian, blockiness]}", ""},
+		{"fields are missing", "{size: 512, pick: best, by: laplacian, count: 4, threshold: 4.5}", ""},
 		{"fields are a number", "{size: 512, pick: best, by: laplacian, count: 4, threshold: 4.5}", "512"},
 		{"fields are a list", "{metrics: [laplacian, blockiness]}", "[laplacian]"},
 		{"below the range", "size: 512", "size: 8"},

@@ -31,6 +31,7 @@ func Goals() []Goal {
 		{Name: "upscale", path: "upscale.yaml"},
 		{Name: "filter", path: "filter.yaml"},
 		{Name: "embed", path: "embed.yaml"},
+		{Name: "score", path: "score.yaml"},
 	}
 	for i := range goals {
 		goals[i].read()

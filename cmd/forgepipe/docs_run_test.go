@@ -81,7 +81,11 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 	must(err)
 	w.write("Makefile", w.makefile)
 	for _, name := range networkName.FindAllString(text, -1) {
-		data, err := testnet.Embedder(testnet.EmbedderOptions{Size: 224}).Bytes()
+		o := testnet.EmbedderOptions{Size: 224}
+		if name == "ic9600.onnx" { // it gives one number, of pictures of 512 x 512
+			o = testnet.EmbedderOptions{Size: 512, Dim: 1}
+		}
+		data, err := testnet.Embedder(o).Bytes()
 		must(err)
 		w.write(name, data)
 	}

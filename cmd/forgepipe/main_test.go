@@ -64,11 +64,16 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// network writes one that embeds pictures: network FILE SIDE.
+// network writes one that gives numbers for pictures: network FILE SIDE [NUMBERS].
 func network(ts *testscript.TestScript, _ bool, args []string) {
 	side, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: side}).Bytes()
+	numbers := 16
+	if len(args) > 2 {
+		numbers, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: side, Dim: numbers}).Bytes()
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
 }

@@ -92,6 +92,14 @@ var (
 // declaration should have Waits set, and Pure where the same picture always gives the
 // same.
 func New(e pipeline.Env, f *model.File, o Options, take Take) (*Stage, error) {
+	return NewAll(e, f, o, func(it *pipeline.Item, out []*model.Tensor) error { return take(it, out[0]) })
+}
+
+// TakeAll is Take for all outputs that were chosen, in their order.
+type TakeAll func(it *pipeline.Item, out []*model.Tensor) error
+
+// NewAll is New for a stage that takes several of the network's outputs.
+func NewAll(e pipeline.Env, f *model.File, o Options, take TakeAll) (*Stage, error) {
 	s, err := NewParts(e, f, o, nil)
 	if err == nil {
 		s.begin = s.whole(take)

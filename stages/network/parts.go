@@ -42,11 +42,11 @@ type Job struct {
 type Begin func(ctx context.Context, it *pipeline.Item) (Job, error)
 
 // whole is the Begin of a network that takes the picture as it is.
-func (s *Stage) whole(take Take) Begin {
+func (s *Stage) whole(take TakeAll) Begin {
 	return func(_ context.Context, it *pipeline.Item) (Job, error) {
 		p := Part{
 			Input: model.Input{Shape: s.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, it) }},
-			Take:  func(out []*model.Tensor) error { return take(it, out[0]) },
+			Take:  func(out []*model.Tensor) error { return take(it, out) },
 		}
 		return Job{Parts: func(yield func(Part) bool) { yield(p) }}, nil
 	}

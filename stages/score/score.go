@@ -63,28 +63,34 @@ func chosen(c pipeline.Config) []metric {
 
 // Info declares the stage.
 func Info() pipeline.Info {
-	long := `Measures every image and sets an attribute for each metric, named after it. Of a pair, the high-quality image is measured. All metrics that one score names are measured in one pass over the pixels.
+	long := `Measures every image and sets attributes, for filters and for the manifest. What is measured says either metrics or model. Of a pair, the high-quality image is measured. A tile is measured by itself, as if it were a file of its own; only blockiness asks where it was cut.
 
-Gray means the ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, from 0 (black) to 255 (white) and not rounded unless said; 16-bit images are scaled down to that range, with their fractions. Alpha is ignored: a transparent pixel counts with the colour that it would have. A tile is measured by itself, as if it were a file of its own; only blockiness asks where it was cut.
+metrics names what is computed from the pixels, each an attribute of that name. All metrics that one score names are measured in one pass.
+
+Gray means the ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, from 0 (black) to 255 (white) and not rounded unless said; 16-bit images are scaled down to that range, with their fractions. Alpha is ignored: a transparent pixel counts with the colour that it would have.
 
 The metrics are:
 `
 	for _, m := range metrics {
 		long += "\n- " + m.name + ": " + m.doc
 	}
+	long += "\n\n" + modelLong
 	return pipeline.Info{
 		Name:  "score",
 		Short: "Measures images and sets attributes.",
 		Long:  long,
-		Examples: []pipeline.Example{
+		Examples: slices.Concat([]pipeline.Example{
 			{Doc: "How much detail an image has, and how much is to be seen of its JPEG compression.", YAML: "score: {metrics: [laplacian, blockiness]}"},
-		},
-		Fields: []pipeline.Field{{
-			Name: "metrics", Type: pipeline.FieldStrings, Enum: metricNames(), Required: true,
-			Doc:      "What to measure, at least one.",
+		}, modelExamples),
+		Fields: slices.Concat([]pipeline.Field{{
+			Name: "metrics", Type: pipeline.FieldStrings, Enum: metricNames(),
+			Doc:      "What to measure, at least one; or else model says it.",
 			Examples: []string{"[laplacian]", "[laplacian, blockiness]"},
-		}},
+		}}, modelFields()),
 		Makes: func(c pipeline.Config) []pipeline.Made {
+			if c.IsSet("model") {
+				return []pipeline.Made{modelMakes(c)}
+			}
 			var made []pipeline.Made
 			for _, m := range chosen(c) {
 				made = append(made, pipeline.Made{Name: m.name, Type: pipeline.TypeFloat, Doc: m.doc})
@@ -92,8 +98,15 @@ The metrics are:
 			return made
 		},
 		Pure:    true,
+		Waits:   true,
+		WaitsIf: func(c pipeline.Config) bool { return c.IsSet("model") },
 		Version: 2,
-		New:     func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) { return newStage(c) },
+		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
+			if c.IsSet("model") {
+				return newModel(c, e)
+			}
+			return newStage(c)
+		},
 	}
 }
 
@@ -108,7 +121,12 @@ var (
 func newStage(c pipeline.Config) (*Stage, error) {
 	s := &Stage{metrics: chosen(c)}
 	if len(s.metrics) == 0 {
-		return nil, c.Errorf("metrics", 0, "name at least one metric")
+		return nil, c.Errorf("metrics", 0, "say what to measure: name at least one metric, or a model")
+	}
+	for _, f := range modelFields() {
+		if c.IsSet(f.Name) {
+			return nil, c.Errorf(f.Name, 0, "it is for a network: name its file with model, or leave %s out", f.Name)
+		}
 	}
 	for i, m := range s.metrics {
 		if slices.ContainsFunc(s.metrics[:i], func(o metric) bool { return o.name == m.name }) {

@@ -477,7 +477,7 @@ func TestWrongConfigurations(t *testing.T) {
 		values map[string]any
 		want   string
 	}{
-		"none":    {map[string]any{}, "needs metrics"},
+		"none":    {map[string]any{}, "name at least one metric, or a model"},
 		"empty":   {map[string]any{"metrics": []string{}}, "at least one"},
 		"unknown": {map[string]any{"metrics": []string{"laplacien"}}, `did you mean "laplacian"?`},
 		"twice":   {map[string]any{"metrics": []string{"laplacian", "laplacian"}}, "named twice"},

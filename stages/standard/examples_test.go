@@ -7,13 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forgepipe/forgepipe/model/onnx"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
 // Every example of a stage or source can be put into a pipeline as it stands.
 func TestExamplesOfStages(t *testing.T) {
-	net, err := os.ReadFile(network(t))
+	net, err := os.ReadFile(network(t, 16))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,6 +27,15 @@ func TestExamplesOfStages(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{"train.txt": []byte("a.jpg\n"), "clip-vit-b32.onnx": net, "dino.onnx": net} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scorer := testnet.Embedder(testnet.EmbedderOptions{Dim: 1})
+	for name, g := range map[string]*onnx.Graph{
+		"ic9600.onnx": scorer, "hyperiqa.onnx": scorer,
+		"artefacts.onnx": several(), "classifier.onnx": several(), "quality.onnx": several(), "denoise.onnx": several(),
+	} {
+		if err := g.WriteFile(name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,4 +67,16 @@ func TestExamplesOfStages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// several is a network with all outputs that the examples name.
+func several() *onnx.Graph {
+	g := onnx.NewGraph("several")
+	x := g.Input("input", onnx.Float32, g.Dim("batch"), 3, g.Dim("height"), g.Dim("width"))
+	means := g.ReduceMean(x, false, 2, 3)
+	g.Output("logits", means)
+	g.Output("features", means)
+	g.Output("quality", g.ReduceMean(means, true, 1))
+	g.Output("output", x)
+	return g
 }

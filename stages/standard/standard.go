@@ -11,6 +11,7 @@ import (
 	"github.com/forgepipe/forgepipe/stages/filter"
 	"github.com/forgepipe/forgepipe/stages/hash"
 	"github.com/forgepipe/forgepipe/stages/images"
+	"github.com/forgepipe/forgepipe/stages/infer"
 	"github.com/forgepipe/forgepipe/stages/manifest"
 	"github.com/forgepipe/forgepipe/stages/pair"
 	"github.com/forgepipe/forgepipe/stages/pairs"
@@ -34,6 +35,7 @@ func Registry() pipeline.Registry {
 		score.Info(),
 		hash.Info(),
 		embed.Info(),
+		infer.Info(),
 		filter.Info(),
 		dedup.Info(),
 		write.Info(),

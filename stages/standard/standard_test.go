@@ -23,7 +23,7 @@ func TestWhatThereIs(t *testing.T) {
 	for _, in := range standard.Registry().Stages() {
 		names = append(names, in.Name)
 	}
-	if want := []string{"dedup", "embed", "filter", "hash", "manifest", "pair", "resize", "score", "tile", "upscale", "vectors", "write"}; !slices.Equal(names, want) {
+	if want := []string{"dedup", "embed", "filter", "hash", "infer", "manifest", "pair", "resize", "score", "tile", "upscale", "vectors", "write"}; !slices.Equal(names, want) {
 		t.Errorf("stages %q, want %q", names, want)
 	}
 	if s := standard.Registry().Sources(); len(s) != 2 || s[0].Name != "images" || s[1].Name != "pairs" {
@@ -52,10 +52,11 @@ func TestDeclarationsAreComplete(t *testing.T) {
 	}
 }
 
-// network saves one that embeds pictures of 224 x 224 pixels, with random weights.
-func network(t *testing.T) string {
+// network saves one that gives so many numbers for pictures of 224 x 224 pixels, with
+// random weights.
+func network(t *testing.T, numbers int) string {
 	t.Helper()
-	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: 224}).Bytes()
+	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: 224, Dim: numbers}).Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +102,12 @@ func TestExamples(t *testing.T) {
 			[]string{"mountains.jpg", "mountains.txt"}, []string{".jpg"}, "",
 		},
 		"embed.yaml": {
-			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t)}, "18 in, 0 derived, 0 consumed, 18 out, 0 quarantined, 0 rejected",
+			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t, 16)}, "18 in, 0 derived, 0 consumed, 18 out, 0 quarantined, 0 rejected",
 			[]string{"manifest.parquet", "embedding.npy"}, nil, "embedding.jsonl",
+		},
+		"score.yaml": {
+			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t, 1), "LEAST": "-1.5"}, "18 in, 0 derived, 0 consumed, 9 out, 0 quarantined, 9 rejected",
+			[]string{"mountains.jpg", "mountains.txt"}, []string{".jpg"}, "",
 		},
 	}
 	files, err := filepath.Glob("../../pipelines/*.yaml")
