@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"image"
 	"io"
 	"os"
@@ -20,8 +21,8 @@ import (
 // the check of a pipeline need.
 type File struct {
 	Path string // as it was given
-	// Hash is the SHA-256 of the file and of those that hold its weights, in
-	// hexadecimal.
+	// Hash is a SHA-256 in hexadecimal: of the file and of those that hold its weights; of
+	// a checkpoint also of how a network is made of it.
 	Hash   string
 	Header *onnx.Header // what the file says of the network
 	Input  onnx.Port    // that takes pictures, of four axes
@@ -34,8 +35,9 @@ type File struct {
 	// Batch is how many pictures a run must have, where the graph fixes that; else 0.
 	Batch int
 
-	seen []seen
-	as   onnx.ElementType // that it is rewritten to when it is loaded; Undefined: it stays as it is
+	network string // the ONNX file: Path, or what was made of a checkpoint
+	seen    []seen
+	as      onnx.ElementType // that it is rewritten to when it is loaded; Undefined: it stays as it is
 }
 
 // seen is how a file was when it was hashed.
@@ -69,18 +71,38 @@ type FileOptions struct {
 	// Outputs name the outputs that are wanted, in the order in which they are. It may
 	// be left out where there is one.
 	Outputs []string
+	// Beside are more files of a checkpoint whose weights come in several, such as the
+	// backbone that LPIPS' layers belong to.
+	Beside []string
+	// QuickGELU gives a CLIP checkpoint the activation with which OpenAI trained its
+	// networks, where the file does not tell; see arch.Options.
+	QuickGELU bool
 }
 
-// Open looks at an ONNX model. It reads the whole file, for its hash, and keeps
-// none of the weights. An error says what about it does not fit and what to set.
+// Open looks at a model: an ONNX file, or a checkpoint (safetensors, or what torch.save
+// writes) of an architecture that package arch knows, whose network is built once and
+// kept in the user's cache folder. It reads the whole file, for its hash, and keeps none
+// of the weights. An error says what about it does not fit and what to set.
 func Open(path string, o FileOptions) (*File, error) {
-	h, err := onnx.ReadHeader(path)
+	f := &File{Path: path, network: path}
+	weights, err := isCheckpoint(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the model %s: %w", path, err)
+	}
+	if weights {
+		err = f.fromCheckpoint(o)
+	} else {
+		f.Header, err = onnx.ReadHeader(path)
+	}
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: path, Header: h}
+	o.Spec = f.prepared(o.Spec)
 	if err := f.choose(o); err != nil {
 		return nil, fmt.Errorf("using the model %s: %w", path, err)
+	}
+	if weights {
+		return f, nil
 	}
 	if err := f.hash(); err != nil {
 		return nil, fmt.Errorf("reading the model %s: %w", path, err)
@@ -242,22 +264,7 @@ func shape(p onnx.Port) string {
 // hash reads all bytes that make the network.
 func (f *File) hash() error {
 	h := sha256.New()
-	add := func(name string) error {
-		r, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		info, err := r.Stat()
-		if err != nil {
-			return err
-		}
-		f.seen = append(f.seen, seen{name, info.Size(), info.ModTime()})
-		n, err := io.Copy(h, r)
-		fmt.Fprintf(h, "\x00%d\x00", n)
-		return err
-	}
-	if err := add(f.Path); err != nil {
+	if err := f.add(h, f.Path); err != nil {
 		return err
 	}
 	for _, e := range f.Header.External {
@@ -273,10 +280,27 @@ func (f *File) hash() error {
 		if info.Size() < e.Bytes {
 			return fmt.Errorf("its weights %s have %d bytes, and it needs %d: the file is cut short", name, info.Size(), e.Bytes)
 		}
-		if err := add(name); err != nil {
+		if err := f.add(h, name); err != nil {
 			return err
 		}
 	}
 	f.Hash = hex.EncodeToString(h.Sum(nil))
 	return nil
+}
+
+// add adds a file to the hash, and remembers how it was.
+func (f *File) add(h hash.Hash, name string) error {
+	r, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	info, err := r.Stat()
+	if err != nil {
+		return err
+	}
+	f.seen = append(f.seen, seen{name, info.Size(), info.ModTime()})
+	n, err := io.Copy(h, r)
+	fmt.Fprintf(h, "\x00%d\x00", n)
+	return err
 }

@@ -27,7 +27,7 @@ func (f *File) Geometry(output string) (onnx.Geometry, error) {
 	if f.Spec.Layout == NHWC {
 		r.Rows = 1
 	}
-	g, err := onnx.ReadGeometry(f.Path, r)
+	g, err := onnx.ReadGeometry(f.network, r)
 	switch f.as { // the file's tensors have other elements
 	case onnx.Float32:
 		g.Peak *= 2

@@ -91,10 +91,10 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 // open opens a session of the file, or of what it is rewritten to.
 func (f *File) open(ctx context.Context, lib *ort.Library, o ort.SessionOptions) (*ort.Session, error) {
 	if f.as == onnx.Undefined {
-		return lib.Open(ctx, f.Path, o)
+		return lib.Open(ctx, f.network, o)
 	}
 	var network bytes.Buffer
-	if err := onnx.Convert(&network, f.Path, f.as); err != nil {
+	if err := onnx.Convert(&network, f.network, f.as); err != nil {
 		return nil, err
 	}
 	s, err := lib.OpenBytes(ctx, network.Bytes(), o)

@@ -9,6 +9,9 @@ import (
 	"github.com/forgepipe/forgepipe/model/onnx"
 )
 
+// Version is that of the graphs that Build makes. It is raised when they change.
+const Version = 1
+
 // Network is an architecture around the weights of a checkpoint.
 type Network struct {
 	// Architecture is its name, such as "RRDBNet".

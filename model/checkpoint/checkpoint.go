@@ -1,8 +1,6 @@
 package checkpoint
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -143,16 +141,19 @@ func open(path string) (*File, error) {
 	return f, nil
 }
 
+// Sniff tells whether a file is a checkpoint, from its first bytes, of which 9 are enough.
+func Sniff(first []byte) bool { return isZip(first) || isLegacy(first) || isSafetensors(first) }
+
 // Read looks at a checkpoint in memory: its tensors are views of data.
 func Read(data []byte) (*File, error) {
 	var f *File
 	var err error
 	switch {
-	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
+	case isZip(data):
 		f, err = readZip(data)
 	case isLegacy(data):
 		f, err = readLegacy(data)
-	case len(data) > 8 && data[8] == '{' && binary.LittleEndian.Uint64(data) < 1<<56:
+	case isSafetensors(data):
 		f, err = readSafetensors(data)
 	default:
 		return nil, ErrFormat

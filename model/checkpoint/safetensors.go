@@ -27,6 +27,10 @@ var safetensorsTypes = map[string]onnx.ElementType{
 	"U64": onnx.Uint64, "U32": onnx.Uint32, "U16": onnx.Uint16, "U8": onnx.Uint8, "BOOL": onnx.Bool,
 }
 
+func isSafetensors(data []byte) bool {
+	return len(data) > 8 && data[8] == '{' && binary.LittleEndian.Uint64(data) < 1<<56
+}
+
 func readSafetensors(data []byte) (*File, error) {
 	n := binary.LittleEndian.Uint64(data)
 	rest := data[8:]

@@ -24,6 +24,8 @@ type archive struct {
 	read    map[string]*storage
 }
 
+func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
+
 func readZip(data []byte) (*File, error) {
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
