@@ -208,7 +208,7 @@ func TestGeometryOfOperatorsIsWhatHappens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// Moved by some pixels, one side reaches farther than the other.
-			for _, shift := range []int{0, -3, 3} {
+			for _, shift := range []int{0, -3, 2, 3} {
 				g := onnx.NewGraph("operator")
 				x := g.Input("input", onnx.Float32, g.Dim("n"), 3, g.Dim("h"), g.Dim("w"))
 				positive := func(n, side int) *onnx.Value {
