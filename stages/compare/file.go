@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 )
@@ -50,7 +51,7 @@ func Files(ctx context.Context, before, after string, o Options) (Result, error)
 // place is the name of the file to be written in its folder.
 func (c *comparer) place(before, after string) (string, error) {
 	name := filepath.Base(c.Out)
-	if !hasSuffixFold(name, "."+string(c.Sheet.Format)) {
+	if !strings.EqualFold(filepath.Ext(name), "."+string(c.Sheet.Format)) {
 		return "", wrong("the name of %s does not end in .%s", c.Out, c.Sheet.Format)
 	}
 	info, err := os.Lstat(c.Out)

@@ -337,13 +337,14 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 			return nil
 		}
 	}
+	names := distinct(before, after)
 	var pictures [2]sheet.Picture
 	for i, f := range []*file{a, b} {
 		img, err := imageio.Decode(f.data, f.header, c.Limits)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.path, err)
 		}
-		pictures[i] = sheet.Picture{Name: shown(f.path), Image: img, ICC: imageio.ICCProfile(f.data)}
+		pictures[i] = sheet.Picture{Name: names[i], Image: img, ICC: imageio.ICCProfile(f.data)}
 		if !same { // otherwise the other one has them too
 			f.data = nil
 		}
@@ -383,14 +384,14 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 	return nil
 }
 
-// shown is a file as it is named above its picture: its folder tells the two apart.
-func shown(path string) string {
-	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, path); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
+// distinct are two files as they are named above their pictures: by what their paths do
+// not have in common at the beginning.
+func distinct(before, after string) [2]string {
+	a, b := strings.Split(before, "/"), strings.Split(after, "/")
+	for len(a) > 1 && len(b) > 1 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	return path
+	return [2]string{strings.Join(a, "/"), strings.Join(b, "/")}
 }
 
 // A file is one that was read.
@@ -467,8 +468,4 @@ func read(path string, lim pipeline.Limits) ([]byte, error) {
 		return nil, files.Plain(err)
 	}
 	return b.Bytes(), nil
-}
-
-func hasSuffixFold(s, suffix string) bool {
-	return len(s) >= len(suffix) && strings.EqualFold(s[len(s)-len(suffix):], suffix)
 }

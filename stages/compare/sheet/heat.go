@@ -49,6 +49,9 @@ func (h *heat) legend(dst *image.RGBA, p *pen, r image.Rectangle) {
 	bar := image.Rect(r.Min.X, r.Min.Y, r.Max.X, r.Min.Y+p.em)
 	for x := range bar.Dx() {
 		c := hot((float64(x) + 0.5) / float64(bar.Dx()))
+		if x < p.em/2 {
+			c = hot(0) // none is one colour only, which the eye would not find otherwise
+		}
 		draw.Draw(dst, image.Rect(bar.Min.X+x, bar.Min.Y, bar.Min.X+x+1, bar.Max.Y), image.NewUniform(c), image.Point{}, draw.Src)
 	}
 	const ticks = 4

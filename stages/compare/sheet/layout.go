@@ -134,7 +134,7 @@ func (d *drawer) cells(ctx context.Context) []cell {
 		divide(dst, image.Rectangle{Max: size}.Add(p), other, int(math.Round(d.o.Position*float64(size.X))))
 		return nil
 	}}
-	heat := cell{legend: true, title: [2]string{"Difference"}, detail: [2]string{"the largest of the channels, in levels of 255"},
+	heat := cell{legend: true, title: [2]string{"Difference"}, detail: [2]string{"largest of the channels, 0 to 255"},
 		draw: func(dst *image.RGBA, p image.Point) error { d.heat.draw(dst, p, d.frame.zoom); return nil }}
 	switch d.o.Layout {
 	case Side:
@@ -143,10 +143,10 @@ func (d *drawer) cells(ctx context.Context) []cell {
 		return []cell{split}
 	case Heat:
 		heat.title = names
-		heat.detail = [2]string{"difference: the largest of the channels, in levels of 255"}
+		heat.detail = [2]string{"difference: largest of the channels, 0 to 255"}
 		return []cell{heat}
 	}
-	split.title, split.detail = [2]string{"Split"}, [2]string{"left of the line " + names[0] + ", right of it " + names[1]}
+	split.title, split.detail = [2]string{"Split"}, names
 	return []cell{before, after, split, heat}
 }
 

@@ -202,29 +202,30 @@ func (o Options) Bytes(before, after image.Point) int64 {
 	f := fitted(size, o.MaxSide)
 	panel := area(f.drawn())
 	const writing = 2 << 20 // tables of encoders, fonts, rows
-	// A view of one picture of up to 8 bytes a pixel, and the filter's rows.
 	filter := resample.Named(o.Filter)
-	result, work := resample.Bytes(before, f.drawn(), filter, 8)
-	b := int64(writing) + result + work + 64*int64(max(before.X, after.X))
+	b := int64(writing) + 64*int64(max(before.X, after.X))
 	if before != after && filter.Support > 0 {
-		b += area(size) * 8
+		b += area(size) * 8 // the smaller one, enlarged before it is measured
 	}
-	if o.Format.Animated() {
-		b += 5 * 4 * panel // the two, the frame, the one before, and what is encoded of it
-		if o.Format == WebP {
-			n, _ := o.frames()
-			b += panel * (imageio.WebPBytesPerPixel + int64(n)) // of the encoded frames up to a byte a pixel
-		} else {
-			b += paletteBytes
-		}
-		return b
+	_, work := resample.Bytes(before, f.drawn(), filter, 8)
+	// What is drawn of a picture, of up to 8 bytes a pixel, becomes garbage, which is
+	// not collected at once.
+	views := func(n int64) int64 { return n * (8*panel + work) }
+	switch {
+	case o.Format == GIF:
+		return b + views(2) + 4*4*panel + paletteBytes // the two with their labels, and two frames
+	case o.Format == WebP:
+		n, _ := o.frames()
+		return b + views(2) + (4*4+imageio.WebPBytesPerPixel+int64(n))*panel // of each frame up to a byte a pixel
 	}
-	panels := int64(4)
+	canvas := 4 * panel * 3 / 2 // with the margins
 	switch o.Layout {
 	case Side:
-		panels = 2
-	case Split, Heat:
-		panels = 1
+		return b + views(2) + 2*canvas
+	case Split:
+		return b + views(2) + canvas + 4*panel // and a picture for what is right of the line
+	case Heat:
+		return b + canvas + 2*panel // and the map
 	}
-	return b + panels*4*panel*3/2 + 2*4*panel // with the margins; the heat map, and a second picture for the split
+	return b + views(4) + 4*canvas + 6*panel
 }
