@@ -46,20 +46,34 @@ type differError struct{ OnlyBefore, OnlyAfter, Kept int64 }
 func (e *differError) Error() string {
 	var why []string
 	if e.OnlyBefore+e.OnlyAfter > 0 {
-		why = append(why, fmt.Sprintf("%d images are only in the first folder and %d only in the second", e.OnlyBefore, e.OnlyAfter))
+		why = append(why, fmt.Sprintf("images are only in one of the folders: %d in the first, %d in the second", e.OnlyBefore, e.OnlyAfter))
 	}
 	if e.Kept > 0 {
-		why = append(why, fmt.Sprintf("%d files were there already and are as they were", e.Kept))
+		why = append(why, fmt.Sprintf("sheets that were not drawn, since a file has their name already: %d", e.Kept))
 	}
 	return strings.Join(why, "; ")
 }
 
+func (e *differError) code() string {
+	if e.OnlyBefore+e.OnlyAfter > 0 {
+		return "differ"
+	}
+	return "taken"
+}
+
 func (e *differError) hint() string {
 	if e.Kept > 0 {
-		return "give --overwrite to replace files, or another folder with --out"
+		return giveOverwrite
 	}
 	return ""
 }
+
+// takenError says that a file is there that would have been written.
+type takenError struct{ error }
+
+func (e *takenError) Unwrap() error { return e.error }
+
+const giveOverwrite = "give --overwrite to replace what is there, or another name with --out"
 
 func newCompareCommand(a *app) *cobra.Command {
 	var f compareFlags
@@ -214,7 +228,7 @@ func runCompare(ctx context.Context, a *app, fl *pflag.FlagSet, before, after st
 func (a *app) compareFiles(ctx context.Context, before, after string, f compareFlags, out *comparisonJSON) error {
 	r, err := compare.Files(ctx, before, after, f.Options)
 	if errors.Is(err, compare.ErrExists) {
-		return &differError{Kept: 1}
+		return &takenError{err}
 	}
 	if err != nil {
 		return err

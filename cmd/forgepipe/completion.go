@@ -107,6 +107,10 @@ func (a *app) completeArguments(root *cobra.Command) {
 			for flag, all := range map[string][]string{"format": sheet.Formats, "layout": sheet.Layouts, "transition": sheet.Transitions, "filter": sheet.Filters} {
 				complete(cmd, flag, words(all...))
 			}
+			complete(cmd, "out", anyFile)
+			for flag, example := range map[string]string{"max-side": "480", "position": "0.5", "region": "0,0,96,96", "seconds": "4", "fps": "25", "speed": "2", "suffix": "x4"} {
+				complete(cmd, flag, words(example))
+			}
 		case "restore":
 			complete(cmd, "from", a.trashTimes)
 			complete(cmd, "prune", words("30d", "7d", "12h"))
@@ -150,10 +154,14 @@ func placeThenFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Co
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
+func anyFile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
 // twoFiles are files or folders of any name.
-func twoFiles(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func twoFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) < 2 {
-		return nil, cobra.ShellCompDirectiveDefault
+		return anyFile(cmd, args, begun)
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }

@@ -27,7 +27,7 @@ func Info() pipeline.Info {
 
 The smaller picture is enlarged to the size of the larger one, with nearest so that its pixels are seen. Above the pictures stand their names and sizes, and of the two the PSNR in dB, the mean and the largest of the absolute differences, over red, green and blue (and alpha, where one has it) in levels from 0 to 255. They are measured at full size, of region alone where one is given.
 
-A PNG shows, by layout: side, the two pictures beside each other; split, one picture that is before on the left of a line and after on the right of it; difference, a map of the largest difference of the channels at every pixel, from black for none to light yellow, whose scale is drawn below it and ends at the power of two under which 999 of 1000 differing pixels lie; or sheet, all of these.
+What a PNG shows is its layout. With side it is the two pictures beside each other. With split it is one picture, before on the left of a line and after on the right of it. With difference it is a map of the largest difference of the channels at every pixel, from black for none to light yellow; its scale is drawn below it, and ends at the power of two under which 999 of 1000 pixels lie that differ at all. With sheet it is all of these.
 
 gif and webp are animations that show before for a quarter of the time, become after, show that, and become before again, for ever. GIF has 256 colours and is large; webp needs libwebp, and is much smaller. A frame holds only what is not as in the one before.
 
@@ -77,7 +77,7 @@ func fields() []pipeline.Field {
 		{
 			Name: "region", Type: pipeline.FieldString,
 			Doc:      "The part to show: x, y, width and height in pixels of the larger picture, and the same part of the smaller one. What reaches beyond the border is left out; an image that has none of it fails.",
-			Examples: []string{`"100,50,64,64"`},
+			Examples: []string{"100,50,64,64"},
 		},
 		{
 			Name: "max_side", Type: pipeline.FieldInt, Unit: "px", Default: "1024", Min: sheet.LeastSide, Max: sheet.MostSide,
@@ -88,7 +88,7 @@ func fields() []pipeline.Field {
 			Doc: "How an animation goes from one picture to the other: fade mixes them, wipe moves a line across, cut takes no time. For gif and webp.",
 		},
 		{
-			Name: "seconds", Type: pipeline.FieldFloat, Unit: "s", Default: "2", Min: 0.1, Max: sheet.MostSeconds,
+			Name: "seconds", Type: pipeline.FieldFloat, Unit: "s", Default: "2", Min: sheet.LeastSeconds, Max: sheet.MostSeconds,
 			Doc: "How long an animation takes, there and back, before it is repeated. For gif and webp.",
 		},
 		{

@@ -41,8 +41,8 @@ const (
 // Names are percent-encoded where they have characters that cannot be shown, as the
 // IDs of items are.
 type Result struct {
-	Name  string `json:"name"` // what the two have in common
-	State State  `json:"state"`
+	Name  string `json:"name"`  // what the two have in common
+	State State  `json:"state"` // what became of it
 	// Before and After are the files, relative to their folders.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
@@ -86,7 +86,8 @@ type Options struct {
 
 // A Report counts results.
 type Report struct {
-	Pairs      int64 `json:"pairs"` // of files that belong together, those that failed included
+	Pairs int64 `json:"pairs"` // of files that belong together, those that failed included
+	// Results by their State: Identical, Equal, Different, OnlyBefore, OnlyAfter, Failed.
 	Identical  int64 `json:"identical"`
 	Equal      int64 `json:"equal"`
 	Different  int64 `json:"different"`
@@ -124,7 +125,7 @@ func (r *Report) add(x Result) {
 	}
 }
 
-// An OptionError says that what is to be compared, or where to write, is wrong.
+// An OptionError says that what is to be compared, or where to write, is wrong: Err.
 type OptionError struct{ Err error }
 
 func (e *OptionError) Error() string { return e.Err.Error() }
@@ -152,8 +153,7 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	before, after, err = folders(before, after)
-	if err != nil {
+	if err := folders(before, after); err != nil {
 		return nil, err
 	}
 	if o.Out != "" {
@@ -191,26 +191,23 @@ func newComparer(o Options) (*comparer, error) {
 	return &comparer{Options: o, ledger: memory.NewLedger("host", o.Memory)}, nil
 }
 
-// folders makes both paths absolute, and refuses what are no two folders.
-func folders(before, after string) (string, string, error) {
+// folders refuses what are no two folders.
+func folders(before, after string) error {
 	infos := [2]os.FileInfo{}
-	for i, dir := range []*string{&before, &after} {
-		info, err := os.Stat(*dir)
+	for i, dir := range []string{before, after} {
+		info, err := os.Stat(dir)
 		if err != nil {
-			return "", "", wrong("looking at what is to be compared: %w", err)
+			return wrong("looking at what is to be compared: %w", err)
 		}
 		if !info.IsDir() {
-			return "", "", wrong("%s is no folder, and the other one is", *dir)
-		}
-		if *dir, err = filepath.Abs(*dir); err != nil {
-			return "", "", wrong("finding the folder: %w", err)
+			return wrong("%s is no folder, and the other one is", dir)
 		}
 		infos[i] = info
 	}
 	if os.SameFile(infos[0], infos[1]) {
-		return "", "", wrong("%s and %s are the same folder", before, after)
+		return wrong("%s and %s are the same folder", before, after)
 	}
-	return before, after, nil
+	return nil
 }
 
 // inside reports whether a path leads into a folder, or is it.

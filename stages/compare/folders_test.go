@@ -64,10 +64,13 @@ func folder(t *testing.T, files map[string][]byte) string {
 	return dir
 }
 
-// names are those of all files below a folder.
+// names are those of all files below a folder, but for the state of runs.
 func names(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == ".forgepipe" {
+			return fs.SkipDir
+		}
 		if err == nil && !d.IsDir() {
 			rel, _ := filepath.Rel(dir, path)
 			all = append(all, rel)

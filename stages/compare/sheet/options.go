@@ -63,7 +63,7 @@ const FilterDoc = resample.FiltersDoc
 // Ranges of numbers in Options.
 const (
 	LeastSide, MostSide       = 64, 8192
-	MostSeconds               = 60
+	LeastSeconds, MostSeconds = 0.1, 60
 	LeastSpeed, MostSpeed     = 0.1, 10
 	LeastFPS, MostFPS         = 1, 50
 	LeastPosition, LastOfLine = 0.02, 0.98
@@ -127,7 +127,7 @@ func (o Options) Check() error {
 		is, least, most float64
 	}{
 		{"longest side", float64(o.MaxSide), LeastSide, MostSide}, {"position", o.Position, LeastPosition, LastOfLine},
-		{"number of seconds", o.Seconds, 1. / MostFPS, MostSeconds}, {"number of frames in a second", o.FPS, LeastFPS, MostFPS},
+		{"number of seconds", o.Seconds, LeastSeconds, MostSeconds}, {"number of frames in a second", o.FPS, LeastFPS, MostFPS},
 		{"speed", o.Speed, LeastSpeed, MostSpeed},
 	} {
 		if !(n.is >= n.least && n.is <= n.most) {
