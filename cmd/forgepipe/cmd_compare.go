@@ -271,7 +271,7 @@ func (a *app) compareFolders(ctx context.Context, before, after string, f compar
 		return err
 	}
 	a.result.set(func(*envelope) { out.Report = report })
-	if !a.result.json && ctx.Err() == nil {
+	if !a.result.json {
 		fmt.Fprintln(a.stdout, aboutReport(report, f))
 	}
 	switch {

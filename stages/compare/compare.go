@@ -63,7 +63,7 @@ func fields() []pipeline.Field {
 			Doc: "What a png shows: sheet is all of the others, side the two beside each other, split one with a line between before and after, difference the map of differences.",
 		},
 		{
-			Name: "position", Type: pipeline.FieldFloat, Unit: "of the width", Default: "0.5", Min: sheet.LeastPosition, Max: sheet.LastOfLine,
+			Name: "position", Type: pipeline.FieldFloat, Unit: "of the width", Default: "0.5", Min: sheet.MinPosition, Max: sheet.MaxPosition,
 			Doc: "Where the line of split is. For the layouts sheet and split.",
 		},
 		{
@@ -80,7 +80,7 @@ func fields() []pipeline.Field {
 			Examples: []string{"100,50,64,64"},
 		},
 		{
-			Name: "max_side", Type: pipeline.FieldInt, Unit: "px", Default: "1024", Min: sheet.LeastSide, Max: sheet.MostSide,
+			Name: "max_side", Type: pipeline.FieldInt, Unit: "px", Default: "1024", Min: sheet.MinSide, Max: sheet.MaxSide,
 			Doc: "How long the longer side of a picture on the sheet is at most. For gif, 480 keeps files small.",
 		},
 		{
@@ -88,15 +88,15 @@ func fields() []pipeline.Field {
 			Doc: "How an animation goes from one picture to the other: fade mixes them, wipe moves a line across, cut takes no time. For gif and webp.",
 		},
 		{
-			Name: "seconds", Type: pipeline.FieldFloat, Unit: "s", Default: "2", Min: sheet.LeastSeconds, Max: sheet.MostSeconds,
+			Name: "seconds", Type: pipeline.FieldFloat, Unit: "s", Default: "2", Min: sheet.MinSeconds, Max: sheet.MaxSeconds,
 			Doc: "How long an animation takes, there and back, before it is repeated. For gif and webp.",
 		},
 		{
-			Name: "fps", Type: pipeline.FieldFloat, Unit: "frames a second", Default: "30", Min: sheet.LeastFPS, Max: sheet.MostFPS,
+			Name: "fps", Type: pipeline.FieldFloat, Unit: "frames a second", Default: "30", Min: sheet.MinFPS, Max: sheet.MaxFPS,
 			Doc: "How many frames an animation has in a second. gif counts in hundredths of a second: frames then take turns, so that none is more than one off and the whole is exact. For gif and webp.",
 		},
 		{
-			Name: "speed", Type: pipeline.FieldFloat, Unit: "times", Default: "1", Min: sheet.LeastSpeed, Max: sheet.MostSpeed,
+			Name: "speed", Type: pipeline.FieldFloat, Unit: "times", Default: "1", Min: sheet.MinSpeed, Max: sheet.MaxSpeed,
 			Doc: "How many times as fast an animation is played: with 2 it takes half of seconds, and has half as many frames. For gif and webp.",
 		},
 		{

@@ -36,7 +36,7 @@ func Files(ctx context.Context, before, after string, o Options) (Result, error)
 		if c.root, err = fsys.OS.OpenRoot(filepath.Dir(o.Out)); err != nil {
 			return Result{}, wrong("%w", err)
 		}
-		defer c.root.Close()
+		defer func() { _ = c.root.Close() }() // nothing is written to it any more
 	}
 	res := Result{Name: filepath.Base(after), Before: before, After: after}
 	if err := c.look(ctx, before, after, &res, output); err != nil {

@@ -165,7 +165,7 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 		if c.root, err = fsys.OS.OpenRoot(o.Out); err != nil {
 			return nil, wrong("%w", err)
 		}
-		defer c.root.Close()
+		defer func() { _ = c.root.Close() }() // nothing is written to it any more
 	}
 	r := &Report{}
 	err = c.all(ctx, before, after, r)

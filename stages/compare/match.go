@@ -105,7 +105,7 @@ func (w *walk) images(f *files.Folder, rel string) (all []named, wrong []match) 
 func (w *walk) matches(rel string, a, b *files.Folder) (out []match) {
 	before, wrong := w.images(a, rel)
 	after, more := w.images(b, rel)
-	out = append(wrong, more...)
+	out = slices.Concat(wrong, more)
 	for len(before) > 0 || len(after) > 0 {
 		stem := first(before, after)
 		var l, r []named

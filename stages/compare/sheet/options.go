@@ -62,11 +62,16 @@ const FilterDoc = resample.FiltersDoc
 
 // Ranges of numbers in Options.
 const (
-	LeastSide, MostSide       = 64, 8192
-	LeastSeconds, MostSeconds = 0.1, 60
-	LeastSpeed, MostSpeed     = 0.1, 10
-	LeastFPS, MostFPS         = 1, 50
-	LeastPosition, LastOfLine = 0.02, 0.98
+	MinSide     = 64 // of MaxSide
+	MaxSide     = 8192
+	MinPosition = 0.02
+	MaxPosition = 0.98
+	MinSeconds  = 0.1
+	MaxSeconds  = 60
+	MinFPS      = 1
+	MaxFPS      = 50 // viewers slow down GIFs with frames of less than 2 hundredths of a second
+	MinSpeed    = 0.1
+	MaxSpeed    = 10
 )
 
 // Options say how pictures are shown. A zero field means its default.
@@ -126,9 +131,9 @@ func (o Options) Check() error {
 		what            string
 		is, least, most float64
 	}{
-		{"longest side", float64(o.MaxSide), LeastSide, MostSide}, {"position", o.Position, LeastPosition, LastOfLine},
-		{"number of seconds", o.Seconds, LeastSeconds, MostSeconds}, {"number of frames in a second", o.FPS, LeastFPS, MostFPS},
-		{"speed", o.Speed, LeastSpeed, MostSpeed},
+		{"longest side", float64(o.MaxSide), MinSide, MaxSide}, {"position", o.Position, MinPosition, MaxPosition},
+		{"number of seconds", o.Seconds, MinSeconds, MaxSeconds}, {"number of frames in a second", o.FPS, MinFPS, MaxFPS},
+		{"speed", o.Speed, MinSpeed, MaxSpeed},
 	} {
 		if !(n.is >= n.least && n.is <= n.most) {
 			return fmt.Errorf("the %s is %v, and must be from %v to %v", n.what, n.is, n.least, n.most)
@@ -211,10 +216,10 @@ func (o Options) Bytes(before, after image.Point) int64 {
 	// What is drawn of a picture, of up to 8 bytes a pixel, becomes garbage, which is
 	// not collected at once.
 	views := func(n int64) int64 { return n * (8*panel + work) }
-	switch {
-	case o.Format == GIF:
+	switch o.Format {
+	case GIF:
 		return b + views(2) + 4*4*panel + paletteBytes // the two with their labels, and two frames
-	case o.Format == WebP:
+	case WebP:
 		n, _ := o.frames()
 		return b + views(2) + (4*4+imageio.WebPBytesPerPixel+int64(n))*panel // of each frame up to a byte a pixel
 	}
