@@ -150,7 +150,7 @@ func Changed(before, now *image.RGBA) image.Rectangle {
 		for x > max(right, left) && [4]byte(a[4*x-4:]) == [4]byte(b[4*x-4:]) {
 			x--
 		}
-		right = max(right, x)
+		right = x
 	}
 	return image.Rect(left, top, right, bottom).Add(now.Rect.Min)
 }

@@ -305,13 +305,12 @@ func (c *comparer) pair(ctx context.Context, before, after string, m match) (Res
 	res := Result{Name: pipeline.EscapeID(m.name), Before: pipeline.EscapeID(m.before), After: pipeline.EscapeID(m.after)}
 	output := m.name + "." + string(c.Sheet.Format)
 	err := c.look(ctx, before, after, &res, output)
-	switch {
-	case err == nil:
-		return res, nil
-	case ctx.Err() != nil, errors.As(err, new(*writeError)) && fsys.IsFatal(err):
+	if errors.As(err, new(*writeError)) && fsys.IsFatal(err) {
 		return res, err
 	}
-	res.State, res.Fault = Failed, err.Error()
+	if err != nil {
+		res.State, res.Fault = Failed, err.Error()
+	}
 	return res, nil
 }
 
