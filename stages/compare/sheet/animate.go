@@ -130,14 +130,15 @@ func (s *scene) frame(dst *image.RGBA, mixed float64) {
 	case mixed == 0 || mixed == 1:
 	case s.o.Transition == Fade:
 		s.blend(dst, uint32(math.Round(mixed*256)))
-	default: // after comes in from the left
-		x := int(math.Round(mixed * float64(s.picture.Dx())))
-		left, right := s.picture, s.picture
-		left.Max.X, right.Min.X = left.Min.X+x, right.Min.X+x
-		if mixed >= 0.5 {
-			left = right
+	default: // after is on the right of the line, as it is in a split, and comes in from there
+		x := int(math.Round((1 - mixed) * float64(s.picture.Dx())))
+		part := s.picture
+		if mixed < 0.5 {
+			part.Min.X += x
+		} else {
+			part.Max.X = part.Min.X + x
 		}
-		draw.Draw(dst, left, other, left.Min, draw.Src)
+		draw.Draw(dst, part, other, part.Min, draw.Src)
 		line(dst, s.picture, x)
 	}
 }
