@@ -121,6 +121,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
   forgepipe verify tiles
   forgepipe report tiles
   forgepipe restore tiles
+  forgepipe compare lq hq --out sheets
   forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

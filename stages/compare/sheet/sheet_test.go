@@ -352,10 +352,10 @@ func TestParseRegion(t *testing.T) {
 
 // What is leased is enough: everything that is allocated, had it all been kept.
 func TestBytes(t *testing.T) {
-	a, b := ramp(300, 200, 0), ramp(1200, 800, 3)
+	a, b := ramp(300, 200, 0), ramp(900, 600, 3)
 	for name, o := range map[string]sheet.Options{
 		"sheet": {}, "side": {Layout: sheet.Side}, "split": {Layout: sheet.Split}, "difference": {Layout: sheet.Heat},
-		"bicubic": {Filter: "bicubic", MaxSide: 2048}, "gif": {Format: sheet.GIF, FPS: 4}, "webp": {Format: sheet.WebP, FPS: 4},
+		"bicubic": {Filter: "bicubic", MaxSide: 2048}, "gif": {Format: sheet.GIF, FPS: 2}, "webp": {Format: sheet.WebP, FPS: 2},
 	} {
 		if _, err := imageio.WebPLibrary(); err != nil && o.Format == sheet.WebP {
 			continue
