@@ -58,7 +58,7 @@ func written(t *testing.T, name string, content []byte) (path, cache string) {
 
 func inCache(t *testing.T, cache string) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(cache, "*", "*", "*"))
+	files, err := filepath.Glob(filepath.Join(cache, "*", "networks", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/pipelines"
+	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 )
 
 // pipelineEndings are those of pipeline files.
@@ -70,7 +71,7 @@ func runCompletion(a *app, root *cobra.Command, shell string) error {
 func (a *app) completeArguments(root *cobra.Command) {
 	arguments := map[string]cobra.CompletionFunc{
 		"run": first(pipelineFiles), "graph": first(pipelineFiles), "lint": pipelineFiles, "test": pipelineFiles,
-		"report": placeThenFiles, "restore": placeThenFiles,
+		"report": placeThenFiles, "restore": placeThenFiles, "compare": twoFiles,
 		"verify": first(pipelineFiles), "pause": first(pipelineFiles), "resume": first(pipelineFiles),
 		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
 		"memory advise": first(pipelineFiles),
@@ -102,6 +103,14 @@ func (a *app) completeArguments(root *cobra.Command) {
 		case "report":
 			complete(cmd, "kind", words(endKinds()...))
 			complete(cmd, "stage", a.endedStages)
+		case "compare":
+			for flag, all := range map[string][]string{"format": sheet.Formats, "layout": sheet.Layouts, "transition": sheet.Transitions, "filter": sheet.Filters} {
+				complete(cmd, flag, words(all...))
+			}
+			complete(cmd, "out", anyFile)
+			for flag, example := range map[string]string{"max-side": "480", "position": "0.5", "region": "0,0,96,96", "seconds": "4", "fps": "25", "speed": "2", "suffix": "x4"} {
+				complete(cmd, flag, words(example))
+			}
 		case "restore":
 			complete(cmd, "from", a.trashTimes)
 			complete(cmd, "prune", words("30d", "7d", "12h"))
@@ -143,6 +152,18 @@ func placeThenFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Co
 		return pipelineFiles(cmd, args, begun)
 	}
 	return nil, cobra.ShellCompDirectiveDefault
+}
+
+func anyFile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// twoFiles are files or folders of any name.
+func twoFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) < 2 {
+		return anyFile(cmd, args, begun)
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -192,7 +192,7 @@ func (b *notingBuffer) String() string { return b.all.String() }
 // stands are what words of a page stand for, which a reader puts there.
 var stands = map[string]string{
 	"SHELL": "bash", "STAGE": "tile", "NAME": "tile", "GOAL": "tiles", "IMAGE": "trip/a.jpg",
-	"FILE": "pipeline.yaml", "FILE...": "pipeline.yaml", "PIPELINE.yaml": "pipeline.yaml", "FOLDER": "out", "DIR": "photos",
+	"BEFORE": "lq", "AFTER": "hq", "FILE": "pipeline.yaml", "FILE...": "pipeline.yaml", "PIPELINE.yaml": "pipeline.yaml", "FOLDER": "out", "DIR": "photos",
 	"/path/to/photos": "photos", "/path/to/out": "out/placed",
 }
 

@@ -26,7 +26,7 @@ var changing = map[string]string{
 }
 
 // changingIn are those of them that change in one part of the document only.
-var changingIn = map[string]string{"ok": "checks", "source": "devices"}
+var changingIn = map[string]string{"ok": "checks", "source": "devices", "before": "cleaned", "after": "cleaned"}
 
 // absent are members that only some machines have: of what the path begins with.
 var absent = map[string][]string{

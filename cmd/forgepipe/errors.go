@@ -134,6 +134,7 @@ func classify(err error) failure {
 		noRun    *noRunError
 		absent   *absentError
 		stayed   *stayedError
+		differ   *differError
 	)
 	switch {
 	case err == nil:
@@ -185,6 +186,10 @@ func classify(err error) failure {
 			return failure{exit: exitFailed, code: "failed"}
 		}
 		return failure{exit: exitFailed, code: "taken", hint: "move away what is there, or give --to FOLDER"}
+	case errors.As(err, new(*takenError)):
+		return failure{exit: exitFailed, code: "taken", hint: giveOverwrite}
+	case errors.As(err, &differ):
+		return failure{exit: exitFailed, code: differ.code(), hint: differ.hint()}
 	case errors.As(err, &faults):
 		return failure{exit: exitFailed, code: "changed", hint: "run the pipeline again: it makes them again, and moves changed ones to the trash"}
 	}

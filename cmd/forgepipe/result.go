@@ -42,15 +42,16 @@ type envelope struct {
 	Schema   json.RawMessage        `json:"schema,omitempty"`
 	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
 	*memoryReport
-	Cleaned *control.Cleaned        `json:"cleaned,omitempty"`
-	Run     *control.State          `json:"run,omitempty"`
-	Advice  *[]terminal.Tip         `json:"advice,omitempty"`
-	Cards   []cardJSON              `json:"cards,omitempty"`
-	Goals   []goalJSON              `json:"goals,omitempty"`
-	Cases   *[]*pipeline.CaseResult `json:"cases,omitempty"`
-	Files   []string                `json:"files,omitempty"` // lint: that were checked; init, man: that were written
-	Text    string                  `json:"text,omitempty"`  // what would be on standard output
-	Error   *errorJSON              `json:"error"`
+	Cleaned    *control.Cleaned        `json:"cleaned,omitempty"`
+	Run        *control.State          `json:"run,omitempty"`
+	Advice     *[]terminal.Tip         `json:"advice,omitempty"`
+	Cards      []cardJSON              `json:"cards,omitempty"`
+	Goals      []goalJSON              `json:"goals,omitempty"`
+	Cases      *[]*pipeline.CaseResult `json:"cases,omitempty"`
+	Comparison *comparisonJSON         `json:"comparison,omitempty"`
+	Files      []string                `json:"files,omitempty"` // lint: that were checked; init, man: that were written
+	Text       string                  `json:"text,omitempty"`  // what would be on standard output
+	Error      *errorJSON              `json:"error"`
 }
 
 // memoryReport is what memory info and watch tell.

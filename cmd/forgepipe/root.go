@@ -121,6 +121,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
   forgepipe verify tiles
   forgepipe report tiles
   forgepipe restore tiles
+  forgepipe compare lq hq --out sheets
   forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -133,7 +134,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
 	cmd.AddCommand(
 		newRunCommand(a), newLintCommand(a), newGraphCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newInitCommand(a),
-		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a), newTestCommand(a),
+		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a), newTestCommand(a), newCompareCommand(a),
 		newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a),
 		newDoctorCommand(a), newVersionCommand(a), newManCommand(a), newCompletionCommand(a),
 	)

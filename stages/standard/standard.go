@@ -6,6 +6,7 @@ package standard
 
 import (
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/dedup"
 	"github.com/forgepipe/forgepipe/stages/embed"
 	"github.com/forgepipe/forgepipe/stages/filter"
@@ -39,6 +40,7 @@ func Registry() pipeline.Registry {
 		filter.Info(),
 		dedup.Info(),
 		write.Info(),
+		compare.Info(),
 		vectors.Info(),
 		manifest.Info(),
 	)

@@ -23,7 +23,7 @@ func TestWhatThereIs(t *testing.T) {
 	for _, in := range standard.Registry().Stages() {
 		names = append(names, in.Name)
 	}
-	if want := []string{"dedup", "embed", "filter", "hash", "infer", "manifest", "pair", "resize", "score", "tile", "upscale", "vectors", "write"}; !slices.Equal(names, want) {
+	if want := []string{"compare", "dedup", "embed", "filter", "hash", "infer", "manifest", "pair", "resize", "score", "tile", "upscale", "vectors", "write"}; !slices.Equal(names, want) {
 		t.Errorf("stages %q, want %q", names, want)
 	}
 	if s := standard.Registry().Sources(); len(s) != 2 || s[0].Name != "images" || s[1].Name != "pairs" {
