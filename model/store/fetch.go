@@ -90,7 +90,7 @@ func (s *Store) Fetch(ctx context.Context, name string, o FetchOptions) (rec Rec
 	old, recorded := now.Models[name]
 	if recorded && (e.SHA256 == "" || old.Files[0].SHA256 == e.SHA256) {
 		if s.right(ctx, name, old) {
-			return old, false, nil
+			return old, false, drop(root, partialDir+"/"+name, partialDir+"/"+name+".json")
 		}
 		if ctx.Err() != nil {
 			return Record{}, false, context.Cause(ctx)
