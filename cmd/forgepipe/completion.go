@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/model/store"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/pipelines"
 )
@@ -75,10 +76,14 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
 		"memory advise": first(pipelineFiles),
 		"init":          initArguments, "man": first(folders), "describe": first(a.stageNames),
-		"completion": first(words(shells...)),
+		"completion":    first(words(shells...)),
+		"models fetch":  modelNames(func(m store.Model) bool { return m.Fetchable() && m.Path == "" }),
+		"models verify": modelNames(func(m store.Model) bool { return m.Record != nil }),
+		"models rm":     modelNames(func(m store.Model) bool { return m.Record != nil || m.Partial > 0 }),
+		"models add":    first(modelFiles), "models inspect": first(modelNames(func(m store.Model) bool { return m.Path != "" })),
 	}
 	values := map[string]cobra.CompletionFunc{
-		"set": a.variables, "state": folders, "to": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
+		"set": a.variables, "state": folders, "to": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
 	}
 	var each func(cmd *cobra.Command)
 	each = func(cmd *cobra.Command) {
@@ -97,6 +102,10 @@ func (a *app) completeArguments(root *cobra.Command) {
 			complete(cmd, "cache", folders)
 			complete(cmd, "cache-limit", words("2GiB", "10GiB"))
 			complete(cmd, "sample", words("200"))
+		case "models add":
+			complete(cmd, "name", modelNames(func(m store.Model) bool { return !m.Fetchable() && m.Path == "" }))
+		case "models inspect":
+			complete(cmd, "device", words("host", "gpu:0"))
 		case "graph":
 			complete(cmd, "format", words(graphFormats...))
 		case "report":
@@ -143,6 +152,11 @@ func placeThenFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Co
 		return pipelineFiles(cmd, args, begun)
 	}
 	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// modelFiles has the shell complete files of networks.
+func modelFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return []cobra.Completion{"onnx", "pth", "pt", "pkl", "safetensors"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

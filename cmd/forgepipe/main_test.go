@@ -28,7 +28,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held})
+	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held, "nearby": nearby})
 }
 
 // TestScript runs the command as people do: see testdata/script.
@@ -59,7 +59,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "picture": pictures, "network": network, "json": jsonHas, "envelope": envelopes,
-			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree,
+			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree, "serve": serveModels,
 		},
 	})
 }

@@ -48,6 +48,8 @@ type envelope struct {
 	Cards   []cardJSON              `json:"cards,omitempty"`
 	Goals   []goalJSON              `json:"goals,omitempty"`
 	Cases   *[]*pipeline.CaseResult `json:"cases,omitempty"`
+	Models  *[]modelJSON            `json:"models,omitempty"`
+	Network *networkJSON            `json:"network,omitempty"`
 	Files   []string                `json:"files,omitempty"` // lint: that were checked; init, man: that were written
 	Text    string                  `json:"text,omitempty"`  // what would be on standard output
 	Error   *errorJSON              `json:"error"`

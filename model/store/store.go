@@ -114,11 +114,14 @@ func (s *Store) Find(name string) (Found, error) {
 	}
 	m, recorded := r.Models[name]
 	e, known := s.registry.Find(name)
-	if !recorded {
-		if known {
-			return Found{}, s.missing(name, "it has not been fetched")
-		}
+	switch {
+	case recorded:
+	case !known:
 		return Found{}, s.unknown(name, r)
+	case len(e.URLs) == 0:
+		return Found{}, s.missing(name, "it has not been added")
+	default:
+		return Found{}, s.missing(name, "it has not been fetched")
 	}
 	for _, f := range m.Files {
 		switch state := s.check(context.Background(), name, f, false); {
@@ -281,3 +284,6 @@ func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
+
+// Fetchable tells whether Fetch can bring it.
+func (m Model) Fetchable() bool { return len(m.URLs) > 0 }

@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -28,13 +29,14 @@ With device: gpu it runs on all NVIDIA GPUs, if the ONNX Runtime in use can, and
 The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
 		Examples: []pipeline.Example{
 			{Doc: "A CLIP network, on the GPUs that can be used and else on the CPU.", YAML: "embed: {model: ./clip-vit-b32.onnx, preset: clip}"},
+			{Doc: "The same from the store of models, where forgepipe models fetch has put it, with its preset.", YAML: "embed: {model: clip-vit-b32}"},
 			{Doc: "A network of which nothing is known, on all GPUs, with vectors that take half the room.", YAML: "device: gpu\nembed:\n  model: ./dino.onnx\n  mean: [0.485, 0.456, 0.406]\n  std: [0.229, 0.224, 0.225]\n  dtype: float16"},
 		},
 		Fields: []pipeline.Field{
-			{Name: "model", Type: pipeline.FieldPath, Required: true, Doc: "The network, an ONNX file. Results belong to its content, not to its name.", Examples: words("./clip-vit-b32.onnx")},
+			{Name: "model", Type: pipeline.FieldPath, Required: true, Doc: "The network: an ONNX file, or the name of one in the store (forgepipe models list). Results belong to its content, not to its name.", Examples: words("./clip-vit-b32.onnx", "clip-vit-b32")},
 			{Name: "name", Type: pipeline.FieldString, Doc: "What the vector is called; by default like the file, without its extension."},
 			{Name: "output", Type: pipeline.FieldString, Doc: "Which of the network's outputs, where it has several."},
-			{Name: "preset", Type: pipeline.FieldEnum, Enum: model.Presets(), Doc: "How pictures are prepared, as the network of that name wants them."},
+			{Name: "preset", Type: pipeline.FieldEnum, Enum: model.Presets(), Doc: "How pictures are prepared, as the network of that name wants them. One of the store brings its own."},
 			{Name: "resize", Type: pipeline.FieldEnum, Enum: words(string(model.Squash), string(model.Shortest), string(model.NoResize)), Doc: "How pictures come to their size: squash to width x height, by the shortest side, or none."},
 			{Name: "filter", Type: pipeline.FieldString, Doc: "The filter that resizes, bicubic by default.", Examples: words("bilinear", "bicubic", "lanczos")},
 			{Name: "shorter", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 16, Doc: "The shorter side after resizing by the shortest side."},
@@ -77,23 +79,38 @@ func name(c pipeline.Config) string {
 // Stage sets a vector. What runs the network is a network.Stage.
 type Stage struct {
 	*network.Stage
-	file *model.File
-	name string
-	half bool
+	file   *model.File
+	preset string // that the store has for it, where the configuration names none
+	name   string
+	half   bool
 }
 
-var _ pipeline.Stage = (*Stage)(nil)
+var (
+	_ pipeline.Stage      = (*Stage)(nil)
+	_ pipeline.Identifier = (*Stage)(nil)
+)
+
+// Identity is the hash of the network, with what the configuration does not say of how
+// pictures are prepared.
+func (s *Stage) Identity() string { return s.Stage.Identity() + s.preset }
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
-	spec, err := specOf(c)
+	found, err := network.Find(c, "model")
 	if err != nil {
 		return nil, err
 	}
-	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Output: c.String("output")})
+	if c.IsSet("preset") {
+		found.Preset = ""
+	}
+	spec, err := specOf(c, found.Preset)
+	if err != nil {
+		return nil, err
+	}
+	f, err := model.Open(found.Path, model.FileOptions{Spec: spec, Output: c.String("output")})
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}
-	s := &Stage{file: f, name: name(c), half: c.String("dtype") == "float16"}
+	s := &Stage{file: f, preset: found.Preset, name: name(c), half: c.String("dtype") == "float16"}
 	s.Stage, err = network.New(e, f, network.Options{
 		Doing: "embedding", Batch: int(c.Int("infer_batch")), Threads: int(c.Int("threads")),
 		Scaled: c.String("decode") == "fast", Library: c.String("library"),
@@ -104,9 +121,10 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	return s, nil
 }
 
-// specOf is what the configuration says of the preparation.
-func specOf(c pipeline.Config) (model.Spec, error) {
-	s, _ := model.Preset(c.String("preset"))
+// specOf is what the configuration says of the preparation, and where it names no preset,
+// the one that is known.
+func specOf(c pipeline.Config, preset string) (model.Spec, error) {
+	s, _ := model.Preset(cmp.Or(c.String("preset"), preset))
 	for field, set := range map[string]func(string){
 		"resize":   func(v string) { s.Resize = model.Resize(v) },
 		"filter":   func(v string) { s.Filter = v },
