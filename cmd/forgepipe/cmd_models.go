@@ -132,6 +132,10 @@ func modelOf(m store.Model) modelJSON {
 	return j
 }
 
+// forgotten is the state of a network that neither the registry nor the store knows any
+// more.
+const forgotten = "forgotten"
+
 // modelNamed is a network as it is in the store now.
 func modelNamed(s *store.Store, name string) modelJSON {
 	list, _ := s.List() // what changed it has just read that
@@ -140,7 +144,7 @@ func modelNamed(s *store.Store, name string) modelJSON {
 			return modelOf(m)
 		}
 	}
-	return modelJSON{Entry: store.Entry{Name: name}, State: "forgotten"}
+	return modelJSON{Entry: store.Entry{Name: name}, State: forgotten}
 }
 
 // modelError gives errors of the store their exit codes and hints.
@@ -258,11 +262,15 @@ func runModelsRm(ctx context.Context, a *app, f modelsFlags, o store.RemoveOptio
 	all := []modelJSON{}
 	defer func() { a.result.set(func(e *envelope) { e.Models = &all }) }()
 	for _, name := range names {
+		before := modelNamed(s, name)
 		freed, err := s.Remove(ctx, name, o)
 		if err != nil {
 			return modelError(err)
 		}
 		j := modelNamed(s, name)
+		if j.State == forgotten {
+			j.Entry = before.Entry
+		}
 		j.Freed = &freed
 		all = append(all, j)
 		a.screen.Printf("%s: %s freed", name, memory.FormatBytes(freed))

@@ -33,10 +33,9 @@ type Point struct {
 	Batch  int `json:"batch"`
 	Width  int `json:"width"`
 	Height int `json:"height"`
-	// Peak is the most that weights and tensors took at once, in bytes; Weights of it
-	// were there before the run. 0: there was no run.
-	Peak    int64 `json:"peak"`
-	Weights int64 `json:"weights"`
+	// Peak is the most that the weights and tensors of the runtime took at once, in bytes;
+	// 0: there was no run.
+	Peak int64 `json:"peak"`
 	// Seconds is the time for one picture, the least of several runs.
 	Seconds float64 `json:"seconds_per_picture"`
 	// OutOfMemory says that there was not enough memory.
@@ -128,11 +127,6 @@ func (p *Point) measure(ctx context.Context, f *model.File, o model.SessionOptio
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	st, err := s.Stats()
-	if err != nil {
-		return err
-	}
-	weights := st.InUse
 	in := noise(f.ElementType(), shape)
 	var spent time.Duration
 	best := time.Duration(math.MaxInt64)
@@ -147,10 +141,11 @@ func (p *Point) measure(ctx context.Context, f *model.File, o model.SessionOptio
 			break
 		}
 	}
-	if st, err = s.Stats(); err != nil {
+	st, err := s.Stats()
+	if err != nil {
 		return err
 	}
-	p.Peak, p.Weights, p.Seconds = st.MaxInUse, weights, best.Seconds()/float64(p.Batch)
+	p.Peak, p.Seconds = st.MaxInUse, best.Seconds()/float64(p.Batch)
 	return nil
 }
 

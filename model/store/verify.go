@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -63,6 +65,9 @@ func (s *Store) Verify(ctx context.Context, names ...string) ([]Verdict, error) 
 }
 
 func (s *Store) verdict(name, path string, fault error) Verdict {
+	if errors.Is(fault, fs.ErrNotExist) {
+		fault = fmt.Errorf("%s is not there", path)
+	}
 	v := Verdict{Name: name, Path: path, Fault: fault}
 	if fault != nil {
 		var m *MissingError
