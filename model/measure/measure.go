@@ -30,9 +30,9 @@ type Options struct {
 
 // Point is what one run took.
 type Point struct {
-	Batch  int `json:"batch"`
-	Width  int `json:"width"`
-	Height int `json:"height"`
+	Batch  int `json:"batch"`  // pictures in a run
+	Width  int `json:"width"`  // of each, in pixels
+	Height int `json:"height"` // of each, in pixels
 	// Peak is the most that the weights and tensors of the runtime took at once, in bytes;
 	// 0: there was no run.
 	Peak int64 `json:"peak"`

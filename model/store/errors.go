@@ -15,7 +15,7 @@ var ErrMissing = errors.New("the model is not in the store")
 // MissingError says that a model that is known is not in the store as it should be, and
 // what brings it there. It is ErrMissing.
 type MissingError struct {
-	Name string
+	Name string // in the store
 	Why  string // "it has not been fetched"
 	Mend string // what to do: a command, or where a person gets the file
 }
@@ -29,7 +29,7 @@ func (e *MissingError) Is(target error) bool { return target == ErrMissing }
 
 // UnknownError says that no registry and no store has a model of that name.
 type UnknownError struct {
-	Name    string
+	Name    string   // that was asked for
 	Similar []string // names that there are
 }
 
@@ -42,7 +42,9 @@ func (e *UnknownError) Error() string {
 }
 
 // BringError says that a model cannot be fetched: a person has to bring its file.
-type BringError struct{ Entry Entry }
+type BringError struct {
+	Entry Entry // Bring and Page of it say how
+}
 
 func (e *BringError) Error() string {
 	return fmt.Sprintf("the model %s cannot be fetched: %s", e.Entry.Name, e.Entry.bring())
@@ -59,7 +61,7 @@ func (e Entry) bring() string {
 
 // WrongError says that bytes are others than the ones that are known under a name.
 type WrongError struct {
-	Name string
+	Name string // in the store
 	From string // an address, or a file
 	What string // "sha256 1234... instead of 5678..."
 	Mend string // what to do; may be empty
@@ -77,15 +79,15 @@ func (e *WrongError) Error() string {
 // meant to go.
 type RefusedError struct {
 	To  string // an address
-	Why string
+	Why string // what about it is not allowed
 }
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("refusing %s: %s", e.To, e.Why) }
 
 // SpaceError says that the disk has no room for a file. What was fetched of it is kept.
 type SpaceError struct {
-	Dir        string
-	Free, Need int64 // bytes; Free is -1 where it is not known
+	Dir        string // on the disk
+	Free, Need int64  // bytes; Free is -1 where it is not known
 }
 
 func (e *SpaceError) Error() string {
@@ -96,7 +98,9 @@ func (e *SpaceError) Error() string {
 }
 
 // BusyError says that another process is at work on a model.
-type BusyError struct{ Name string }
+type BusyError struct {
+	Name string // of the model
+}
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another process is fetching the model %s: wait for its end", e.Name)

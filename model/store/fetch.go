@@ -43,10 +43,10 @@ type FetchOptions struct {
 
 // Progress is how far the fetching of a model is.
 type Progress struct {
-	Name    string
-	Done    int64 // bytes, those of earlier runs too
-	Total   int64 // bytes; 0: not known
-	Waiting bool  // for another process that fetches it
+	Name    string // of the model
+	Done    int64  // bytes, those of earlier runs too
+	Total   int64  // bytes; 0: not known
+	Waiting bool   // for another process that fetches it
 }
 
 // Fetch brings a model into the store, or sees that it is there: the file of a model that

@@ -26,13 +26,13 @@ func Runnable(format string) bool { return format == FormatONNX }
 
 // Entry is what a registry says of a network's file. What no source states is empty, or 0.
 type Entry struct {
-	Name         string `json:"name"`            // letters, digits, "-" and "_"
-	Task         string `json:"task,omitempty"`  // what it is for: "embed", "score", "upscale", ...
-	Scale        int    `json:"scale,omitempty"` // of a network that makes pictures larger
-	Architecture string `json:"architecture,omitempty"`
-	Format       string `json:"format"`           // one of the formats
-	Preset       string `json:"preset,omitempty"` // how pictures are prepared, of model.Presets
-	File         string `json:"file"`             // the name that it has where it comes from
+	Name         string `json:"name"`                   // letters, digits, "-" and "_"
+	Task         string `json:"task,omitempty"`         // what it is for: "embed", "score", "upscale", ...
+	Scale        int    `json:"scale,omitempty"`        // of a network that makes pictures larger
+	Architecture string `json:"architecture,omitempty"` // "ESRGAN (RRDBNet)"
+	Format       string `json:"format"`                 // one of the formats
+	Preset       string `json:"preset,omitempty"`       // how pictures are prepared, of model.Presets
+	File         string `json:"file"`                   // the name that it has where it comes from
 	// URLs are where it can be fetched, the first that works. None: Bring says how one
 	// comes by it.
 	URLs     []string `json:"urls,omitempty"`

@@ -243,7 +243,7 @@ func hashFile(ctx context.Context, path string) (hash string, size int64, err er
 
 // Model is a line of a list: what the registry knows, and what the store has.
 type Model struct {
-	Entry
+	Entry           // of a model that no registry knows, what its file tells
 	Record  *Record // nil: it was never in the store
 	Path    string  // of its file; "": it is not there
 	Partial int64   // bytes of a file that has not been fetched to its end
