@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,8 +161,8 @@ func runModelsInspect(ctx context.Context, a *app, f modelsInspectFlags, what st
 
 // find is the file that is meant: that of a path, or of a name in the store.
 func (f *modelsInspectFlags) find(what string) (store.Found, error) {
-	if _, err := os.Stat(what); err == nil || strings.ContainsAny(what, "./") {
-		return store.Found{Path: what}, nil
+	if store.IsPath(what) {
+		return store.Find(what)
 	}
 	s, err := f.open()
 	if err != nil {

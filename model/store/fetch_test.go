@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,6 +112,26 @@ func TestServers(t *testing.T) {
 				whole(data, `"new"`)(k, w, r)
 			}, right: string(data), asked: 2,
 		},
+		"it changes, and nothing tells": {
+			unknown: true,
+			serve: func(k int, w http.ResponseWriter, r *http.Request) {
+				if k == 1 {
+					cut(w, append([]byte("PK\x03\x04"), bytes.Repeat([]byte("x"), 200_000)...), 90_000)
+				}
+				whole(data, "")(k, w, r)
+			}, right: string(data), asked: 2,
+		},
+		"it changes, and its tag is weak": {
+			unknown: true,
+			serve: func(k int, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `W/"one"`)
+				if k == 1 {
+					cut(w, append([]byte("PK\x03\x04"), bytes.Repeat([]byte("x"), 200_000)...), 90_000)
+				}
+				r.Header.Del("If-Range") // a server that takes it for the same
+				whole(data, "")(k, w, r)
+			}, right: string(data), asked: 2,
+		},
 		"it changes, and the server does not notice": {
 			serve: func(k int, w http.ResponseWriter, r *http.Request) {
 				if k == 1 {
@@ -207,7 +228,7 @@ func TestServers(t *testing.T) {
 			serve: func(_ int, w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://example.com/m.pth", http.StatusFound)
 			},
-			errors: []string{"http://example.com", "not https"}, asked: 1,
+			errors: []string{"http://example.com", "leads there", "not https"}, asked: 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 )
 
@@ -40,9 +41,18 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (freed
 		return 0, err
 	}
 	defer unlock()
-	names := []string{partialDir + "/" + name, partialDir + "/" + name + ".json"}
+	var names []string
 	for _, f := range rec.Files {
 		names = append(names, name+"/"+f.Name)
+	}
+	parts, err := root.ReadDir(partialDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("removing the model %s: %w", name, err)
+	}
+	for _, p := range parts {
+		if of, _, _ := strings.Cut(p.Name(), "."); of == name {
+			names = append(names, partialDir+"/"+p.Name())
+		}
 	}
 	for _, n := range names {
 		if info, err := root.Lstat(n); err == nil {

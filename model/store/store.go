@@ -78,7 +78,7 @@ type Found struct {
 // is a path, and whether it is there is not looked at. A model that is known and not in
 // the store is an error that is ErrMissing.
 func Find(nameOrPath string) (Found, error) {
-	if isPath(nameOrPath) {
+	if IsPath(nameOrPath) {
 		return Found{Path: nameOrPath, Format: formatOf(nameOrPath)}, nil
 	}
 	dir, err := DefaultDir()
@@ -97,7 +97,8 @@ func Find(nameOrPath string) (Found, error) {
 	return f, err
 }
 
-func isPath(s string) bool {
+// IsPath tells whether Find takes a text for a path, and not for a name.
+func IsPath(s string) bool {
 	if !nameForm.MatchString(s) {
 		return true
 	}
