@@ -155,7 +155,7 @@ func runModelsInspect(ctx context.Context, a *app, f modelsInspectFlags, what st
 		a.result.set(func(*envelope) { n.Measured = &points })
 		return nil
 	}
-	_, err = io.WriteString(a.stdout, "\n"+terminal.Measured(points))
+	_, err = io.WriteString(a.stdout, "\n"+terminal.Measured(points, h.WeightBytes))
 	return err
 }
 
@@ -187,6 +187,7 @@ func (a *app) measure(ctx context.Context, f modelsInspectFlags, found store.Fou
 	o := measure.Options{
 		Session: model.SessionOptions{Device: f.device, Threads: f.threads, Log: a.screen.Logger(warnings(false))},
 		Batches: f.batch, Sides: f.size,
+		Each: func(p measure.Point) { a.screen.Printf("measured a batch of %d, %d x %d", p.Batch, p.Width, p.Height) },
 	}
 	a.screen.Printf("measuring %s on %s", found.Path, f.device)
 	return measure.Run(ctx, file, o)

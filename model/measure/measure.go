@@ -33,8 +33,8 @@ type Point struct {
 	Batch  int `json:"batch"`  // pictures in a run
 	Width  int `json:"width"`  // of each, in pixels
 	Height int `json:"height"` // of each, in pixels
-	// Peak is the most that the weights and tensors of the runtime took at once, in bytes;
-	// 0: there was no run.
+	// Peak is the most that the tensors of a run took at once, in bytes: that of the
+	// runtime's arena, beside which the weights lie. 0: there was no run.
 	Peak int64 `json:"peak"`
 	// Seconds is the time for one picture, the least of several runs.
 	Seconds float64 `json:"seconds_per_picture"`

@@ -140,23 +140,23 @@ func shapeOf(p onnx.Port) string {
 	return strings.Join(axes, " x ")
 }
 
-// Measured lists what a network took.
-func Measured(points []measure.Point) string {
-	rows := [][]string{{"batch", "size", "memory", "a picture", ""}}
+// Measured lists what a network took, whose weights take so many bytes.
+func Measured(points []measure.Point, weights int64) string {
+	rows := [][]string{{"batch", "size", "a run", "with weights", "a picture", ""}}
 	for _, p := range points {
-		row := []string{fmt.Sprint(p.Batch), fmt.Sprintf("%d x %d", p.Width, p.Height), "-", "-", ""}
+		row := []string{fmt.Sprint(p.Batch), fmt.Sprintf("%d x %d", p.Width, p.Height), "-", "-", "-", ""}
 		switch {
 		case p.OutOfMemory:
-			row[4] = "there is not enough memory for it"
+			row[5] = "there is not enough memory for it"
 		case p.Fault != "":
-			row[4] = p.Fault
+			row[5] = p.Fault
 		default:
-			row[2], row[3] = memory.FormatBytes(p.Peak), milliseconds(p.Seconds)
+			row[2], row[3], row[4] = memory.FormatBytes(p.Peak), memory.FormatBytes(p.Peak+weights), milliseconds(p.Seconds)
 		}
 		rows = append(rows, row)
 	}
 	var b strings.Builder
-	for _, l := range table(rows, true, true, true, true) {
+	for _, l := range table(rows, true, true, true, true, true) {
 		b.WriteString(strings.TrimRight(oneLine(l), " ") + "\n")
 	}
 	return b.String()

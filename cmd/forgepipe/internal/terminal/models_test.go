@@ -70,12 +70,12 @@ func TestMeasuredText(t *testing.T) {
 		{Batch: 16, Width: 64, Height: 64, Peak: 16 << 20, Seconds: 1.5},
 		{Batch: 99, Width: 64, Height: 64, OutOfMemory: true, Fault: "no"},
 		{Batch: 1, Width: 65, Height: 65, Fault: "it does not suit"},
-	})
-	want := `batch     size  memory  a picture
-    1  64 x 64   1 MiB     1.2 ms
-   16  64 x 64  16 MiB      1.5 s
-   99  64 x 64       -          -  there is not enough memory for it
-    1  65 x 65       -          -  it does not suit
+	}, 2<<20)
+	want := `batch     size   a run  with weights  a picture
+    1  64 x 64   1 MiB         3 MiB     1.2 ms
+   16  64 x 64  16 MiB        18 MiB      1.5 s
+   99  64 x 64       -             -          -  there is not enough memory for it
+    1  65 x 65       -             -          -  it does not suit
 `
 	if text != want {
 		t.Errorf("got\n%s", text)
