@@ -39,7 +39,7 @@ func (s *Store) Add(ctx context.Context, file, name string) (string, Record, err
 	if err != nil {
 		return "", Record{}, fmt.Errorf("opening the store of models: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written through it that has not been closed
 	unlock, err := s.lock(ctx, root, name, nil)
 	if err != nil {
 		return "", Record{}, err

@@ -72,7 +72,7 @@ func (s *Store) Fetch(ctx context.Context, name string, o FetchOptions) (rec Rec
 	if err != nil {
 		return Record{}, false, fmt.Errorf("opening the store of models: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written through it that has not been closed
 	waiting := func() {
 		if o.Progress != nil {
 			o.Progress(Progress{Name: name, Total: e.Size, Waiting: true})

@@ -32,7 +32,7 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (freed
 	if err != nil {
 		return 0, fmt.Errorf("opening the store of models: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written through it that has not been closed
 	unlock, err := s.tryLock(root, name)
 	if err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {

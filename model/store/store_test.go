@@ -45,7 +45,7 @@ func TestParseRegistry(t *testing.T) {
 	with := func(old, new string) string { return `{"models": [` + strings.Replace(good, old, new, 1) + `]}` }
 	for name, tt := range map[string]struct{ text, want string }{
 		"right":                 {with("", ""), ""},
-		"a member that is none": {with(`"name"`, `"nmae"`), "nmae"},
+		"a member that is none": {with(`"name"`, `"nom"`), "nom"},
 		"twice":                 {`{"models": [` + good + "," + good + `]}`, "twice"},
 		"http":                  {with("https:", "http:"), "not https"},
 		"a user":                {with("https://", "https://me:secret@"), "user"},

@@ -84,7 +84,7 @@ func (s *Store) restamp(ctx context.Context, stale map[string]Record) {
 	if err != nil {
 		return
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written through it that has not been closed
 	_ = s.updateRecords(ctx, root, func(m map[string]Record) {
 		for name, rec := range stale {
 			if same(m[name], rec) {
