@@ -182,6 +182,12 @@ func modelNames(keep func(store.Model) bool) cobra.CompletionFunc {
 	}
 }
 
+// modelsOrFiles completes networks that are in the store, and where none begins so, files.
+func modelsOrFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	all, _ := modelNames(func(m store.Model) bool { return m.Path != "" })(cmd, args, begun)
+	return all, cobra.ShellCompDirectiveDefault
+}
+
 func newModelsVerifyCommand(a *app) *cobra.Command {
 	var f modelsFlags
 	cmd := &cobra.Command{

@@ -11,9 +11,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/model/store"
 )
 
@@ -32,6 +34,24 @@ func nearby() {
 		return store.FetchOptions{RootCAs: roots, Allow: func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }}
 	}
 	main()
+}
+
+// oneModel makes a store that has a network, and has commands use it.
+func oneModel(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv(store.Variable, filepath.Join(dir, "models"))
+	file := filepath.Join(dir, "net.onnx")
+	if err := testnet.Embedder(testnet.EmbedderOptions{Size: 32}).WriteFile(file); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(os.Getenv(store.Variable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Add(t.Context(), file, "mine"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // serveModels serves a folder over https until the script ends, and writes a registry of

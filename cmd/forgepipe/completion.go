@@ -80,7 +80,7 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"models fetch":  modelNames(func(m store.Model) bool { return m.Fetchable() && m.Path == "" }),
 		"models verify": modelNames(func(m store.Model) bool { return m.Record != nil }),
 		"models rm":     modelNames(func(m store.Model) bool { return m.Record != nil || m.Partial > 0 }),
-		"models add":    first(modelFiles), "models inspect": first(modelNames(func(m store.Model) bool { return m.Path != "" })),
+		"models add":    first(modelFiles), "models inspect": first(modelsOrFiles),
 	}
 	values := map[string]cobra.CompletionFunc{
 		"set": a.variables, "state": folders, "to": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
@@ -106,6 +106,11 @@ func (a *app) completeArguments(root *cobra.Command) {
 			complete(cmd, "name", modelNames(func(m store.Model) bool { return !m.Fetchable() && m.Path == "" }))
 		case "models inspect":
 			complete(cmd, "device", words("host", "gpu:0"))
+			complete(cmd, "batch", words("1,2,4,8"))
+			complete(cmd, "size", words("128,256,512"))
+			complete(cmd, "threads", words("1", "2", "4", "8"))
+		case "models fetch":
+			complete(cmd, "max-size", words("20GiB"))
 		case "graph":
 			complete(cmd, "format", words(graphFormats...))
 		case "report":

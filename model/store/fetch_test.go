@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,12 +63,15 @@ func TestFetch(t *testing.T) {
 // Where a redirect or a name leads to an address that is not public, no connection is made.
 func TestPrivateAddressesAreRefused(t *testing.T) {
 	t.Parallel()
-	var to string
-	site := newSite(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusFound) })
-	for _, to = range []string{
+	var there atomic.Value
+	site := newSite(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, there.Load().(string), http.StatusFound)
+	})
+	for _, to := range []string{
 		"https://127.0.0.1:1/x", "https://10.1.2.3/x", "https://169.254.169.254/latest/meta-data", "https://100.64.0.1/", "https://[::1]/x",
 		"https://[::ffff:10.0.0.1]/", "https://[fd00::1]/", "https://[fe80::1%25lo]/", "https://localhost:1/", "https://0.0.0.0/", "https://2130706433/",
 	} {
+		there.Store(to)
 		s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}})
 		_, _, err := s.Fetch(t.Context(), "m", site.options())
 		if to == "https://2130706433/" && err != nil { // a number is a name, which may not resolve
@@ -95,11 +100,14 @@ func TestProxy(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, whole(data, `"one"`))
 	target := site.Listener.Addr().String()
+	var mu sync.Mutex
 	var tunnels []string
 	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		tunnels = append(tunnels, r.Host)
+		mu.Unlock()
 		w.WriteHeader(http.StatusOK)
-		client, _, err := w.(http.Hijacker).Hijack()
+		client, sent, err := w.(http.Hijacker).Hijack() // sent has what has been read already
 		if err != nil {
 			return
 		}
@@ -108,7 +116,7 @@ func TestProxy(t *testing.T) {
 			client.Close()
 			return
 		}
-		go func() { _, _ = io.Copy(server, client); server.Close() }()
+		go func() { _, _ = io.Copy(server, sent); server.Close() }()
 		_, _ = io.Copy(client, server)
 		client.Close()
 	})}
@@ -125,16 +133,15 @@ func TestProxy(t *testing.T) {
 	if _, _, err := s.Fetch(t.Context(), "m", o); err != nil || placed(t, s) != string(data) {
 		t.Fatal(err)
 	}
-	if len(tunnels) != 1 || tunnels[0] != "example.com:443" {
-		t.Errorf("the proxy was asked for %q", tunnels)
-	}
 	for _, to := range []string{"https://10.0.0.1/", "https://LOCALHOST./", "https://[::1]/"} {
 		s := storeOf(t, Entry{URLs: []string{to}})
 		if _, _, err := s.Fetch(t.Context(), "m", o); !errors.As(err, new(*RefusedError)) {
 			t.Errorf("%s: %v", to, err)
 		}
 	}
-	if len(tunnels) != 1 {
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tunnels) != 1 || tunnels[0] != "example.com:443" {
 		t.Errorf("the proxy was asked for %q", tunnels)
 	}
 }
@@ -159,7 +166,7 @@ func TestMirrors(t *testing.T) {
 		t.Fatal(rec, err)
 	}
 	// The hash is known, so that the part of one is gone on with at another.
-	if last := site.requests[len(site.requests)-1]; last.Header.Get("Range") != "bytes=120000-" {
+	if last := site.last(); last.Header.Get("Range") != "bytes=120000-" {
 		t.Errorf("the last one was asked for %q", last.Header.Get("Range"))
 	}
 	none := storeOf(t, Entry{URLs: []string{site.URL + "/gone", site.URL + "/other"}, Size: int64(len(data)), SHA256: sumOf(data)})
@@ -234,8 +241,7 @@ func TestInterruptedFetchGoesOn(t *testing.T) {
 			if _, _, err := s.Fetch(t.Context(), "m", site.options()); err != nil || placed(t, s) != string(data) {
 				t.Fatal(err)
 			}
-			last := site.requests[len(site.requests)-1]
-			if got := last.Header.Get("Range"); got != fmt.Sprintf("bytes=%d-", kept) {
+			if got := site.last().Header.Get("Range"); got != fmt.Sprintf("bytes=%d-", kept) {
 				t.Errorf("asked for %q with %d bytes there", got, kept)
 			}
 		})
@@ -245,8 +251,9 @@ func TestInterruptedFetchGoesOn(t *testing.T) {
 // A hash that nobody states is that of the first time, also after the file was removed.
 func TestFirstHashIsKept(t *testing.T) {
 	t.Parallel()
-	now := data
-	site := newSite(t, func(k int, w http.ResponseWriter, r *http.Request) { whole(now, "")(k, w, r) })
+	var now atomic.Value
+	now.Store(data)
+	site := newSite(t, func(k int, w http.ResponseWriter, r *http.Request) { whole(now.Load().([]byte), "")(k, w, r) })
 	s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}})
 	must := func(err error) {
 		t.Helper()
@@ -256,7 +263,7 @@ func TestFirstHashIsKept(t *testing.T) {
 	}
 	_, _, err := s.Fetch(t.Context(), "m", site.options())
 	must(err)
-	now = content(190_000)
+	now.Store(content(190_000))
 	freed, err := s.Remove(t.Context(), "m", RemoveOptions{})
 	must(err)
 	if freed != int64(len(data)) || placed(t, s) != "" {
@@ -272,7 +279,7 @@ func TestFirstHashIsKept(t *testing.T) {
 	}
 	_, _, err = s.Fetch(t.Context(), "m", site.options())
 	must(err)
-	if placed(t, s) != string(now) {
+	if placed(t, s) != string(content(190_000)) {
 		t.Error("it has not the new bytes")
 	}
 }

@@ -134,7 +134,7 @@ func TestTwoProcesses(t *testing.T) {
 				_ = first.cmd.Wait()
 				second.says(t, "fetching")
 				second.says(t, "fetched: true")
-				if r := site.requests[1].Header.Get("Range"); r != "bytes=100000-" {
+				if r := site.last().Header.Get("Range"); r != "bytes=100000-" {
 					t.Errorf("the second one asks for %q", r)
 				}
 			} else {

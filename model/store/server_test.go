@@ -64,6 +64,13 @@ func (s *site) asked() int {
 	return len(s.requests)
 }
 
+// last is the last request.
+func (s *site) last() *http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests[len(s.requests)-1]
+}
+
 // options let this site be fetched from, and nothing else that is not public.
 func (s *site) options() FetchOptions {
 	roots := x509.NewCertPool()
