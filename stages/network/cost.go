@@ -5,6 +5,7 @@ import (
 	"image"
 	"strings"
 
+	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -53,7 +54,8 @@ const hostShare = 32
 // lanes is refused: so they take little of what there is, and where that is too little,
 // what one run of the default size takes.
 func (s *Stage) picturesAtOnce() int {
-	return max(defaultBatch, int(s.host/hostShare/(s.file.Spec.TensorBytes(ordinary)*activations)))
+	in, _ := s.partBytes()
+	return max(defaultBatch, int(s.host/hostShare/cmp.Or(s.o.PartBytes, in*activations)))
 }
 
 const (
@@ -71,27 +73,57 @@ const (
 
 // Cost is, where the network runs, that of its weights and of the runs in all lanes,
 // which stay from the first batch on; a call adds its tensors, which are on the host,
-// and the pictures that the network makes, if it does.
+// and the pictures that the network makes, if it does. A stage of parts adds what it
+// keeps of a picture itself, and what it makes of them.
 func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	switch {
 	case d != pipeline.Host:
 		return pipeline.Cost{Resident: s.file.Header.WeightBytes, Work: s.runBytes()}
 	case strings.HasPrefix(s.place.Devices[0], "gpu:") && !s.place.CPUToo:
 		c := s.onHost(batch)
-		c.Resident = 0
+		c.Resident -= s.file.Header.WeightBytes
+		if s.sized {
+			c.Resident -= s.runBytes()
+		}
 		return c
 	default: // simulated devices are the host's memory too
 		return s.onHost(batch)
 	}
 }
 
+// shape is that of the largest part, as far as it is known, without the axis of the
+// batch.
+func (s *Stage) shape() []int64 {
+	if s.o.Part == (image.Point{}) {
+		return s.file.Spec.Shape(1, ordinary)[1:]
+	}
+	shape := s.file.Spec.Shape(1, image.Pt(1, 1))[1:]
+	h := 1
+	if s.file.Spec.Layout == model.NHWC {
+		h = 0
+	}
+	shape[h], shape[h+1] = int64(s.o.Part.Y), int64(s.o.Part.X)
+	return shape
+}
+
+// partBytes is what the tensors of a part take: the one that goes in, and the one that
+// comes out, where that is a picture.
+func (s *Stage) partBytes() (in, out int64) {
+	in = int64(s.file.ElementType().Size())
+	for _, n := range s.shape() {
+		in *= n
+	}
+	return in, int64(s.o.Scale*s.o.Scale) * in
+}
+
 // runBytes is what the runs of all lanes take together beside the weights, as far as
 // that can be told beforehand.
 func (s *Stage) runBytes() int64 {
+	in, out := s.partBytes()
 	if s.sized {
-		return int64(s.lanes*s.batch) * (s.file.Spec.TensorBytes(ordinary)*activations + s.outBytes(ordinary))
+		return int64(s.lanes*s.batch) * cmp.Or(s.o.PartBytes, in*activations+out)
 	}
-	return ownSize*s.file.Spec.TensorBytes(ordinary) + s.outBytes(ordinary)
+	return ownSize*in + out
 }
 
 // outBytes is what the network's output takes for a picture of that size, where it is
@@ -105,6 +137,13 @@ func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
 	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
 	if s.sized {
 		c.Resident += s.runBytes()
+	}
+	if s.o.Part != (image.Point{}) {
+		// On their way are as many parts as the lanes can use, and a group of each call.
+		in, out := s.partBytes()
+		c.Resident += int64(s.lanes*s.batch) * (in + 2*out)
+		c.Work = int64(s.batch) * (in + 2*out)
+		return c
 	}
 	var most int64
 	add := func(src, scaled image.Point) {

@@ -3,11 +3,11 @@ package network
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/model"
@@ -31,6 +31,12 @@ type Options struct {
 	// those that it gets: what they take is part of the stage's cost then. 0: what it
 	// makes of a picture is small beside it.
 	Scale int
+	// Part is the size of the largest part that a Begin makes, in pixels of its tensor,
+	// where that is known beforehand. Zero: parts are pictures, prepared as the Spec says.
+	Part image.Point
+	// PartBytes is what a run of one such part takes beside the weights, its tensors
+	// included, as far as that is known; 0: it is estimated.
+	PartBytes int64
 	// Batch is how many pictures a run of the network takes, at most. 0: the governor
 	// finds out on a GPU; on the CPU it is up to 8, or 4 where several runs go on at once.
 	// Pictures that come to the network in different sizes go one by one.
@@ -52,7 +58,7 @@ type Stage struct {
 	env     pipeline.Env
 	file    *model.File
 	o       Options
-	take    Take
+	begin   Begin
 	sized   bool  // all pictures come to the network in one size
 	threads int   // of the CPU, that compute
 	host    int64 // bytes of memory; 0: not known
@@ -64,8 +70,9 @@ type Stage struct {
 	batch   int // pictures in each
 	session model.SessionOptions
 
-	runner  *model.Runner // while open
-	release func() error
+	runner   *model.Runner // while open
+	release  func() error
+	underway atomic.Int64 // parts, of all calls
 }
 
 var (
@@ -85,6 +92,16 @@ var (
 // declaration should have Waits set, and Pure where the same picture always gives the
 // same.
 func New(e pipeline.Env, f *model.File, o Options, take Take) (*Stage, error) {
+	s, err := NewParts(e, f, o, nil)
+	if err == nil {
+		s.begin = s.whole(take)
+	}
+	return s, err
+}
+
+// NewParts is New for a stage that cuts pictures into parts, runs them through the
+// network, and makes something of what came of all of them.
+func NewParts(e pipeline.Env, f *model.File, o Options, begin Begin) (*Stage, error) {
 	r, err := model.OpenRuntime(o.Library)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
@@ -92,11 +109,11 @@ func New(e pipeline.Env, f *model.File, o Options, take Take) (*Stage, error) {
 	o.Doing = cmp.Or(o.Doing, "running "+filepath.Base(f.Path))
 	s := &Stage{
 		runtime: r, place: model.Placement{Devices: []string{string(pipeline.Host)}},
-		env: e, file: f, o: o, take: take,
+		env: e, file: f, o: o, begin: begin,
 		threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)),
 		session: model.SessionOptions{Library: o.Library, Log: e.Log},
 	}
-	s.sized = f.Spec.OutputSize(ordinary) == f.Spec.OutputSize(image.Pt(300, 900))
+	s.sized = o.Part != image.Point{} || f.Spec.OutputSize(ordinary) == f.Spec.OutputSize(image.Pt(300, 900))
 	if host, err := (memory.Host{}).Memory(); err == nil { // the plan says what is wrong
 		s.host = host.Total
 	}
@@ -142,47 +159,8 @@ func (s *Stage) Batch() pipeline.BatchSpec {
 	if s.runner == nil || !s.sized {
 		return pipeline.BatchSpec{Size: s.batch}
 	}
-	together, most := s.runner.Wants(s.file.Spec.Shape(1, ordinary)[1:])
+	together, most := s.runner.Wants(s.shape())
 	return pipeline.BatchSpec{Size: most, Together: together}
-}
-
-// Process runs the network on the items. One that cannot be decoded, of which the
-// network makes nothing or which Take does not want fails; one that has no room now comes
-// again later.
-func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
-	leave := s.runner.Enter()
-	defer leave()
-	inputs := make([]model.Input, len(batch))
-	for i, it := range batch {
-		inputs[i] = model.Input{Shape: s.file.Spec.Shape(1, it.Size())[1:], Fill: func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, it) }}
-	}
-	results := s.runner.Infer(ctx, inputs)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	// What all have in common ends the run: that the network cannot be loaded.
-	for _, r := range results {
-		if errors.Is(r.Err, model.ErrLoading) {
-			return nil, r.Err
-		}
-	}
-	next := 0
-	return pipeline.Func(func(_ context.Context, it *pipeline.Item) error {
-		r := results[next]
-		next++
-		err := r.Err
-		if err == nil {
-			err = s.take(it, r.Outputs[0])
-		}
-		var noRoom *model.NoRoomError
-		switch {
-		case errors.As(err, &noRoom) && noRoom.Now:
-			it.Later(fmt.Errorf("%s: %w", s.o.Doing, err))
-		case err != nil:
-			it.Fail(fmt.Errorf("%s: %w", s.o.Doing, err)) // the runner has tried it again already
-		}
-		return nil
-	}).Process(ctx, batch)
 }
 
 // fill prepares one picture.
