@@ -115,6 +115,13 @@ func Convert(out string, o ConvertOptions, checkpoints ...string) (*arch.Network
 	return n, nil
 }
 
+// ReadHeader reads what a model's file, as Open takes it, says of its network.
+func ReadHeader(path string, o FileOptions) (*onnx.Header, error) {
+	f := &File{Path: path, network: path}
+	err := f.read(o)
+	return f.Header, err
+}
+
 // prepared is how pictures are prepared for a network that says so itself, where nothing
 // else is asked for.
 func (f *File) prepared(asked Spec) Spec {

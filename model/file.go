@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/forgepipe/forgepipe/model/onnx"
@@ -21,8 +22,8 @@ import (
 // the check of a pipeline need.
 type File struct {
 	Path string // as it was given
-	// Hash is a SHA-256 in hexadecimal: of the file and of those that hold its weights; of
-	// a checkpoint also of how a network is made of it.
+	// Hash is a SHA-256 in hexadecimal, of those of the file and of the ones that hold its
+	// weights; of a checkpoint also of how a network is made of it.
 	Hash   string
 	Header *onnx.Header // what the file says of the network
 	Input  onnx.Port    // that takes pictures, of four axes
@@ -85,29 +86,33 @@ type FileOptions struct {
 // of the weights. An error says what about it does not fit and what to set.
 func Open(path string, o FileOptions) (*File, error) {
 	f := &File{Path: path, network: path}
-	weights, err := isCheckpoint(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the model %s: %w", path, err)
-	}
-	if weights {
-		err = f.fromCheckpoint(o)
-	} else {
-		f.Header, err = onnx.ReadHeader(path)
-	}
-	if err != nil {
+	if err := f.read(o); err != nil {
 		return nil, err
 	}
 	o.Spec = f.prepared(o.Spec)
 	if err := f.choose(o); err != nil {
 		return nil, fmt.Errorf("using the model %s: %w", path, err)
 	}
-	if weights {
-		return f, nil
-	}
-	if err := f.hash(); err != nil {
-		return nil, fmt.Errorf("reading the model %s: %w", path, err)
+	if f.Hash == "" {
+		if err := f.hash(); err != nil {
+			return nil, fmt.Errorf("reading the model %s: %w", path, err)
+		}
 	}
 	return f, nil
+}
+
+// read reads the header. That of a checkpoint is its network's, which is known by the
+// checkpoint's hash.
+func (f *File) read(o FileOptions) error {
+	weights, err := isCheckpoint(f.Path)
+	if err != nil {
+		return fmt.Errorf("reading the model %s: %w", f.Path, err)
+	}
+	if weights {
+		return f.fromCheckpoint(o)
+	}
+	f.Header, err = onnx.ReadHeader(f.Path)
+	return err
 }
 
 // choose finds the input and the outputs, and completes the spec.
@@ -299,8 +304,25 @@ func (f *File) add(h hash.Hash, name string) error {
 	if err != nil {
 		return err
 	}
-	f.seen = append(f.seen, seen{name, info.Size(), info.ModTime()})
-	n, err := io.Copy(h, r)
-	fmt.Fprintf(h, "\x00%d\x00", n)
+	this := seen{name, info.Size(), info.ModTime()}
+	f.seen = append(f.seen, this)
+	sum, known := sums.Load(this)
+	if !known {
+		content := sha256.New()
+		n, err := io.Copy(content, r)
+		if err != nil {
+			return err
+		}
+		if n != this.size {
+			return fmt.Errorf("%s changes while it is read: run again when it is whole", name)
+		}
+		sum = string(content.Sum(nil))
+		sums.Store(this, sum)
+	}
+	_, err = io.WriteString(h, sum.(string))
 	return err
 }
+
+// sums are those of files that this process has read, so that a network that several
+// stages name is read once.
+var sums sync.Map // of string by seen

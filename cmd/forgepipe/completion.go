@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/model/store"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/pipelines"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
@@ -76,10 +77,14 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
 		"memory advise": first(pipelineFiles),
 		"init":          initArguments, "man": first(folders), "describe": first(a.stageNames),
-		"completion": first(words(shells...)),
+		"completion":    first(words(shells...)),
+		"models fetch":  modelNames(func(m store.Model) bool { return m.Fetchable() && m.Path == "" }),
+		"models verify": modelNames(func(m store.Model) bool { return m.Record != nil }),
+		"models rm":     modelNames(func(m store.Model) bool { return m.Record != nil || m.Partial > 0 }),
+		"models add":    first(modelFiles), "models inspect": first(modelsOrFiles),
 	}
 	values := map[string]cobra.CompletionFunc{
-		"set": a.variables, "state": folders, "to": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
+		"set": a.variables, "state": folders, "to": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
 	}
 	var each func(cmd *cobra.Command)
 	each = func(cmd *cobra.Command) {
@@ -98,6 +103,15 @@ func (a *app) completeArguments(root *cobra.Command) {
 			complete(cmd, "cache", folders)
 			complete(cmd, "cache-limit", words("2GiB", "10GiB"))
 			complete(cmd, "sample", words("200"))
+		case "models add":
+			complete(cmd, "name", modelNames(func(m store.Model) bool { return !m.Fetchable() && m.Path == "" }))
+		case "models inspect":
+			complete(cmd, "device", words("host", "gpu:0"))
+			complete(cmd, "batch", words("1,2,4,8"))
+			complete(cmd, "size", words("128,256,512"))
+			complete(cmd, "threads", words("1", "2", "4", "8"))
+		case "models fetch":
+			complete(cmd, "max-size", words("20GiB"))
 		case "graph":
 			complete(cmd, "format", words(graphFormats...))
 		case "report":
@@ -164,6 +178,11 @@ func twoFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completi
 		return anyFile(cmd, args, begun)
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// modelFiles has the shell complete files of networks.
+func modelFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return []cobra.Completion{"onnx", "pth", "pt", "pkl", "safetensors"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

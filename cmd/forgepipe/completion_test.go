@@ -11,7 +11,8 @@ import (
 // A command that takes arguments says how a shell completes them, and each flag what its
 // values are, but for those that may be anything.
 func TestCompletionKnowsEveryCommand(t *testing.T) {
-	free := map[string]bool{"count": true, "every": true, "run": true} // a number, a duration, a regular expression
+	free := map[string]bool{"count": true, "every": true, "run": true, "output": true} // a number, a duration, a regular expression, a name in a file
+	oneModel(t)
 	everyCommand(func(path string, cmd *cobra.Command) {
 		t.Run("forgepipe "+path, func(t *testing.T) {
 			if strings.Contains(cmd.Use, " ") {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
+	"github.com/forgepipe/forgepipe/model/store"
 )
 
 // anyPipeline stands for the pipeline that a page means by pipeline.yaml, or by
@@ -248,6 +249,9 @@ func (w *workplace) typed(c shown) typed {
 	}
 	if c.inline && (cmd.ValidateArgs(args) != nil || aboutARun(y.name) && y.target == "") { // it is named, not typed
 		y.line, y.name = y.line+" --help", ""
+	}
+	if y.name == "models fetch" && !slices.ContainsFunc(args, func(name string) bool { _, known := store.Builtin().Find(name); return !known }) {
+		y.line, y.name = y.line+" --help", "" // tests make no connections; that the names are known is looked up
 	}
 	if y.name == "memory watch" && y.target == "" && !cmd.Flags().Changed("count") {
 		y.line += " --count 2"

@@ -88,6 +88,13 @@ type absentError struct {
 func (e *absentError) Error() string { return e.Err.Error() }
 func (e *absentError) Unwrap() error { return e.Err }
 
+// wrongModelsError says that networks are not as they were fetched or added.
+type wrongModelsError struct{ Files int }
+
+func (e *wrongModelsError) Error() string {
+	return fmt.Sprintf("%d files of networks are missing or changed", e.Files)
+}
+
 // stayedError says that files stay in the trash.
 type stayedError struct{ Taken, Failed int64 }
 
@@ -190,6 +197,8 @@ func classify(err error) failure {
 		return failure{exit: exitFailed, code: "taken", hint: giveOverwrite}
 	case errors.As(err, &differ):
 		return failure{exit: exitFailed, code: differ.code(), hint: differ.hint()}
+	case errors.As(err, new(*wrongModelsError)):
+		return failure{exit: exitFailed, code: "changed"}
 	case errors.As(err, &faults):
 		return failure{exit: exitFailed, code: "changed", hint: "run the pipeline again: it makes them again, and moves changed ones to the trash"}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held})
+	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held, "nearby": nearby})
 }
 
 // TestScript runs the command as people do: see testdata/script.
@@ -58,8 +59,8 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "picture": pictures, "network": network, "json": jsonHas, "envelope": envelopes,
-			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree,
+			"exits": exits, "picture": pictures, "network": network, "checkpoint": checkpoint, "json": jsonHas, "envelope": envelopes,
+			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree, "serve": serveModels,
 		},
 	})
 }
@@ -76,6 +77,23 @@ func network(ts *testscript.TestScript, _ bool, args []string) {
 	data, err := testnet.Embedder(testnet.EmbedderOptions{Size: side, Dim: numbers}).Bytes()
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
+}
+
+// checkpoint writes one of a Compact network that doubles pictures: checkpoint FILE.
+func checkpoint(ts *testscript.TestScript, _ bool, args []string) {
+	header, at := map[string]any{}, 0
+	for _, t := range []struct {
+		name  string
+		shape []int
+		n     int
+	}{{"body.0.weight", []int{4, 3, 3, 3}, 108}, {"body.0.bias", []int{4}, 4}, {"body.1.weight", []int{4}, 4}, {"body.2.weight", []int{12, 4, 3, 3}, 432}, {"body.2.bias", []int{12}, 12}} {
+		header[t.name] = map[string]any{"dtype": "F32", "shape": t.shape, "data_offsets": []int{at, at + 4*t.n}}
+		at += 4 * t.n
+	}
+	text, err := json.Marshal(header)
+	ts.Check(err)
+	data := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(append(data, text...), make([]byte, at)...), 0o666))
 }
 
 // exits runs a command and wants its exit code: exits CODE COMMAND ARG...

@@ -49,6 +49,8 @@ type envelope struct {
 	Goals      []goalJSON              `json:"goals,omitempty"`
 	Cases      *[]*pipeline.CaseResult `json:"cases,omitempty"`
 	Comparison *comparisonJSON         `json:"comparison,omitempty"`
+	Models     *[]modelJSON            `json:"models,omitempty"`
+	Network    *networkJSON            `json:"network,omitempty"`
 	Files      []string                `json:"files,omitempty"` // lint: that were checked; init, man: that were written
 	Text       string                  `json:"text,omitempty"`  // what would be on standard output
 	Error      *errorJSON              `json:"error"`

@@ -135,7 +135,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	cmd.AddCommand(
 		newRunCommand(a), newLintCommand(a), newGraphCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newInitCommand(a),
 		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a), newTestCommand(a), newCompareCommand(a),
-		newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a),
+		newModelsCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a),
 		newDoctorCommand(a), newVersionCommand(a), newManCommand(a), newCompletionCommand(a),
 	)
 	a.completeArguments(cmd)

@@ -26,11 +26,12 @@ Size, channels, layout and element type are read from the network's file. What i
 The run is repeatable to within what the network's kernels differ by for batches of different sizes, about 1e-6 of a component.`,
 		Examples: []pipeline.Example{
 			{Doc: "A CLIP network, on the GPUs that can be used and else on the CPU.", YAML: "embed: {model: ./clip-vit-b32.onnx, preset: clip}"},
+			{Doc: "The same from the store of models, where forgepipe models fetch has put it, with its preset.", YAML: "embed: {model: clip-vit-b32}"},
 			{Doc: "A network of which nothing is known, on all GPUs, with vectors that take half the room.", YAML: "device: gpu\nembed:\n  model: ./dino.onnx\n  mean: [0.485, 0.456, 0.406]\n  std: [0.229, 0.224, 0.225]\n  dtype: float16"},
 		},
 		Fields: slices.Concat(
 			[]pipeline.Field{
-				network.ModelField("./clip-vit-b32.onnx"),
+				network.ModelField("./clip-vit-b32.onnx", "clip-vit-b32"),
 				{Name: "name", Type: pipeline.FieldString, Doc: "What the vector is called; by default like the file, without its extension."},
 				{Name: "output", Type: pipeline.FieldString, Doc: "Which of the network's outputs, where it has several."},
 			},
@@ -66,17 +67,17 @@ type Stage struct {
 var _ pipeline.Stage = (*Stage)(nil)
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
-	spec, err := network.Preparation(c)
+	m, err := network.Find(c)
 	if err != nil {
 		return nil, err
 	}
-	options := model.FileOptions{Spec: spec}
+	var outputs []string
 	if output := c.String("output"); output != "" {
-		options.Outputs = []string{output}
+		outputs = []string{output}
 	}
-	f, err := model.Open(c.String("model"), options)
+	f, err := m.Open(outputs...)
 	if err != nil {
-		return nil, c.Errorf("model", 0, "%w", err)
+		return nil, err
 	}
 	s := &Stage{file: f, name: name(c), half: c.String("dtype") == "float16"}
 	o := network.Running(c)

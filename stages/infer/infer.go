@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/forgepipe/forgepipe/model"
-	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
@@ -108,16 +107,12 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if len(c.Strings("attributes")) == 0 && len(c.Strings("vectors")) == 0 && c.String("image") == "" {
 		return nil, c.Errorf("attributes", 0, "say what becomes of what the network gives: attributes, vectors or image")
 	}
-	spec, err := network.Preparation(c)
+	m, err := network.Find(c)
 	if err != nil {
 		return nil, err
 	}
-	h, err := onnx.ReadHeader(c.String("model"))
-	if err != nil {
-		return nil, c.Errorf("model", 0, "%w", err)
-	}
 	s := &Stage{half: c.String("dtype") == "float16"}
-	w := wanted{c: c, have: h.Outputs}
+	w := wanted{c: c, have: m.Header.Outputs}
 	if s.numbers, s.vectors, err = w.all(); err != nil {
 		return nil, err
 	}
@@ -127,9 +122,8 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 			return nil, c.Errorf("image", 0, "%w", err)
 		}
 	}
-	s.file, err = model.Open(c.String("model"), model.FileOptions{Spec: spec, Outputs: w.names})
-	if err != nil {
-		return nil, c.Errorf("model", 0, "%w", err)
+	if s.file, err = m.Open(w.names...); err != nil {
+		return nil, err
 	}
 	o := network.Running(c)
 	if at >= 0 {

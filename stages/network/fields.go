@@ -10,28 +10,31 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// ModelField is the field "model" of a stage that runs one network; example is what its
-// documentation shows. It is Required unless the caller takes that back.
-func ModelField(example string) pipeline.Field {
+// modelField is its name.
+const modelField = "model"
+
+// ModelField is the field "model" of a stage that runs one network; the examples are for
+// its documentation. It is Required unless the caller takes that back.
+func ModelField(examples ...string) pipeline.Field {
 	return pipeline.Field{
-		Name: "model", Type: pipeline.FieldPath, Required: true, Examples: []string{example},
-		Doc: "The network, an ONNX file. Results belong to its content, not to its name.",
+		Name: modelField, Type: pipeline.FieldPath, Required: true, Examples: examples,
+		Doc: "The network: an ONNX file, a checkpoint (safetensors, pth) of a known architecture, or the name of one in the store (forgepipe models list). Results belong to its content, not to its name.",
 	}
 }
 
 // NameOf is what the results of a network are called where nothing says it: the name of
 // the file in the field "model", without its extension.
 func NameOf(c pipeline.Config) string {
-	base := filepath.Base(c.String("model"))
+	base := filepath.Base(c.String(modelField))
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
 // PreparationFields are those with which a pipeline says how a network wants its
-// pictures. Preparation reads them.
+// pictures. Find reads them.
 func PreparationFields() []pipeline.Field {
 	words := func(list ...string) []string { return list }
 	return []pipeline.Field{
-		{Name: "preset", Type: pipeline.FieldEnum, Enum: model.Presets(), Doc: "How pictures are prepared, as the network of that name wants them."},
+		{Name: "preset", Type: pipeline.FieldEnum, Enum: model.Presets(), Doc: "How pictures are prepared, as the network of that name wants them. One of the store, or a checkpoint, brings its own."},
 		{Name: "resize", Type: pipeline.FieldEnum, Enum: words(string(model.Squash), string(model.Shortest), string(model.NoResize)), Doc: "How pictures come to their size: squash to width x height, by the shortest side, or none."},
 		{Name: "filter", Type: pipeline.FieldString, Doc: "The filter that resizes, bicubic by default.", Examples: words("bilinear", "bicubic", "lanczos")},
 		{Name: "shorter", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 16, Doc: "The shorter side after resizing by the shortest side."},
@@ -52,10 +55,10 @@ func Ranges() []string {
 	return []string{string(model.ZeroToOne), string(model.MinusOneToOne), string(model.ZeroTo255)}
 }
 
-// Preparation is what the PreparationFields of a configuration say. The error names the
-// field.
-func Preparation(c pipeline.Config) (model.Spec, error) {
-	s, _ := model.Preset(c.String("preset"))
+// preparation is what the PreparationFields of a configuration make of a preset. The error
+// names the field.
+func preparation(c pipeline.Config, preset string) (model.Spec, error) {
+	s, _ := model.Preset(preset)
 	for field, set := range map[string]func(string){
 		"resize":   func(v string) { s.Resize = model.Resize(v) },
 		"filter":   func(v string) { s.Filter = v },

@@ -129,8 +129,9 @@ func NewParts(e pipeline.Env, f *model.File, o Options, begin Begin) (*Stage, er
 	return s, nil
 }
 
-// Identity is the hash of the network.
-func (s *Stage) Identity() string { return s.file.Hash }
+// Identity is the hash of the network, with how its pictures are prepared: a store or a
+// checkpoint can say that, and not only the configuration.
+func (s *Stage) Identity() string { return fmt.Sprintf("%s %+v", s.file.Hash, s.file.Spec) }
 
 // Place takes the GPUs that the runtime can use, or the CPU.
 func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {

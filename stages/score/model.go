@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/forgepipe/forgepipe/model"
-	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
@@ -86,7 +85,7 @@ func modelName(c pipeline.Config) string {
 
 func modelMakes(c pipeline.Config) pipeline.Made {
 	m := pipeline.Made{Name: modelName(c), Type: pipeline.TypeFloat, Doc: "what the network gives the image"}
-	if n, err := number(c); err == nil && regionsOf(c) == whole {
+	if n, err := number(c); err == nil && regionsOf(c, c.String("preset")) == whole {
 		m.Type = n.Type()
 	}
 	return m
@@ -101,8 +100,8 @@ func number(c pipeline.Config) (readout.Number, error) {
 }
 
 // regionsOf is what of a picture the network gets.
-func regionsOf(c pipeline.Config) string {
-	if c.String("preset") == hyperiqa {
+func regionsOf(c pipeline.Config, preset string) string {
+	if preset == hyperiqa {
 		return cmp.Or(c.String("regions"), crops)
 	}
 	return cmp.Or(c.String("regions"), whole)
@@ -120,19 +119,15 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	case builtin:
 		return nil, c.Errorf("name", 0, "every item has the attribute %s: give this one another name", name)
 	}
-	spec, err := network.Preparation(c)
+	m, err := network.Find(c)
 	if err != nil {
 		return nil, err
-	}
-	h, err := onnx.ReadHeader(c.String("model"))
-	if err != nil {
-		return nil, c.Errorf("model", 0, "%w", err)
 	}
 	n, err := number(c)
 	if err != nil {
 		return nil, c.Errorf("output", 0, "%w", err)
 	}
-	port, err := readout.Find(h.Outputs, n.Output)
+	port, err := readout.Find(m.Header.Outputs, n.Output)
 	if err == nil {
 		n.Output = port.Name
 		err = n.Check(port)
@@ -140,13 +135,13 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	if err != nil {
 		return nil, c.Errorf("output", 0, "%w", err)
 	}
-	r, err := newRegions(c, &spec)
+	r, err := newRegions(c, m)
 	if err != nil {
 		return nil, err
 	}
-	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Outputs: []string{port.Name}})
+	f, err := m.Open(port.Name)
 	if err != nil {
-		return nil, c.Errorf("model", 0, "%w", err)
+		return nil, err
 	}
 	o := network.Running(c)
 	o.Doing = "scoring"
@@ -174,9 +169,9 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 }
 
 // newRegions is what the configuration says of pieces, nil where the network gets whole
-// pictures. The spec becomes that of a piece.
-func newRegions(c pipeline.Config, spec *model.Spec) (*regions, error) {
-	kind := regionsOf(c)
+// pictures. The network's preparation becomes that of a piece.
+func newRegions(c pipeline.Config, m *network.Model) (*regions, error) {
+	kind := regionsOf(c, m.Preset)
 	if kind == whole {
 		for _, f := range []string{"grid", "combine"} {
 			if c.IsSet(f) {
@@ -200,8 +195,9 @@ func newRegions(c pipeline.Config, spec *model.Spec) (*regions, error) {
 	if r.grid = 5; c.IsSet("grid") {
 		r.grid = int(c.Int("grid"))
 	}
+	spec := &m.Spec
 	spec.Resize, spec.Shorter, spec.Crop = "", 0, ""
-	if r.crops && c.String("preset") == hyperiqa {
+	if r.crops && m.Preset == hyperiqa {
 		r.published = true
 		spec.Filter = cmp.Or(spec.Filter, "bilinear")
 		if !c.IsSet("width") && !c.IsSet("height") {

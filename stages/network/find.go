@@ -1,0 +1,55 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/arch"
+	"github.com/forgepipe/forgepipe/model/onnx"
+	"github.com/forgepipe/forgepipe/model/store"
+	"github.com/forgepipe/forgepipe/pipeline"
+)
+
+// A Model is the network that a stage's configuration names in the field "model".
+type Model struct {
+	Path   string       // of its file
+	Header *onnx.Header // what that says of it
+	// Preset is how pictures are prepared for it, a name of model.Presets: what the field
+	// "preset" says, else what the store or the file does; "" where nothing is known.
+	Preset string
+	// Spec is that, with what the other PreparationFields replace of it.
+	Spec model.Spec
+
+	c pipeline.Config
+}
+
+// Find finds a network by its path or by its name in the store of models, and looks at
+// its file. An error is one of a field; it wraps pipeline.ErrLacking where the network is
+// known and not in the store, and says what brings it there.
+func Find(c pipeline.Config) (*Model, error) {
+	found, err := store.Find(c.String(modelField))
+	if errors.Is(err, store.ErrMissing) {
+		err = errors.Join(pipeline.ErrLacking, err)
+	}
+	if err != nil {
+		return nil, c.Errorf(modelField, 0, "%w", err)
+	}
+	m := &Model{Path: found.Path, c: c}
+	if m.Header, err = model.ReadHeader(found.Path, model.FileOptions{}); err != nil {
+		return nil, c.Errorf(modelField, 0, "%w", err)
+	}
+	m.Preset = cmp.Or(c.String("preset"), found.Preset, m.Header.Metadata[arch.PresetKey])
+	m.Spec, err = preparation(c, m.Preset)
+	return m, err
+}
+
+// Open opens the network for these outputs, which may be left out where it has one. An
+// error is one of the field "model".
+func (m *Model) Open(outputs ...string) (*model.File, error) {
+	f, err := model.Open(m.Path, model.FileOptions{Spec: m.Spec, Outputs: outputs})
+	if err != nil {
+		return nil, m.c.Errorf(modelField, 0, "%w", err)
+	}
+	return f, nil
+}
