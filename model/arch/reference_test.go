@@ -160,7 +160,7 @@ func infer(t testing.TB, path, output string, batch []float32, size [3]int) *mod
 	if output == "distances" {
 		output = "output"
 	}
-	f, err := model.Open(path, model.FileOptions{Outputs: []string{output}})
+	f, err := model.Open(path, model.FileOptions{Spec: model.Spec{Width: size[2], Height: size[1]}, Outputs: []string{output}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"errors"
+	"fmt"
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/arch"
@@ -30,7 +31,7 @@ type Model struct {
 func Find(c pipeline.Config) (*Model, error) {
 	found, err := store.Find(c.String(modelField))
 	if errors.Is(err, store.ErrMissing) {
-		err = errors.Join(pipeline.ErrLacking, err)
+		err = fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
 	}
 	if err != nil {
 		return nil, c.Errorf(modelField, 0, "%w", err)
