@@ -196,19 +196,9 @@ func (c *call) newCanvas(ctx context.Context, r *run, v *canvas) (draw.Image, er
 	if v.dir, err = r.scratch(); err != nil {
 		return nil, err
 	}
-	s := v.all
-	s.mu.Lock()
-	s.names++
-	v.name = fmt.Sprintf("picture-%d.pixels", s.names)
-	s.mu.Unlock()
 	if err := c.allocate(ctx, r, v); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	v.users = 1
-	s.live = append(s.live, v)
-	s.count.Add(1)
-	s.mu.Unlock()
 	img, err := v.open()
 	if err != nil || !c.own(v) {
 		v.release()
@@ -226,8 +216,8 @@ func (c *call) allocate(ctx context.Context, r *run, v *canvas) error {
 		free, err := v.dir.Free()
 		still := time.Since(moved)
 		if !others || err != nil || free >= all+2*v.bytes || still >= stuckAfter {
-			err := v.dir.Allocate(v.name, v.bytes)
-			if !fsys.IsFull(err) || !others || still >= refuseAfter {
+			err := v.all.add(v)
+			if others, _ = v.all.others(c); !fsys.IsFull(err) || !others || still >= refuseAfter {
 				return v.explain(err)
 			}
 		}
@@ -244,6 +234,22 @@ func (c *call) allocate(ctx context.Context, r *run, v *canvas) error {
 			moved = time.Now()
 		}
 	}
+}
+
+// add makes the file of a canvas, which then has a user. It is listed first, so that
+// others that get no room know why.
+func (s *canvases) add(v *canvas) error {
+	s.mu.Lock()
+	s.names++
+	v.name, v.users = fmt.Sprintf("picture-%d.pixels", s.names), 1
+	s.live = append(s.live, v)
+	s.count.Add(1)
+	s.mu.Unlock()
+	err := v.dir.Allocate(v.name, v.bytes)
+	if err != nil {
+		v.release()
+	}
+	return err
 }
 
 // explain says what to do where the disk has no room.
