@@ -275,7 +275,8 @@ func (s *canvases) others(c *call) (some bool, bytes int64) {
 	defer s.mu.Unlock()
 	for _, v := range s.live {
 		bytes += v.bytes
-		some = some || v.users > 0 && !slices.Contains(own, v)
+		parked := v.users == 0 && v.kept > 0
+		some = some || !parked && !slices.Contains(own, v)
 	}
 	return some, bytes
 }
@@ -340,16 +341,18 @@ func (v *canvas) unkeep()  { v.change(0, -1) }
 func (v *canvas) change(users, kept int) {
 	s := v.all
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	v.users += users
 	v.kept += kept
 	if v.users < 0 || v.kept < 0 {
+		s.mu.Unlock()
 		panic("BUG: a picture in a file was released more often than it was shared")
 	}
 	if v.users == 0 {
 		s.unmap(v)
 	}
-	if v.users == 0 && v.kept == 0 {
+	gone := v.users == 0 && v.kept == 0
+	s.mu.Unlock()
+	if gone {
 		s.remove(v)
 	}
 }
@@ -367,23 +370,29 @@ func (s *canvases) unmap(v *canvas) {
 	}
 }
 
-// remove needs the lock.
+// remove removes the file, without the lock: that of a large one takes a while, in which
+// the others are to be tended. The canvas is listed until there is room on the disk.
 func (s *canvases) remove(v *canvas) {
+	_ = v.dir.Remove(v.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if i := slices.Index(s.live, v); i >= 0 {
 		s.live = slices.Delete(s.live, i, i+1)
 		s.count.Add(-1)
-		_ = v.dir.Remove(v.name)
 	}
 }
 
 // close lets go of all: a run that was stopped does not release what was on its way.
 func (s *canvases) close() {
 	s.mu.Lock()
-	for _, v := range slices.Clone(s.live) {
+	left := slices.Clone(s.live)
+	for _, v := range left {
 		s.unmap(v)
-		s.remove(v)
 	}
 	s.mu.Unlock()
+	for _, v := range left {
+		s.remove(v)
+	}
 	s.tender.Wait()
 }
 
