@@ -100,11 +100,7 @@ func (it *Item) NewImage(ctx context.Context, model color.Model, size image.Poin
 	if r.dry != nil {
 		return nil, errDryRun
 	}
-	img, err := c.newCanvas(ctx, r, &canvas{all: &r.canvases, model: model, size: size, bytes: bytes, resident: r.residentBytes(bytes)})
-	if err != nil && fsys.IsFatal(err) {
-		r.noDisk.CompareAndSwap(nil, &err)
-	}
-	return img, err
+	return c.newCanvas(ctx, r, model, size)
 }
 
 // pixelBytes is how many a pixel has; 0 where the model is of no picture that NewImage
@@ -190,13 +186,18 @@ type canvas struct {
 	img     draw.Image // over the mapping
 }
 
-// newCanvas makes the picture the call's.
-func (c *call) newCanvas(ctx context.Context, r *run, v *canvas) (draw.Image, error) {
+// newCanvas makes a picture in a file, which is the call's.
+func (c *call) newCanvas(ctx context.Context, r *run, model color.Model, size image.Point) (draw.Image, error) {
+	bytes := pixelBytes(model) * int64(size.X) * int64(size.Y)
+	v := &canvas{all: &r.canvases, model: model, size: size, bytes: bytes, resident: r.residentBytes(bytes)}
 	var err error
-	if v.dir, err = r.scratch(); err != nil {
-		return nil, err
+	if v.dir, err = r.scratch(); err == nil {
+		err = c.allocate(ctx, r, v)
 	}
-	if err := c.allocate(ctx, r, v); err != nil {
+	if err != nil {
+		if fsys.IsFatal(err) {
+			r.noDisk.CompareAndSwap(nil, &err)
+		}
 		return nil, err
 	}
 	img, err := v.open()

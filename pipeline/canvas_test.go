@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/jpeg"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
@@ -573,4 +576,68 @@ func TestPartOfALargePictureBecomesThePicture(t *testing.T) {
 		return nil
 	}))
 	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 2)
+}
+
+// A JPEG that is larger than an eighth of the limit is decoded into a file, to the same
+// samples, and out of it when nobody needs it any more.
+func TestLargeSourceLiesInAFile(t *testing.T) {
+	if _, _, err := imageio.JPEGLibrary(); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	img := image.NewGray(image.Rectangle{Max: canvasSize})
+	for i := range img.Pix {
+		img.Pix[i] = byte(i >> 12)
+	}
+	var file bytes.Buffer
+	if err := jpeg.Encode(&file, img, nil); err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := jpeg.Decode(bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "in", "a.jpg"), file.Bytes())
+
+	state := filepath.Join(dir, "out", ".forgepipe")
+	check := pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		for _, when := range []string{"the first time", "again"} {
+			f, err := it.Frame(ctx)
+			if err != nil {
+				return err
+			}
+			if canvasFiles(t, state) == 0 {
+				t.Errorf("%s: it is in memory", when)
+			}
+			for y := range canvasSize.Y {
+				got, want := f.Image.At(y, y).(color.Gray), color.GrayModel.Convert(decoded.At(y, y)).(color.Gray)
+				if d := int(got.Y) - int(want.Y); d < -2 || d > 2 { // the libraries round differently
+					return fmt.Errorf("%s: at %d it is %d, not %d", when, y, got.Y, want.Y)
+				}
+			}
+			it.Done()
+		}
+		if n := canvasFiles(t, state); n != 0 {
+			t.Errorf("%d pictures are still there", n)
+		}
+		return nil
+	})
+	p := pipeline.New("little", pipeline.Options{})
+	p.HostLimit = pipeline.Amount{Bytes: smallest}
+	if err := p.UseSource(t.Context(), standard.Registry(), "images", map[string]any{"path": filepath.Join(dir, "in")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Use(t.Context(), standard.Registry(), "write", "write", map[string]any{"path": filepath.Join(dir, "out"), "format": "png"}); err != nil {
+		t.Fatal(err)
+	}
+	add(t, p, pipeline.Step{ID: "check", Stage: check, Workers: 1, Batch: 1})
+	s := mustRun(t, p, pipeline.RunOptions{})
+	wantAllOut(t, s, 1)
+	if peak := s.Devices[0].Peak; peak > 15<<20 {
+		t.Errorf("%s were leased", memory.FormatBytes(peak))
+	}
+	written, err := png.Decode(bytes.NewReader(outputs(t, filepath.Join(dir, "out"))["a.png"]))
+	if err != nil || written.Bounds().Max != canvasSize {
+		t.Errorf("what was written: %v", err)
+	}
 }

@@ -230,9 +230,6 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	if b.redo != nil { // what it was made from has gone
 		b.redo, b.load = nil, nil
 	}
-	if b.canvas != nil { // nor does it ever leave the file
-		b.load = nil
-	}
 	if b.lease != nil {
 		b.resize(b.occupies(img))
 	}
@@ -355,7 +352,10 @@ func (b *buffer) letGo() {
 	if b.lease == nil || b.load == nil || b.parked || b.pins > 1 || b.refs.Load() > 1 {
 		return
 	}
-	if b.img != nil && !imageio.Recycle(b.img) {
+	if b.canvas != nil {
+		b.canvas.release()
+		b.canvas = nil
+	} else if b.img != nil && !imageio.Recycle(b.img) {
 		abandoned.add(b.held)
 	}
 	b.raw, b.parked = nil, true
