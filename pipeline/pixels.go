@@ -7,7 +7,6 @@ import (
 	"image"
 	"image/draw"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -115,13 +114,14 @@ type buffer struct {
 	raw    []byte // the file's bytes, kept from hashing until decoding
 	fault  error  // a decoding error: the file will not get better
 	lease  *memory.Lease
-	held   int64  // bytes of the lease, so that nobody has to ask the ledger
-	shown  int64  // bytes of img
-	room   int64  // bytes of the lease until it is decoded
-	parked bool   // the lease was given back for others
-	pins   int    // calls that may be looking at it
-	spill  *spill // where the samples are while it is parked; nil: it can be had otherwise
-	sum    uint64 // of the samples, when Options.Check is on
+	held   int64   // bytes of the lease, so that nobody has to ask the ledger
+	shown  int64   // bytes of img
+	room   int64   // bytes of the lease until it is decoded
+	parked bool    // the lease was given back for others
+	pins   int     // calls that may be looking at it
+	spill  *spill  // where the samples are while it is parked; nil: it can be had otherwise
+	canvas *canvas // in which the samples lie, or will; nil: in memory
+	sum    uint64  // of the samples, when Options.Check is on
 }
 
 func (b *buffer) retain() { b.refs.Add(1) }
@@ -139,7 +139,7 @@ func (b *buffer) release() {
 	if b.redo != nil && b.img == nil {
 		b.redo.drop()
 	}
-	if b.img != nil && b.load != nil {
+	if b.img != nil && b.load != nil && b.canvas == nil {
 		abandoned.add(b.bytes)
 	}
 	b.raw = nil
@@ -148,6 +148,10 @@ func (b *buffer) release() {
 	if b.spill != nil {
 		b.spill.remove()
 		b.spill = nil
+	}
+	if b.canvas != nil {
+		b.canvas.release()
+		b.canvas = nil
 	}
 	if b.lease != nil {
 		b.lease.Release()
@@ -195,6 +199,10 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.img != nil {
+		if b.parked { // it lies in a file, and stayed there
+			b.resize(b.room)
+			b.parked = false
+		}
 		return b.img, nil
 	}
 	if b.fault != nil {
@@ -219,15 +227,41 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	b.icc, b.raw = icc, nil
 	b.show(img)
 	if b.redo != nil { // what it was made from has gone
-		b.load = nil
+		b.redo, b.load = nil, nil
 	}
 	if b.lease != nil {
-		b.resize(imageio.Bytes(img))
+		b.resize(b.occupies(img))
 	}
 	if check {
 		b.sum = pixelSum(img)
 	}
 	return img, nil
+}
+
+// occupies is what the picture takes of memory, now that it is there.
+func (b *buffer) occupies(img image.Image) int64 {
+	if b.canvas != nil {
+		return b.canvas.resident
+	}
+	return imageio.Bytes(img)
+}
+
+// inFile returns the canvas that the picture lies in, where, and the colour profile; nil
+// when it lies in memory, or otherwise than its canvas's own picture does.
+func (b *buffer) inFile() (c *canvas, at image.Point, icc []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.canvas == nil {
+		return nil, at, nil
+	}
+	if b.img == nil { // parked before, and nobody has looked since
+		return b.canvas, at, b.icc
+	}
+	at, ok := b.canvas.place(b.img)
+	if !ok {
+		return nil, at, nil
+	}
+	return b.canvas, at, b.icc
 }
 
 // resize corrects the lease; it needs the lock, or a buffer that nobody else has.
@@ -237,7 +271,8 @@ func (b *buffer) resize(bytes int64) {
 }
 
 // pictures counts the bytes that all buffers of the process have leased, and
-// those that lie in memory.
+// those that lie in memory. Of pictures in files nothing is in memory once they are
+// left, which who measures sees to.
 var pictures struct{ held, shown atomic.Int64 }
 
 // hold and show set what the buffer has, and keep count.
@@ -248,7 +283,7 @@ func (b *buffer) hold(bytes int64) {
 
 func (b *buffer) show(img image.Image) {
 	bytes := int64(0)
-	if img != nil {
+	if img != nil && b.canvas == nil {
 		bytes = imageio.Bytes(img)
 	}
 	pictures.shown.Add(bytes - b.shown)
@@ -275,6 +310,11 @@ func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 		return parkResult{}
 	case b.pins > 0:
 		return parkResult{busy: true}
+	case b.canvas != nil && b.img != nil: // it stays where it is, and comes back page by page
+		freed := b.held
+		b.room, b.parked = freed, true
+		b.resize(0)
+		return parkResult{freed: freed}
 	case b.load != nil:
 	case b.img == nil || keep == nil:
 		return parkResult{}
@@ -311,7 +351,10 @@ func (b *buffer) letGo() {
 	if b.lease == nil || b.load == nil || b.parked || b.pins > 1 || b.refs.Load() > 1 {
 		return
 	}
-	if b.img != nil && !imageio.Recycle(b.img) {
+	if b.canvas != nil {
+		b.canvas.release()
+		b.canvas = nil
+	} else if b.img != nil && !imageio.Recycle(b.img) {
 		abandoned.add(b.held)
 	}
 	b.raw, b.parked = nil, true
@@ -342,118 +385,18 @@ func pixelSum(img image.Image) uint64 {
 		h.Write(m.Pix)
 	case *image.Gray:
 		h.Write(m.Pix)
+	case *image.Gray16:
+		h.Write(m.Pix)
+	case *image.RGBA64:
+		h.Write(m.Pix)
+	case *image.NRGBA64:
+		h.Write(m.Pix)
 	default:
 		c := image.NewRGBA64(img.Bounds())
 		draw.Draw(c, c.Rect, img, c.Rect.Min, draw.Src)
 		h.Write(c.Pix)
 	}
 	return h.Sum64() | 1
-}
-
-// waitingFor is promised for who must not wait: somebody who decodes has the lock.
-func (b *buffer) waitingFor() *remaking {
-	if !b.mu.TryLock() {
-		return nil
-	}
-	defer b.mu.Unlock()
-	if b.img != nil || b.fault != nil {
-		return nil
-	}
-	return b.redo
-}
-
-// appendBuffers appends the item's own buffers.
-func (it *Item) appendBuffers(dst []*buffer) []*buffer {
-	if b := it.pic.buf; b != nil && (len(dst) == 0 || dst[len(dst)-1] != b) {
-		if m := b.waitingFor(); m != nil { // what it will be made of waits with it
-			dst = m.redo.item.appendBuffers(dst)
-		}
-		dst = append(dst, b)
-	}
-	if it.pair != nil && it.pair.pic.buf != nil {
-		dst = append(dst, it.pair.pic.buf)
-	}
-	return dst
-}
-
-// A claim is the pictures that a call may look at, pinned: nobody parks them
-// until it is dropped.
-type claim struct {
-	pictures []*buffer // each once, with those that promised pictures are made of
-	has      int64     // bytes of room that they have
-	lacks    int64     // bytes of room that the parked ones have to get again
-	work     int64     // bytes that making a promised one again takes meanwhile
-	lazy     bool      // promised pictures are left out
-}
-
-// items makes the claim one to the pictures of these items.
-func (c *claim) items(items []*Item) {
-	for _, it := range items {
-		c.picture(it.pic.buf)
-		if it.pair != nil {
-			c.picture(it.pair.pic.buf)
-		}
-	}
-}
-
-func (c *claim) picture(b *buffer) {
-	// Items that share a picture mostly come one after the other.
-	if n := len(c.pictures); b == nil || n > 0 && c.pictures[n-1] == b || slices.Contains(c.pictures, b) {
-		return
-	}
-	b.mu.Lock()
-	if b.lease == nil { // it is nobody's to park
-		b.mu.Unlock()
-		return
-	}
-	promised := b.redo
-	if b.img != nil || b.fault != nil {
-		promised = nil
-	}
-	if promised != nil && c.lazy {
-		b.mu.Unlock()
-		return
-	}
-	b.pins++
-	if b.parked {
-		c.lacks += b.room
-	} else {
-		c.has += b.held
-	}
-	b.mu.Unlock()
-	c.pictures = append(c.pictures, b)
-	if promised != nil {
-		c.work = max(c.work, promised.redo.work)
-		c.items([]*Item{promised.redo.item})
-	}
-}
-
-// unpark gives the parked ones their room out of the lease, which has what they
-// lack.
-func (c *claim) unpark(from *memory.Lease) {
-	if c.lacks == 0 {
-		return
-	}
-	for _, b := range c.pictures {
-		b.mu.Lock()
-		if b.parked && b.room > 0 {
-			b.lease.Release()
-			b.lease, b.parked = from.Split(b.room), false
-			b.hold(b.room)
-		}
-		b.mu.Unlock()
-	}
-	c.has, c.lacks = c.has+c.lacks, 0
-}
-
-// drop unpins the pictures. The list is kept to be used again.
-func (c *claim) drop() {
-	for _, b := range c.pictures {
-		b.mu.Lock()
-		b.pins--
-		b.mu.Unlock()
-	}
-	*c = claim{pictures: c.pictures[:0], lazy: c.lazy}
 }
 
 // A picture is a view of a buffer: a rectangle in the buffer's own
