@@ -292,7 +292,8 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 				e.attributes = append(e.attributes, p.attribute(k, n.items[i]))
 			}
 		},
-		"output": func(n *yamlNode) { e.output = p.output(n) },
+		"output":    func(n *yamlNode) { e.output = p.output("output", n) },
+		"lq_output": func(n *yamlNode) { e.lqOutput = p.output("lq_output", n) },
 	})
 	if len(p.problems) > before {
 		return e // no second fault for the same
@@ -321,7 +322,7 @@ func (p *caseParser) agree(n *yamlNode, e *expectation) {
 	if e.by != "" && e.is == CaseKept {
 		p.problem(n, "by is the stage that rejected an item or in which it failed, and is says %s", e.is)
 	}
-	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && !e.counted {
+	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && e.lqOutput == nil && !e.counted {
 		p.problem(n, "this expects nothing: say what the items are (is: kept, rejected or failed), their attributes, output, or count")
 	}
 }
@@ -342,20 +343,20 @@ func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
 	return a
 }
 
-func (p *caseParser) output(n *yamlNode) *wantedOutput {
+func (p *caseParser) output(what string, n *yamlNode) *wantedOutput {
 	o := &wantedOutput{}
 	before := len(p.problems)
 	number := func(name string, to **bounds, parse func(string) (float64, error)) func(*yamlNode) {
-		return func(n *yamlNode) { *to = new(p.bounds("output."+name, n, parse)) }
+		return func(n *yamlNode) { *to = new(p.bounds(what+"."+name, n, parse)) }
 	}
-	p.fields(n, "output", map[string]func(*yamlNode){
-		"format": text(&p.parser, "output.format", &o.format, parseFormat),
+	p.fields(n, what, map[string]func(*yamlNode){
+		"format": text(&p.parser, what+".format", &o.format, parseFormat),
 		"width":  number("width", &o.width, parseWhole),
 		"height": number("height", &o.height, parseWhole),
 		"bytes":  number("bytes", &o.bytes, parseSize),
 	})
 	if *o == (wantedOutput{}) && len(p.problems) == before {
-		p.problem(n, "output expects nothing: give format, width, height or bytes")
+		p.problem(n, "%s expects nothing: give format, width, height or bytes", what)
 	}
 	return o
 }
