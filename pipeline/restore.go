@@ -145,7 +145,7 @@ func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreRe
 // check finds what is wrong with options whatever is in the trash.
 func (o *RestoreOptions) check(stateDir string) error {
 	if slices.Contains(o.Files, "") {
-		return &OptionError{"Files", "a file to restore has an empty name"}
+		return &OptionError{"Files", "a file to restore has an empty name: is a variable not set?"}
 	}
 	if o.To == "" {
 		return nil

@@ -422,8 +422,8 @@ func TestRestoreTheNewest(t *testing.T) {
 // With wrong options nothing is moved.
 func TestRestoreWrongOptions(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"a.png": "a", "x[": "b"})
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(state, link); err != nil {
+	link, another := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), ".forgepipe")
+	if err := errors.Join(os.Symlink(state, link), os.Mkdir(another, 0o777), os.Symlink(another, link+"ed")); err != nil {
 		t.Fatal(err)
 	}
 	for name, o := range map[string]pipeline.RestoreOptions{
@@ -432,6 +432,7 @@ func TestRestoreWrongOptions(t *testing.T) {
 		"sample":              {All: true, To: filepath.Join(state, "sample/out")},
 		"trash of another":    {All: true, To: filepath.Join(t.TempDir(), ".forgepipe/trash")},
 		"through a link":      {All: true, To: filepath.Join(link, "sample")},
+		"a link to another":   {All: true, To: filepath.Join(link+"ed", "x")},
 		"dry, into the trash": {All: true, To: filepath.Join(state, "trash"), DryRun: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,8 +116,6 @@ func (f *restoreFlags) check(cmd *cobra.Command, files []string) error {
 	restores := f.all || f.from != "" || len(files) > 0
 	given := cmd.Flags().Changed
 	switch {
-	case slices.Contains(files, ""):
-		return usagef("--all restores everything", "a file to restore has an empty name: is a variable of the shell not set?")
 	case given("prune") && (restores || given("to")):
 		return usagef("", "--prune removes for good, and restores nothing: give neither files, --all, --from nor --to with it")
 	case given("prune"):
