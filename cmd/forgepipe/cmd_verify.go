@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -107,7 +108,11 @@ func (a *app) stateDirs(ctx context.Context, place string, f storeFlags) ([]stri
 		return nil, usagef(hint, "there is no pipeline file or output folder %s", place)
 	}
 	p, err := a.look(ctx, place, f.set, a.screen.Logger(warnings(false)))
-	if err != nil {
+	ending := strings.TrimPrefix(filepath.Ext(place), ".")
+	switch {
+	case errors.As(err, new(*pipeline.SpecError)) && place != "-" && !slices.Contains(pipelineEndings, ending): // an image, most likely
+		return nil, usagef("the place of the run store comes first: the output folder, or the pipeline", "%s is no pipeline file", place)
+	case err != nil:
 		return nil, err
 	}
 	dir := p.StateDir()
