@@ -70,7 +70,7 @@ startup: build ## print how large the program is, and how long it takes to start
 
 test: check build $(GOTESTSUM) ## run the checks and all tests, under the race detector but for those of memory (what CI runs)
 	go test -run 'TestLeakIs|TestPhasesSay|TestSoundChain' ./pipeline
-	@CGO_ENABLED=1 $(GOTESTSUM) --format pkgname -- -race -timeout 40m ./...
+	@CGO_ENABLED=1 GORACE="atexit_sleep_ms=0 $${GORACE:-}" $(GOTESTSUM) --format pkgname -- -race -timeout 40m ./...
 
 check: $(GOLANGCI_LINT) ## gofmt, go vet, golangci-lint, and that go.mod and go.sum are tidy and true and docs is up to date
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { printf 'gofmt would change:\n%s\n' "$$files" >&2; exit 1; }

@@ -10,11 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/forgepipe/forgepipe/internal/imageio"
-	"github.com/forgepipe/forgepipe/memory"
 )
 
 // LoadCases reads a file of cases, NAME.test.yaml, and checks each of them against
@@ -292,7 +288,8 @@ func (p *caseParser) expectation(n *yamlNode) *expectation {
 				e.attributes = append(e.attributes, p.attribute(k, n.items[i]))
 			}
 		},
-		"output": func(n *yamlNode) { e.output = p.output(n) },
+		"output":    func(n *yamlNode) { e.output = p.output("output", n) },
+		"lq_output": func(n *yamlNode) { e.lqOutput = p.output("lq_output", n) },
 	})
 	if len(p.problems) > before {
 		return e // no second fault for the same
@@ -321,7 +318,7 @@ func (p *caseParser) agree(n *yamlNode, e *expectation) {
 	if e.by != "" && e.is == CaseKept {
 		p.problem(n, "by is the stage that rejected an item or in which it failed, and is says %s", e.is)
 	}
-	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && !e.counted {
+	if e.is == "" && e.by == "" && len(e.attributes) == 0 && e.output == nil && e.lqOutput == nil && !e.counted {
 		p.problem(n, "this expects nothing: say what the items are (is: kept, rejected or failed), their attributes, output, or count")
 	}
 }
@@ -342,20 +339,20 @@ func (p *caseParser) attribute(k, n *yamlNode) wantedAttribute {
 	return a
 }
 
-func (p *caseParser) output(n *yamlNode) *wantedOutput {
+func (p *caseParser) output(what string, n *yamlNode) *wantedOutput {
 	o := &wantedOutput{}
 	before := len(p.problems)
 	number := func(name string, to **bounds, parse func(string) (float64, error)) func(*yamlNode) {
-		return func(n *yamlNode) { *to = new(p.bounds("output."+name, n, parse)) }
+		return func(n *yamlNode) { *to = new(p.bounds(what+"."+name, n, parse)) }
 	}
-	p.fields(n, "output", map[string]func(*yamlNode){
-		"format": text(&p.parser, "output.format", &o.format, parseFormat),
+	p.fields(n, what, map[string]func(*yamlNode){
+		"format": text(&p.parser, what+".format", &o.format, parseFormat),
 		"width":  number("width", &o.width, parseWhole),
 		"height": number("height", &o.height, parseWhole),
 		"bytes":  number("bytes", &o.bytes, parseSize),
 	})
 	if *o == (wantedOutput{}) && len(p.problems) == before {
-		p.problem(n, "output expects nothing: give format, width, height or bytes")
+		p.problem(n, "%s expects nothing: give format, width, height or bytes", what)
 	}
 	return o
 }
@@ -379,68 +376,6 @@ func (p *caseParser) bounds(what string, n *yamlNode, parse func(string) (float6
 	text(&p.parser, what, &b.min, parse)(n)
 	b.max = b.min
 	return b
-}
-
-func parseNumber(s string) (float64, error) {
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0, fmt.Errorf("wants a number, not %q", s)
-	}
-	return v, nil
-}
-
-func parseWhole(s string) (float64, error) {
-	v, err := strconv.ParseInt(s, 10, 53)
-	if err != nil || v < 0 {
-		return 0, fmt.Errorf("wants a whole number from 0 on, not %q", s)
-	}
-	return float64(v), nil
-}
-
-func parseCounted(s string) (float64, error) {
-	v, err := parseWhole(s)
-	if err != nil {
-		err = fmt.Errorf("wants all, any, none, a whole number or {min: 1, max: 2}, not %q", s)
-	}
-	return v, err
-}
-
-func parseSize(s string) (float64, error) {
-	v, err := memory.ParseBytes(s)
-	return float64(v), err
-}
-
-func parseTrue(s string) (bool, error) {
-	if s != "true" {
-		return false, fmt.Errorf("wants true, not %q: leave out what may be there and may not", s)
-	}
-	return true, nil
-}
-
-func parseNonEmpty(s string) (string, error) {
-	if s == "" {
-		return "", errors.New("must not be empty")
-	}
-	return s, nil
-}
-
-func parseEnd(s string) (CaseEnd, error) {
-	var ends []string
-	for _, e := range CaseEnds {
-		ends = append(ends, string(e))
-	}
-	if !slices.Contains(ends, s) {
-		return "", fmt.Errorf("%q is none of %s%s", s, strings.Join(ends, ", "), didYouMean(s, ends))
-	}
-	return CaseEnd(s), nil
-}
-
-func parseFormat(s string) (string, error) {
-	formats := []string{string(imageio.BMP), string(imageio.GIF), string(imageio.JPEG), string(imageio.PNG), string(imageio.TIFF), string(imageio.WebP)}
-	if !slices.Contains(formats, s) {
-		return "", fmt.Errorf("%q is none of %s%s", s, strings.Join(formats, ", "), didYouMean(s, formats))
-	}
-	return s, nil
 }
 
 // check builds the case's pipeline, and compares the names in the case with those

@@ -74,21 +74,23 @@ var CaseEnds = []CaseEnd{CaseKept, CaseRejected, CaseFailed}
 
 // CaseItem is how an item ended.
 type CaseItem struct {
-	ID         string           `json:"id"`               // as Item.ID
-	End        CaseEnd          `json:"end"`              // kept, rejected or failed
-	Stage      string           `json:"stage,omitempty"`  // that rejected it, or in which it failed; "source" is the source
-	Reason     string           `json:"reason,omitempty"` // of a rejection
-	Values     Values           `json:"values,omitempty"` // that explain it
-	Cause      string           `json:"cause,omitempty"`  // of a failure
-	Width      int              `json:"width"`            // pixels, in the end; 0 where the source could not be read
-	Height     int              `json:"height"`           // likewise
-	Attributes map[string]Value `json:"attributes"`       // that stages have set
-	Files      []string         `json:"files,omitempty"`  // written from it, below the folder of the case
-	Why        string           `json:"why,omitempty"`    // in a failure: in what it is not as expected
+	ID         string           `json:"id"`                 // as Item.ID
+	End        CaseEnd          `json:"end"`                // kept, rejected or failed
+	Stage      string           `json:"stage,omitempty"`    // that rejected it, or in which it failed; "source" is the source
+	Reason     string           `json:"reason,omitempty"`   // of a rejection
+	Values     Values           `json:"values,omitempty"`   // that explain it
+	Cause      string           `json:"cause,omitempty"`    // of a failure
+	Width      int              `json:"width"`              // pixels, in the end; 0 where the source could not be read
+	Height     int              `json:"height"`             // likewise
+	Attributes map[string]Value `json:"attributes"`         // that stages have set
+	Files      []string         `json:"files,omitempty"`    // pictures written from it, below the folder of the case
+	LQFiles    []string         `json:"lq_files,omitempty"` // likewise from its low-quality companion
+	Why        string           `json:"why,omitempty"`      // in a failure: in what it is not as expected
 
-	builtins map[string]Value
-	dir      string // that Files are below
-	written  []writtenFile
+	builtins  map[string]Value
+	dir       string        // that Files and LQFiles are below
+	written   []writtenFile // Files, once somebody asks
+	writtenLQ []writtenFile
 }
 
 // maxCaseItems bounds what a case keeps in memory. One with more inputs most
@@ -103,11 +105,11 @@ func (c *Case) build(ctx context.Context) (*Pipeline, error) {
 }
 
 // Run runs the pipeline with the case's inputs and compares what becomes of them
-// with what is expected. Whatever is written goes below dir, which is made if it is
-// missing and should be empty: the pipeline's own output folders, its run store and
-// cached results of other runs are not touched. The error is for what keeps the
-// case from being decided, such as the end of ctx; a run that fails is a failure of
-// the case.
+// with what is expected. What stages write through Env.Publish goes below dir, which
+// is made if it is missing and should be empty: the pipeline's own output folders, its
+// run store and cached results of other runs are not touched. A stage that writes files
+// in another way cannot be kept from it. The error is for what keeps the case from
+// being decided, such as the end of ctx; a run that fails is a failure of the case.
 func (c *Case) Run(ctx context.Context, dir string) (*CaseResult, error) {
 	began := time.Now()
 	p, err := c.build(ctx)
@@ -136,6 +138,9 @@ func (c *Case) Run(ctx context.Context, dir string) (*CaseResult, error) {
 	r := &CaseResult{Name: c.Name, File: c.File, Line: c.Line, Totals: map[string]int64{}, Failures: []CaseFailure{}, Items: all.sorted()}
 	if sum != nil {
 		r.Totals = totalsOf(sum)
+	}
+	if err := all.readCompanions(ctx, r.Items); err != nil {
+		return nil, err
 	}
 	if errors.Is(context.Cause(within), errManyItems) {
 		err = errManyItems // also of a run that came to its end before it was stopped
@@ -243,6 +248,7 @@ type endings struct {
 
 	mu    sync.Mutex
 	items []CaseItem
+	pairs bool // some had a companion
 }
 
 func (e *endings) add(it *Item, how end) {
@@ -267,8 +273,10 @@ func (e *endings) add(it *Item, how end) {
 			c.Files = append(c.Files, filepath.ToSlash(rel))
 		}
 	}
+	_, paired := it.Pair()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.pairs = e.pairs || paired
 	if len(e.items) == maxCaseItems {
 		e.full()
 		return
@@ -281,6 +289,30 @@ func (e *endings) sorted() []CaseItem {
 	defer e.mu.Unlock()
 	slices.SortFunc(e.items, func(a, b CaseItem) int { return cmp.Compare(a.ID, b.ID) })
 	return append([]CaseItem{}, e.items...)
+}
+
+// readCompanions adds the files of companions, which the run store has: an item only
+// knows those of its own picture.
+func (e *endings) readCompanions(ctx context.Context, items []CaseItem) error {
+	if !e.pairs {
+		return nil
+	}
+	h, err := OpenHistory(ctx, filepath.Join(e.dir, stateDirName))
+	if err != nil {
+		return fmt.Errorf("looking at what the case wrote: %w", err)
+	}
+	defer func() { _ = h.Close() }()
+	byID := map[string]*CaseItem{}
+	for i := range items {
+		byID[items[i].ID] = &items[i]
+	}
+	return h.Ends(ctx, EndQuery{Kind: EndWritten}, func(f End) error {
+		rel, err := filepath.Rel(e.dir, f.Path)
+		if it := byID[f.ID]; it != nil && f.Part == lqPart && err == nil {
+			it.LQFiles = append(it.LQFiles, filepath.ToSlash(rel))
+		}
+		return nil
+	})
 }
 
 func byName(attributes []Attribute) map[string]Value {

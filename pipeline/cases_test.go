@@ -335,7 +335,7 @@ stages:
 - name: chosen
   source: {hq: %[1]s/hq, lq: %[1]s/lq}
   only: 0002.jpg
-  expect: {of: 0002.jpg, is: kept, output: {format: png}}
+  expect: {of: 0002.jpg, is: kept, output: {format: png, width: 384}, lq_output: {format: png, width: 96}}
   totals: {in: 1, out: 1}
 - name: broken
   source: {hq: %[2]s/hq, lq: %[2]s/lq}
@@ -359,6 +359,15 @@ stages:
 	for _, name := range []string{"out/hq/0002.png", "out/lq/0002.png"} {
 		if _, err := os.Stat(filepath.Join(own, name)); err != nil {
 			t.Error(err)
+		}
+	}
+	for expect, want := range map[string]string{
+		"{lq_output: {width: 384}}":                     "(the companion: written as png, 96 x ",
+		"{output: {width: 96}, lq_output: {width: 96}}": "(written as png, 384 x ",
+	} {
+		wrong := writeCases(t, dir, fmt.Sprintf("cases:\n- name: wrong\n  source: {hq: %[1]s/hq, lq: %[1]s/lq}\n  only: 0002.jpg\n  expect: %[2]s\n", pairs, expect))
+		if got := failures(t, wrong, o); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q in it", expect, got, want)
 		}
 	}
 }

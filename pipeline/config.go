@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/forgepipe/forgepipe/internal/suggest"
 	"github.com/forgepipe/forgepipe/memory"
 )
 
@@ -358,8 +359,5 @@ func (c Config) key(matters func(Field) bool) string {
 }
 
 func didYouMean(name string, candidates []string) string {
-	if n := nearest(name, candidates); n != "" {
-		return fmt.Sprintf("; did you mean %q?", n)
-	}
-	return ""
+	return suggest.DidYouMean(name, candidates)
 }

@@ -425,10 +425,14 @@ func (b blind) Read(ctx context.Context) (memory.Reading, error) {
 
 func TestWhenBusyOfAFile(t *testing.T) {
 	const yaml = "memory: {gpu: {headroom: 1GiB, when_busy: %s}}\nsource: {none: {}}\nstages:\n  - none: {}\n"
+	r := pipeline.NewRegistry(
+		pipeline.Info{Name: "none", Short: "A stage.", New: newNothing},
+		pipeline.Info{Name: "none", Short: "A source.", NewSource: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Source, error) { return noItems{}, nil }},
+	)
 	for text, want := range map[string]memory.WhenBusy{"share": memory.ShareWhenBusy, "yield": memory.YieldWhenBusy, "pause": memory.PauseWhenBusy} {
-		s, err := pipeline.ParseSpec("p.yaml", fmt.Appendf(nil, yaml, text), pipeline.Vars{})
-		if err != nil || s.WhenBusy != want || s.GPUHeadroom != 1<<30 {
-			t.Errorf("%s: %+v, %v", text, s, err)
+		p, err := pipeline.Load(t.Context(), "p.yaml", fmt.Appendf(nil, yaml, text), pipeline.Options{Registry: r})
+		if err != nil || p.WhenBusy != want || p.GPUHeadroom != 1<<30 {
+			t.Errorf("%s: %+v, %v", text, p, err)
 		}
 	}
 }

@@ -271,9 +271,6 @@ func (in Info) cached() (when string, with []string) {
 	return "sometimes", with
 }
 
-// Told reports whether Long has a text, so that a page need not repeat it.
-func (d Description) Told(text string) bool { return strings.Contains(d.Long, text) }
-
 // Snippet writes an example as it stands in a pipeline file: a list entry below
 // stages, or the source.
 func (d Description) Snippet(e Example) string {

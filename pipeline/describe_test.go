@@ -178,11 +178,7 @@ func TestKeysTellTheTruth(t *testing.T) {
 			wrong = append(wrong, k.Enum[0]+"x")
 		}
 		parse := func(value string) error {
-			_, err := pipeline.ParseSpec("p.yaml", []byte(strings.Replace(file, "%s", value, 1)), pipeline.Vars{})
-			if err == nil && k.Name == "strategy" { // names are looked up when the pipeline is built
-				err = load(t, strings.Replace(file, "%s", value, 1), pipeline.Options{Registry: r})
-			}
-			return err
+			return load(t, strings.Replace(file, "%s", value, 1), pipeline.Options{Registry: r})
 		}
 		for _, value := range right {
 			if err := parse(value); err != nil {

@@ -244,8 +244,9 @@ func joinID(source, lineage string) string {
 // EndQuery says which ends are wanted. The zero value wants all.
 type EndQuery struct {
 	// Image is a source's path, an item's ID, a folder or glob of sources (* and ?
-	// stand for what is not a slash), a source's file, or the file of an output.
-	// What was derived from an item comes with it.
+	// stand for what is not a slash), a source's file or the folder that it is in, as
+	// they are called on this machine, or the file of an output. What was derived from
+	// an item comes with it.
 	Image string
 	Kind  EndKind // what became of the item; empty is any
 	Stage string  // the ID of the one in which it ended; empty is any

@@ -121,6 +121,7 @@ type expectation struct {
 	duplicateOf selector
 	attributes  []wantedAttribute
 	output      *wantedOutput
+	lqOutput    *wantedOutput
 	count       quantity
 	counted     bool // count is a number
 }
@@ -245,6 +246,9 @@ func (e *expectation) String() string {
 	if e.output != nil {
 		is = append(is, "written as "+e.output.String())
 	}
+	if e.lqOutput != nil {
+		is = append(is, "its companion written as "+e.lqOutput.String())
+	}
 	if len(is) > 0 {
 		b.WriteString(": " + strings.Join(is, ", "))
 	}
@@ -279,7 +283,14 @@ func (e *expectation) miss(it *CaseItem) string {
 		}
 	}
 	if e.output != nil {
-		return e.output.miss(it)
+		if why := e.output.miss(it.look(&it.written, it.Files)); why != "" {
+			return why
+		}
+	}
+	if e.lqOutput != nil {
+		if why := e.lqOutput.miss(it.look(&it.writtenLQ, it.LQFiles)); why != "" {
+			return "the companion: " + why
+		}
 	}
 	return ""
 }
@@ -353,15 +364,20 @@ func (w writtenFile) String() string {
 	return fmt.Sprintf("%s, %d x %d, %d bytes", w.format, w.size.X, w.size.Y, w.bytes)
 }
 
-// miss wants one of the item's files to be so.
-func (o *wantedOutput) miss(it *CaseItem) string {
-	if it.written == nil {
-		for _, name := range it.Files {
-			it.written = append(it.written, readWritten(filepath.Join(it.dir, filepath.FromSlash(name))))
+// look reads files of the item, once.
+func (it *CaseItem) look(seen *[]writtenFile, files []string) []writtenFile {
+	if *seen == nil {
+		for _, name := range files {
+			*seen = append(*seen, readWritten(filepath.Join(it.dir, filepath.FromSlash(name))))
 		}
 	}
+	return *seen
+}
+
+// miss wants one of the files to be so.
+func (o *wantedOutput) miss(written []writtenFile) string {
 	var there []string
-	for _, w := range it.written {
+	for _, w := range written {
 		if w.err == nil && (o.format == "" || o.format == w.format) &&
 			o.width.holds(int64(w.size.X)) && o.height.holds(int64(w.size.Y)) && o.bytes.holds(w.bytes) {
 			return ""

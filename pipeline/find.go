@@ -47,7 +47,7 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 		}
 	}
 	if !ok {
-		return ErrUnknownImage
+		return h.byInput(ctx, absolute(name), story(""))
 	}
 	_, rows, _, err := h.store.Source(ctx, src.Path)
 	if err != nil {
@@ -55,6 +55,82 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 	}
 	lineage, _, _ := strings.Cut(row.Lineage, partMark)
 	return story(lineage)(src, rows)
+}
+
+// byInput finds the sources that lie, or lay, at a path of this machine or below it:
+// the folder there is known again, or one above it.
+func (h *History) byInput(ctx context.Context, at string, yield func(runstore.Source, []runstore.Decision) error) error {
+	for dir, below := at, ""; ; below, dir = path.Join(filepath.Base(dir), below), filepath.Dir(dir) {
+		prefix, ok, err := h.inputPrefix(ctx, dir)
+		switch {
+		case err != nil:
+			return h.found(err)
+		case !ok && dir == filepath.Dir(dir):
+			return ErrUnknownImage
+		case !ok:
+			continue
+		}
+		known := false
+		err = h.store.Find(ctx, runstore.Query{Prefix: prefix + below}, func(src runstore.Source, rows []runstore.Decision) error {
+			rest := strings.TrimPrefix(src.Path, prefix+below)
+			if src.Path == "" || below != "" && rest != "" && rest[0] != '/' { // of the whole run, or another name that begins so
+				return ctx.Err()
+			}
+			known = true
+			return yield(src, rows)
+		})
+		if err == nil && !known {
+			return ErrUnknownImage
+		}
+		return h.found(err)
+	}
+}
+
+// mostCompared bounds how many files are looked at to know a folder again.
+const mostCompared = 1000
+
+// inputPrefix is what the paths of the sources in a folder of the machine begin
+// with, of which the store does not know where the source's root is: any end of the
+// folder's path may be it, and that it is, one file there tells that is as the run
+// has seen it.
+func (h *History) inputPrefix(ctx context.Context, dir string) (prefix string, ok bool, err error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return "", false, nil
+	}
+	rest := strings.TrimPrefix(filepath.ToSlash(dir), "/")
+	for more := true; more; {
+		if prefix = ""; rest != "" {
+			prefix = rest + "/"
+		}
+		_, rest, more = strings.Cut(prefix, "/")
+		rest = strings.TrimSuffix(rest, "/")
+		n := 0
+		err := h.store.Find(ctx, runstore.Query{Prefix: prefix}, func(src runstore.Source, _ []runstore.Decision) error {
+			if src.Path == "" || strings.HasPrefix(src.Path, lqPrefix) {
+				return ctx.Err()
+			}
+			if n++; n > mostCompared {
+				return errEnough
+			}
+			info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(src.Path, prefix))))
+			if ok = err == nil && sameStat(src, info); ok {
+				return errEnough
+			}
+			return ctx.Err()
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return "", false, err
+		}
+		if ok {
+			return prefix, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// sameStat tells whether a file is as a run has seen it.
+func sameStat(src runstore.Source, info os.FileInfo) bool {
+	return info.Mode().IsRegular() && src.Size == info.Size() && src.MTime == info.ModTime().UnixNano()
 }
 
 // byLostOutput finds what an output's file was made of that no row is of any more,
@@ -150,7 +226,7 @@ func (h *History) byFile(ctx context.Context, name string) (src runstore.Source,
 		if err != nil {
 			return src, nil, "", false, err
 		}
-		if ok && src.Size == info.Size() && src.MTime == info.ModTime().UnixNano() {
+		if ok && sameStat(src, info) {
 			return src, rows, "", true, nil
 		}
 	}

@@ -8,23 +8,21 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-
-	"github.com/forgepipe/forgepipe/memory"
 )
 
 // Graph is the chain of a pipeline as it is drawn, with the figures of its plan.
 type Graph struct {
-	Name   string       // of the pipeline; may be empty
-	Source string       // name of the source; empty where it declares none
-	Stages []GraphStage // in the order of the chain
-	Plan   *Plan        // nil: drawn without its figures
+	Name   string       `json:"name"`   // of the pipeline; may be empty
+	Source string       `json:"source"` // name of the source; empty where it declares none
+	Stages []GraphStage `json:"stages"` // in the order of the chain
+	Plan   *Plan        `json:"-"`      // nil: drawn without its figures
 }
 
 // GraphStage is one stage of a Graph.
 type GraphStage struct {
-	ID    string   // the stage's id in the pipeline
-	Stage string   // its name in the registry; empty where it declares nothing
-	Makes []string // the attributes and vectors that it sets, as far as it declares them
+	ID    string   `json:"id"`    // the stage's id in the pipeline
+	Stage string   `json:"stage"` // its name in the registry; empty where it declares nothing
+	Makes []string `json:"makes"` // the attributes and vectors that it sets, as far as it declares them
 }
 
 // LoadGraph reads a pipeline file's bytes as Load does, and plans the pipeline. Where
@@ -35,7 +33,7 @@ func LoadGraph(ctx context.Context, file string, data []byte, o Options) (*Graph
 	var wrong *SpecError
 	switch {
 	case errors.As(err, &wrong) && wrong.Lacking():
-		spec, err := ParseSpec(file, data, o.Vars)
+		spec, err := parseSpec(file, data, o.Vars, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +51,7 @@ func LoadGraph(ctx context.Context, file string, data []byte, o Options) (*Graph
 // Graph is the pipeline's chain with the figures of its plan, or without where plan
 // is nil.
 func (p *Pipeline) Graph(plan *Plan) *Graph {
-	g := &Graph{Name: p.Name, Source: p.origin.Name, Plan: plan}
+	g := &Graph{Name: p.Name, Source: p.origin.Name, Stages: []GraphStage{}, Plan: plan}
 	for _, s := range p.steps {
 		g.Stages = append(g.Stages, graphStage(s.ID, s.Info, s.Config))
 	}
@@ -61,8 +59,8 @@ func (p *Pipeline) Graph(plan *Plan) *Graph {
 }
 
 // graph is the chain as it is written, of which nothing can be built.
-func (s *Spec) graph(r Registry) *Graph {
-	g := &Graph{Name: s.Name, Source: s.Source.Name}
+func (s *spec) graph(r Registry) *Graph {
+	g := &Graph{Name: s.Name, Source: s.Source.Name, Stages: []GraphStage{}}
 	for _, e := range s.Stages {
 		in, _ := r.Stage(e.Name)
 		c, _ := (&parser{file: s.File}).configure(in, e)
@@ -72,7 +70,7 @@ func (s *Spec) graph(r Registry) *Graph {
 }
 
 func graphStage(id string, in Info, c Config) GraphStage {
-	s := GraphStage{ID: id, Stage: in.Name}
+	s := GraphStage{ID: id, Stage: in.Name, Makes: []string{}}
 	for _, m := range in.makes(c) {
 		s.Makes = append(s.Makes, m.Name)
 	}
@@ -178,8 +176,7 @@ func (g *Graph) head() []string {
 		return []string{"without the figures of a plan"}
 	}
 	return []string{
-		fmt.Sprintf("memory: %s of %s (%s); %s of it for pictures and calls",
-			memory.FormatBytes(p.HostLimit), memory.FormatBytes(p.HostTotal), p.HostSource, memory.FormatBytes(p.HostBudget)),
+		"memory: " + p.Memory(),
 		"run store: " + cmp.Or(p.StateDir, "none"),
 	}
 }
@@ -196,22 +193,15 @@ func (s GraphStage) lines(e *PlannedStage) []string {
 		for _, d := range e.Devices {
 			devices = append(devices, string(d))
 		}
+		resident, work := e.Memory()
 		lines = append(lines,
 			fmt.Sprintf("%s, workers %d, batch %d", strings.Join(devices, ", "), e.Workers, e.Batch),
-			fmt.Sprintf("resident %s, per call %s", someBytes(e.Resident), someBytes(e.Work)))
+			fmt.Sprintf("resident %s, per call %s", resident, work))
 	}
 	if len(s.Makes) > 0 {
 		lines = append(lines, "makes "+strings.Join(s.Makes, ", "))
 	}
 	return lines
-}
-
-// someBytes is a size as a dry run prints it.
-func someBytes(n int64) string {
-	if n == 0 {
-		return "-"
-	}
-	return memory.FormatBytes(n)
 }
 
 // visible writes out what is not printable, line ends among it: names may be anything,

@@ -146,6 +146,10 @@ func TestHistoryFindsAnImage(t *testing.T) {
 	if err := os.Symlink(w.out, linked); err != nil {
 		t.Fatal(err)
 	}
+	linkedIn := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(w.in, linkedIn); err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(filepath.Dir(w.in))
 	all := []string{"a.png", "broken.jpg", "sub/a.jpg", "sub/b%40%25.jpg"}
 	for _, tt := range []struct {
@@ -159,6 +163,11 @@ func TestHistoryFindsAnImage(t *testing.T) {
 		{"id of a tile", tile.ID, nil, tile.ID},
 		{"file", filepath.Join(w.in, "sub/a.jpg"), all[2:3], ""},
 		{"file in the working directory", "in/a.png", all[:1], ""},
+		{"the input folder", w.in, all, ""},
+		{"the input folder in the working directory", "./in/", all, ""},
+		{"the input folder by a link", linkedIn, all, ""},
+		{"a folder in it", "in/sub", all[2:], ""},
+		{"a folder in it by a link", filepath.Join(linkedIn, "sub"), all[2:], ""},
 		{"folder", "sub", all[2:], ""},
 		{"folder with a slash", "sub/", all[2:], ""},
 		{"pattern", "*.jpg", all[1:2], ""},
@@ -202,6 +211,15 @@ func TestHistoryFindsAnImage(t *testing.T) {
 		})
 		if !errors.Is(err, pipeline.ErrUnknownImage) {
 			t.Errorf("%q: %v, want that it is unknown", image, err)
+		}
+	}
+	// A file that has changed or is gone is known by those beside it that have not.
+	if err := errors.Join(os.RemoveAll("in/sub"), os.WriteFile("in/a.png", []byte("another"), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for image, want := range map[string]string{"in/sub/b@%.jpg": "sub/b@%.jpg", filepath.Join(w.in, "a.png"): "a.png", "in/sub": "sub/a.jpg"} {
+		if got := ends(t, h, pipeline.EndQuery{Image: image}); len(got) == 0 || got[0].Source != want {
+			t.Errorf("%s finds %+v, want %s", image, got, want)
 		}
 	}
 	stop := errors.New("stop")
@@ -301,7 +319,7 @@ func TestHistoryOfADamagedStore(t *testing.T) {
 		if i%3 == 2 && (err == nil || !strings.Contains(err.Error(), dir)) {
 			t.Errorf("random bytes: %v", err)
 		}
-		if _, err := pipeline.Restore(t.Context(), dir, pipeline.RestoreOptions{All: true}); i%3 == 2 && err == nil {
+		if _, err := pipeline.Restore(t.Context(), dir, pipeline.RestoreOptions{All: true, NoStore: true}); i%3 == 2 && err == nil {
 			t.Error("restore works with random bytes")
 		}
 	}

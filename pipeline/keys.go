@@ -51,41 +51,41 @@ const (
 
 // fileKeys declares the keys of a pipeline file, in the order in which they are
 // usually written.
-func fileKeys() []key[Spec] {
+func fileKeys() []key[spec] {
 	limits := imageio.DefaultLimits()
-	return []key[Spec]{
+	return []key[spec]{
 		{
 			Field: Field{
 				Name: "name", Type: FieldString,
 				Doc:      "What the pipeline is called. An output folder belongs to the pipeline of one name, and is refused to others; without a name the pipeline is known by its file's.",
 				Examples: []string{"sr-dataset"},
 			},
-			set: scalar(func(s *Spec) *string { return &s.Name }, parseWord),
+			set: scalar(func(s *spec) *string { return &s.Name }, parseWord),
 		},
 		{
 			Field: Field{Name: "memory", Type: fieldMapping, Doc: "How much memory a run may take, and how it is divided."},
-			keys: []key[Spec]{
+			keys: []key[spec]{
 				{
 					Field: Field{Name: "host", Type: fieldMapping, Doc: "The memory of the machine."},
-					keys: []key[Spec]{{
+					keys: []key[spec]{{
 						Field: Field{
 							Name: "limit", Type: fieldAmount, Default: fmt.Sprintf("%g%%", 100*defaultHostShare),
 							Doc:      "What the whole process may take, C libraries included: a share of what the machine or the container has, whichever is less, or a size.",
 							Examples: []string{"40%", "600MiB"},
 						},
-						set: scalar(func(s *Spec) *Amount { return &s.HostLimit }, parsePositiveAmount),
+						set: scalar(func(s *spec) *Amount { return &s.HostLimit }, parsePositiveAmount),
 					}},
 				},
 				{
 					Field: Field{Name: "gpu", Type: fieldMapping, Doc: "GPUs, and simulated ones."},
-					keys: []key[Spec]{
+					keys: []key[spec]{
 						{
 							Field: Field{
 								Name: "headroom", Type: FieldSize,
 								Doc:      "How much of each card stays free. Without it, or with 0, that follows from the size of the card.",
 								Examples: []string{"512MiB"},
 							},
-							set: scalar(func(s *Spec) *int64 { return &s.GPUHeadroom }, memory.ParseBytes),
+							set: scalar(func(s *spec) *int64 { return &s.GPUHeadroom }, memory.ParseBytes),
 						},
 						{
 							Field: Field{
@@ -93,7 +93,7 @@ func fileKeys() []key[Spec] {
 								Enum: []string{string(memory.ShareWhenBusy), string(memory.YieldWhenBusy), string(memory.PauseWhenBusy)},
 								Doc:  "What a run does while others compute on its card: share computes as if it were alone, yield leaves them the share of the time that they use, pause stands still until they are through.",
 							},
-							set: scalar(func(s *Spec) *memory.WhenBusy { return &s.WhenBusy }, parseWhenBusy),
+							set: scalar(func(s *spec) *memory.WhenBusy { return &s.WhenBusy }, parseWhenBusy),
 						},
 					},
 				},
@@ -103,7 +103,7 @@ func fileKeys() []key[Spec] {
 						Enum: slices.Sorted(maps.Keys(memory.StandardStrategies())),
 						Doc:  "The rule by which the governor decides how many items each run of a network takes.",
 					},
-					set: func(s *Spec, n *yamlNode) error {
+					set: func(s *spec, n *yamlNode) error {
 						if n.text == "" {
 							return errors.New("must not be empty")
 						}
@@ -115,20 +115,20 @@ func fileKeys() []key[Spec] {
 		},
 		{
 			Field: Field{Name: "limits", Type: fieldMapping, Doc: "Which files are too large. They are quarantined before they are decoded."},
-			keys: []key[Spec]{
+			keys: []key[spec]{
 				{
 					Field: Field{
 						Name: "pixels", Type: FieldInt, Unit: "px", Min: 1, Max: maxPixelLimit, Default: strconv.FormatInt(limits.MaxPixels, 10),
 						Doc: "How many pixels a picture may have, as a file and when a stage has enlarged it.",
 					},
-					set: scalar(func(s *Spec) *int64 { return &s.Limits.MaxPixels }, parsePixels),
+					set: scalar(func(s *spec) *int64 { return &s.Limits.MaxPixels }, parsePixels),
 				},
 				{
 					Field: Field{
 						Name: "file_bytes", Type: FieldSize, Default: strings.ReplaceAll(memory.FormatBytes(limits.MaxFileBytes), " ", ""),
 						Doc: "How large a file may be.",
 					},
-					set: scalar(func(s *Spec) *int64 { return &s.Limits.MaxFileBytes }, memory.ParseBytes),
+					set: scalar(func(s *spec) *int64 { return &s.Limits.MaxFileBytes }, memory.ParseBytes),
 				},
 			},
 		},
@@ -137,7 +137,7 @@ func fileKeys() []key[Spec] {
 				Name: "on_error", Type: FieldEnum, Enum: []string{string(Quarantine), string(Stop)}, Default: string(Quarantine),
 				Doc: "What a failed item does: quarantine records it and goes on, stop ends the run.",
 			},
-			set: scalar(func(s *Spec) *OnError { return &s.OnError }, parseOnError),
+			set: scalar(func(s *spec) *OnError { return &s.OnError }, parseOnError),
 		},
 		{
 			Field: Field{
@@ -145,18 +145,18 @@ func fileKeys() []key[Spec] {
 				Doc:      "Ends a run in which more items fail than this number, or more than this share of the inputs once 100 have come. Without it no number of failed items ends a run.",
 				Examples: []string{"5%", "20"},
 			},
-			set: scalar(func(s *Spec) *MaxFailed { return &s.MaxFailed }, parseMaxFailed),
+			set: scalar(func(s *spec) *MaxFailed { return &s.MaxFailed }, parseMaxFailed),
 		},
 		{
 			Field: Field{Name: "source", Type: fieldSource, Required: true, Doc: "Where the items come from: the name of a source with its fields."},
-			set: func(s *Spec, n *yamlNode) error {
+			set: func(s *spec, n *yamlNode) error {
 				s.sourceAt = n
 				return nil
 			},
 		},
 		{
 			Field: Field{Name: "stages", Type: fieldStages, Required: true, Doc: "What happens to the items, from top to bottom: a list of stages, each with its fields."},
-			set: func(s *Spec, n *yamlNode) error {
+			set: func(s *spec, n *yamlNode) error {
 				s.stagesAt = n
 				return nil
 			},
@@ -165,29 +165,29 @@ func fileKeys() []key[Spec] {
 }
 
 // entryKeys declares the reserved keys.
-func entryKeys() []key[StageSpec] {
-	return []key[StageSpec]{
+func entryKeys() []key[stageSpec] {
+	return []key[stageSpec]{
 		{
 			Field: Field{
 				Name: "id", Type: fieldID,
 				Doc:      "What the stage is called in messages, in the summary and in the record. By default that is its name, with a number from the second of its kind on (filter, filter-2).",
 				Examples: []string{"enlarge"},
 			},
-			set: scalar(func(e *StageSpec) *string { return &e.ID }, parseID),
+			set: scalar(func(e *stageSpec) *string { return &e.ID }, parseID),
 		},
 		{
 			Field: Field{
 				Name: "workers", Type: FieldInt, Unit: "calls", Min: 1, Max: maxWorkers,
 				Doc: "How many calls of the stage run at once. Without it the governor decides.",
 			},
-			set: scalar(func(e *StageSpec) *int { return &e.Workers }, parseCount(maxWorkers)),
+			set: scalar(func(e *stageSpec) *int { return &e.Workers }, parseCount(maxWorkers)),
 		},
 		{
 			Field: Field{
 				Name: "batch", Type: FieldInt, Unit: "items", Min: 1, Max: maxBatch,
 				Doc: "How many items a call of the stage gets at most. Without it the stage decides.",
 			},
-			set: scalar(func(e *StageSpec) *int { return &e.BatchSize }, parseCount(maxBatch)),
+			set: scalar(func(e *stageSpec) *int { return &e.BatchSize }, parseCount(maxBatch)),
 		},
 		{
 			Field: Field{
@@ -195,14 +195,14 @@ func entryKeys() []key[StageSpec] {
 				Doc:      "Where the stage computes: host is the CPU, gpu all GPUs that can be used, gpu:1 one of them, sim:0 a simulated one. With auto, a stage that can compute on GPUs takes those that can be used, and else the CPU.",
 				Examples: []string{"gpu", "gpu:1"},
 			},
-			set: scalar(func(e *StageSpec) *Device { return &e.Device }, parseDevice),
+			set: scalar(func(e *stageSpec) *Device { return &e.Device }, parseDevice),
 		},
 		{
 			Field: Field{
 				Name: "on_error", Type: FieldEnum, Enum: []string{string(Quarantine), string(Stop)},
 				Doc: "What an item does that fails in this stage. Without it, what on_error of the pipeline says.",
 			},
-			set: scalar(func(e *StageSpec) *OnError { return &e.OnError }, parseOnError),
+			set: scalar(func(e *stageSpec) *OnError { return &e.OnError }, parseOnError),
 		},
 	}
 }
@@ -326,7 +326,7 @@ func parsePixels(s string) (int64, error) {
 }
 
 func parsePositiveAmount(s string) (Amount, error) {
-	a, err := ParseAmount(s)
+	a, err := parseAmount(s)
 	if err == nil && (a.Bytes < 0 || a.Share > 1 || a == Amount{}) {
 		err = fmt.Errorf("%s is not between nothing and everything", s)
 	}

@@ -23,7 +23,9 @@ type Output struct {
 	Template Template // naming of an item's file within Root
 	File     string   // naming of a run's file within Root
 	Ext      string   // with its dot
-	Part     string   // tells several files of one item and stage apart; "" for the picture
+	// Part tells several files of one item and stage apart: "" is its picture, "lq" that
+	// of its low-quality companion, and an extension a sidecar.
+	Part string
 	// Ident is everything beside the item's pixels that decides the file's
 	// bytes: format, level, encoder version. A file of an earlier run with the
 	// same pixels and Ident is not made again.
@@ -48,6 +50,9 @@ type target struct {
 // partMark sets the part of an output off from its item's lineage. No lineage
 // holds it, as no derivation key is empty.
 const partMark = "@@part="
+
+// lqPart is the Part of a companion's picture.
+const lqPart = "lq"
 
 // publishing is one output on its way through Publish.
 type publishing struct {

@@ -261,7 +261,7 @@ func load(ctx context.Context, file string, data []byte, o Options, v *changes) 
 	return p, nil
 }
 
-func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Registry) {
+func (p *Pipeline) loadSource(ctx context.Context, b *parser, e stageSpec, r Registry) {
 	in, ok := r.Source(e.Name)
 	if !ok {
 		b.problem(e.at, "there is no source %q%s (there are %s)", e.Name, didYouMean(e.Name, names(r.Sources())), strings.Join(names(r.Sources()), ", "))
@@ -277,7 +277,7 @@ func (p *Pipeline) loadSource(ctx context.Context, b *parser, e StageSpec, r Reg
 	}
 }
 
-func (p *Pipeline) loadStage(ctx context.Context, b *parser, e StageSpec, r Registry) {
+func (p *Pipeline) loadStage(ctx context.Context, b *parser, e stageSpec, r Registry) {
 	in, ok := r.Stage(e.Name)
 	if !ok {
 		b.problem(e.at, "there is no stage %q%s", e.Name, didYouMean(e.Name, names(r.Stages())))

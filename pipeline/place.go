@@ -15,7 +15,16 @@ import (
 	"github.com/forgepipe/forgepipe/internal/runstore"
 )
 
+// hashFile is the hash of a file's bytes, as the run store has it.
 func hashFile(root fsys.Root, name string) (out [16]byte, err error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return out, err
+	}
+	// Opening a named pipe would wait for somebody who writes to it.
+	if m := info.Mode(); !m.IsRegular() && m&fs.ModeSymlink == 0 {
+		return out, errors.New("it is not a regular file")
+	}
 	f, err := root.Open(name)
 	if err != nil {
 		return out, err

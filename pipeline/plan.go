@@ -34,6 +34,24 @@ type PlannedStage struct {
 	Output   int64    // bytes of new pixels that one call returns
 }
 
+// Memory says for people what the run may use of the host: "2.0 GiB of 7.7 GiB
+// (cgroup); 1.9 GiB of it for pictures and calls".
+func (p *Plan) Memory() string {
+	return fmt.Sprintf("%s of %s (%s); %s of it for pictures and calls",
+		memory.FormatBytes(p.HostLimit), memory.FormatBytes(p.HostTotal), p.HostSource, memory.FormatBytes(p.HostBudget))
+}
+
+// Memory writes Resident and Work for people; "-" is none.
+func (s PlannedStage) Memory() (resident, work string) {
+	text := func(n int64) string {
+		if n == 0 {
+			return "-"
+		}
+		return memory.FormatBytes(n)
+	}
+	return text(s.Resident), text(s.Work)
+}
+
 const (
 	defaultHostShare = 0.6
 	// programBytes is what the program itself takes: code, runtime, store, the
@@ -53,7 +71,7 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 		return nil, fmt.Errorf("reading how much memory there is: %w", err)
 	}
 	plan := &Plan{HostTotal: mem.Total, HostSource: mem.Source, StateDir: p.stateDir(o)}
-	plan.HostLimit = p.hostLimit().Of(mem.Total)
+	plan.HostLimit = p.hostLimit().of(mem.Total)
 	plan.HostBudget = plan.HostLimit - programBytes
 	if plan.HostBudget < leastBudget {
 		return nil, &SpecError{[]Problem{{File: p.file(), Line: 1, Col: 1, Message: fmt.Sprintf(

@@ -30,7 +30,7 @@ func (r *run) hostLimit(s memory.Reading) int64 {
 	if limit.Bytes > r.plan.HostTotal {
 		return limit.Bytes
 	}
-	n := limit.Of(s.Total)
+	n := limit.of(s.Total)
 	if s.Own != memory.Unknown && s.Free != memory.Unknown {
 		n = min(n, max(s.Own+s.Free-headroom(s.Total), 0))
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
-	"github.com/forgepipe/forgepipe/internal/runstore"
 )
 
 // RestoreOptions say which files come back from the trash, and where to.
@@ -31,9 +30,10 @@ type RestoreOptions struct {
 	// To is a folder for the files; empty: their own places. With several output
 	// folders that have a trash, the files of each go to a folder in it that has the
 	// output folder's name.
-	To     string
-	DryRun bool // say what would be done, and do nothing
-	FS     FS   // of the output folders; nil: that of this machine
+	To      string
+	DryRun  bool // say what would be done, and do nothing
+	NoStore bool // move files also where there is no run store: see ErrNoStore
+	FS      FS   // of the output folders; nil: that of this machine
 	// OnFile is told of each file.
 	OnFile func(Restored)
 }
@@ -67,9 +67,16 @@ type OptionError struct {
 
 func (e *OptionError) Error() string { return e.Message }
 
+// ErrNoStore says that files of a trash were not moved because there is no run store
+// beside it, as in the second output folder of a pipeline: the lock then says nothing
+// of a run that keeps its store elsewhere. Give the state directory of the pipeline's
+// runs; or, where that is lost, see to it that no run is writing to the folder, and set
+// NoStore.
+var ErrNoStore = errors.New("no run store")
+
 // RestoreReport is what Restore did.
 type RestoreReport struct {
-	Restored int64 `json:"restored"` // files that are back, or would be
+	Restored int64 `json:"count"`    // files that are back, or would be
 	Bytes    int64 `json:"bytes"`    // of these
 	Same     int64 `json:"same"`     // whose bytes are there already
 	Older    int64 `json:"older"`    // of which another version came back
@@ -98,11 +105,9 @@ type restoring struct {
 // moved it or has not; across file systems it is copied, made durable and compared
 // before it goes from the trash.
 //
-// The error is ErrLocked when a run is using the state directory. Without a run
-// store there, as in the second output folder of a pipeline, the lock says nothing
-// of a run that keeps its store elsewhere: then see to it that none writes to the
-// folder. It is an OptionError when the options are wrong; what concerns a single
-// file is in the report.
+// The error is ErrLocked when a run is using the state directory, and ErrNoStore when
+// that has no run store and the options do not allow it. It is an OptionError when the
+// options are wrong; what concerns a single file is in the report.
 func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreReport, error) {
 	if err := o.check(stateDir); err != nil {
 		return nil, err
@@ -113,7 +118,7 @@ func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreRe
 	}
 	defer t.close()
 	if !o.DryRun {
-		lock, err := runstore.Lock(t.stateDir)
+		lock, err := t.lock(o.NoStore)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +145,7 @@ func Restore(ctx context.Context, stateDir string, o RestoreOptions) (*RestoreRe
 // check finds what is wrong with options whatever is in the trash.
 func (o *RestoreOptions) check(stateDir string) error {
 	if slices.Contains(o.Files, "") {
-		return &OptionError{"Files", "a file to restore has an empty name"}
+		return &OptionError{"Files", "a file to restore has an empty name: is a variable not set?"}
 	}
 	if o.To == "" {
 		return nil

@@ -20,8 +20,10 @@ import (
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
+// restore also does without a run store: no run is writing anywhere.
 func restore(t testing.TB, dir string, o pipeline.RestoreOptions) *pipeline.RestoreReport {
 	t.Helper()
+	o.NoStore = true
 	r, err := pipeline.Restore(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
@@ -420,8 +422,8 @@ func TestRestoreTheNewest(t *testing.T) {
 // With wrong options nothing is moved.
 func TestRestoreWrongOptions(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"a.png": "a", "x[": "b"})
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(state, link); err != nil {
+	link, another := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), ".forgepipe")
+	if err := errors.Join(os.Symlink(state, link), os.Mkdir(another, 0o777), os.Symlink(another, link+"ed")); err != nil {
 		t.Fatal(err)
 	}
 	for name, o := range map[string]pipeline.RestoreOptions{
@@ -430,6 +432,7 @@ func TestRestoreWrongOptions(t *testing.T) {
 		"sample":              {All: true, To: filepath.Join(state, "sample/out")},
 		"trash of another":    {All: true, To: filepath.Join(t.TempDir(), ".forgepipe/trash")},
 		"through a link":      {All: true, To: filepath.Join(link, "sample")},
+		"a link to another":   {All: true, To: filepath.Join(link+"ed", "x")},
 		"dry, into the trash": {All: true, To: filepath.Join(state, "trash"), DryRun: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -482,7 +485,7 @@ func TestRestoreSeveralFolders(t *testing.T) {
 func TestRestoreOtherFS(t *testing.T) {
 	for _, to := range []string{"", filepath.Join(t.TempDir(), "to")} {
 		out, state := trashOf(t, map[string]string{"a.png": "a"})
-		r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, To: to, FS: otherFS{fsys.OS}})
+		r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, To: to, FS: otherFS{fsys.OS}, NoStore: true})
 		if err != nil || r.Restored != 1 {
 			t.Errorf("to %q: %+v, %v", to, r, err)
 		}
@@ -589,7 +592,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			if to != "" {
 				target = filepath.Join(to, fmt.Sprint(n))
 			}
-			o := pipeline.RestoreOptions{All: true}
+			o := pipeline.RestoreOptions{All: true, NoStore: true}
 			if to != "" {
 				o.To = target
 			}
@@ -625,7 +628,7 @@ func TestRestoreInterrupted(t *testing.T) {
 func TestRestoreCancelled(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"a.png": "a", "b.png": "b", "c.png": "c"})
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := pipeline.Restore(ctx, state, pipeline.RestoreOptions{All: true, OnFile: func(pipeline.Restored) { cancel() }})
+	r, err := pipeline.Restore(ctx, state, pipeline.RestoreOptions{All: true, NoStore: true, OnFile: func(pipeline.Restored) { cancel() }})
 	if !errors.Is(err, context.Canceled) || r.Restored != 1 || len(files(t, out)) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -638,10 +641,10 @@ func TestRestoreLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true}); !errors.Is(err, pipeline.ErrLocked) {
+	if _, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, NoStore: true}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("restore: %v", err)
 	}
-	if _, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{}); !errors.Is(err, pipeline.ErrLocked) {
+	if _, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{NoStore: true}); !errors.Is(err, pipeline.ErrLocked) {
 		t.Errorf("prune: %v", err)
 	}
 	if r := restore(t, state, pipeline.RestoreOptions{All: true, DryRun: true}); r.Restored != 1 {
@@ -658,6 +661,34 @@ func TestRestoreLocked(t *testing.T) {
 	}
 }
 
+// Without a run store nothing moves unless that is allowed, and looking always is.
+func TestRestoreWithoutAStore(t *testing.T) {
+	out, state := trashOf(t, map[string]string{"a.png": "a", "b.png": "b"})
+	for _, o := range []pipeline.RestoreOptions{{All: true}, {Files: []string{"a.png"}}, {All: true, To: filepath.Join(t.TempDir(), "to")}} {
+		if r, err := pipeline.Restore(t.Context(), state, o); !errors.Is(err, pipeline.ErrNoStore) || r != nil || !strings.Contains(err.Error(), state) {
+			t.Errorf("%+v: %+v, %v", o, r, err)
+		}
+	}
+	if n, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{}); !errors.Is(err, pipeline.ErrNoStore) || n != 0 {
+		t.Errorf("prune: %d, %v", n, err)
+	}
+	if l := listTrash(t, state); len(l) != 2 {
+		t.Errorf("in the trash: %+v", l)
+	}
+	if r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{All: true, DryRun: true}); err != nil || r.Restored != 2 {
+		t.Errorf("a dry run: %+v, %v", r, err)
+	}
+	if n, _, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{DryRun: true}); err != nil || n != 2 {
+		t.Errorf("a dry prune: %d, %v", n, err)
+	}
+	if r, err := pipeline.Restore(t.Context(), state, pipeline.RestoreOptions{Files: []string{"a.png"}, NoStore: true}); err != nil || r.Restored != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "a.png")); err != nil {
+		t.Error(err)
+	}
+}
+
 // Pruning removes what is old, and only that.
 func TestPrune(t *testing.T) {
 	out, state := trashOf(t, map[string]string{"sub/a.png": "12345", "b.png": "1"})
@@ -671,7 +702,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dry := range []bool{true, false} {
-		n, bytes, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{Age: 24 * time.Hour, DryRun: dry})
+		n, bytes, err := pipeline.Prune(t.Context(), state, pipeline.PruneOptions{Age: 24 * time.Hour, DryRun: dry, NoStore: true})
 		if n != 3 || bytes < 6 || err != nil {
 			t.Errorf("dry %v: %d files, %d bytes, %v", dry, n, bytes, err)
 		}

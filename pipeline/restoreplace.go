@@ -45,7 +45,9 @@ func (r *restoring) place(ctx context.Context, root, to fsys.Root, done *Restore
 		switch {
 		case err == nil:
 			taken = true
-		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		case errors.Is(err, syscall.ENOTDIR): // a file is where its folder was
+			return errTaken
+		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 	}

@@ -71,8 +71,8 @@ type Amount struct {
 	Share float64 // of what there is, from 0 to 1
 }
 
-// ParseAmount reads "512MiB" or "60%".
-func ParseAmount(text string) (Amount, error) {
+// parseAmount reads "512MiB" or "60%".
+func parseAmount(text string) (Amount, error) {
 	if strings.HasSuffix(strings.TrimSpace(text), "%") {
 		s, err := memory.ParseShare(text)
 		return Amount{Share: s}, err
@@ -81,17 +81,17 @@ func ParseAmount(text string) (Amount, error) {
 	return Amount{Bytes: b}, err
 }
 
-// Of is the amount in bytes where total is all there is.
-func (a Amount) Of(total int64) int64 {
+// of is the amount in bytes where total is all there is.
+func (a Amount) of(total int64) int64 {
 	if a.Bytes > 0 {
 		return a.Bytes
 	}
 	return int64(a.Share * float64(total))
 }
 
-// Spec is a pipeline file after parsing: names, text and places, nothing built
+// spec is a pipeline file after parsing: names, text and places, nothing built
 // yet.
-type Spec struct {
+type spec struct {
 	File        string          // for messages
 	Name        string          // of the pipeline
 	HostLimit   Amount          // memory.host.limit
@@ -101,8 +101,8 @@ type Spec struct {
 	OnError     OnError         // what a failed item does where its stage does not say
 	MaxFailed   MaxFailed       // how much may fail
 	Limits      imageio.Limits  // of input images
-	Source      StageSpec       // where items come from
-	Stages      []StageSpec     // the chain
+	Source      stageSpec       // where items come from
+	Stages      []stageSpec     // the chain
 
 	strategyAt, sourceAt, stagesAt *yamlNode
 }
@@ -114,8 +114,8 @@ type MaxFailed struct {
 	Share float64 // from 0 to 1
 }
 
-// StageSpec is one entry of the chain.
-type StageSpec struct {
+// stageSpec is one entry of the chain.
+type stageSpec struct {
 	ID        string  // unique in the pipeline
 	Name      string  // of the stage
 	Workers   int     // 0: the engine decides
@@ -197,14 +197,9 @@ func validVar(s string) bool {
 	return s != ""
 }
 
-// ParseSpec reads a pipeline file's bytes; file is its name for messages. The
-// error is a *SpecError.
-func ParseSpec(file string, data []byte, vars Vars) (*Spec, error) {
-	return parseSpec(file, data, vars, nil)
-}
-
-// parseSpec is ParseSpec with what a case changes; nil: nothing.
-func parseSpec(file string, data []byte, vars Vars, v *changes) (*Spec, error) {
+// parseSpec reads a pipeline file's bytes, with what a case changes, which may be
+// nil; file is its name for messages. The error is a *SpecError.
+func parseSpec(file string, data []byte, vars Vars, v *changes) (*spec, error) {
 	root, problems := parseYAML(file, data, pipelineDocument)
 	if len(problems) > 0 {
 		return nil, &SpecError{problems}
@@ -268,8 +263,8 @@ func (p *parser) expand(n *yamlNode) {
 	}
 }
 
-func (p *parser) spec(root *yamlNode) *Spec {
-	s := &Spec{File: p.file, Limits: imageio.DefaultLimits()}
+func (p *parser) spec(root *yamlNode) *spec {
+	s := &spec{File: p.file, Limits: imageio.DefaultLimits()}
 	if root.kind != mapNode {
 		p.problem(root, "a pipeline must be a mapping with source and stages, not %s", root.what())
 		return s
@@ -312,14 +307,14 @@ func (p *parser) spec(root *yamlNode) *Spec {
 }
 
 // entry reads one element of the chain: one stage key beside reserved keys.
-func (p *parser) entry(n *yamlNode, what string) (e StageSpec) {
+func (p *parser) entry(n *yamlNode, what string) (e stageSpec) {
 	if n.kind != mapNode {
 		p.problem(n, "a %s must be a mapping such as {tile: {size: 512}}, not %s", what, n.what())
 		return e
 	}
 	keys := entryKeys()
 	for i, k := range n.keys {
-		if at := slices.IndexFunc(keys, func(r key[StageSpec]) bool { return r.Name == k.text }); at >= 0 {
+		if at := slices.IndexFunc(keys, func(r key[stageSpec]) bool { return r.Name == k.text }); at >= 0 {
 			readKey(p, n.items[i], "", keys[at], &e)
 			continue
 		}
@@ -339,7 +334,7 @@ func (p *parser) entry(n *yamlNode, what string) (e StageSpec) {
 }
 
 // configure reads a stage's fields from its node.
-func (p *parser) configure(in Info, e StageSpec) (Config, bool) {
+func (p *parser) configure(in Info, e stageSpec) (Config, bool) {
 	c := Config{info: in, values: map[string]any{}, set: map[string]bool{}}
 	before := len(p.problems)
 	if e.config.kind != nullNode && e.config.kind != mapNode {
@@ -416,7 +411,7 @@ func (p *parser) choices(in Info, f Field, n *yamlNode) []Chosen {
 			p.problem(word, "%s.%s: %v", in.Name, f.Name, err)
 			continue
 		}
-		if c, ok := p.configure(sub, StageSpec{at: word, config: options}); ok {
+		if c, ok := p.configure(sub, stageSpec{at: word, config: options}); ok {
 			all = append(all, Chosen{word.text, c})
 		}
 	}
@@ -425,7 +420,7 @@ func (p *parser) choices(in Info, f Field, n *yamlNode) []Chosen {
 
 // reserved tells whether a key stands beside the name of a stage or source.
 func reserved(name string) bool {
-	return slices.ContainsFunc(entryKeys(), func(k key[StageSpec]) bool { return k.Name == name })
+	return slices.ContainsFunc(entryKeys(), func(k key[stageSpec]) bool { return k.Name == name })
 }
 
 // missing says, of an error about a file that is not there, which variable gives its
@@ -438,7 +433,7 @@ func missing(at *yamlNode, err error) string {
 }
 
 // place finds where in the file a constructor's error belongs.
-func (p *parser) place(e StageSpec, err error) *yamlNode {
+func (p *parser) place(e stageSpec, err error) *yamlNode {
 	var fe *FieldError
 	if errors.As(err, &fe) && e.config.kind == mapNode {
 		if n := e.config.get(fe.Field); n != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -109,6 +110,15 @@ func (t *trashes) close() {
 	if t.history != nil {
 		_ = t.history.Close()
 	}
+}
+
+// lock keeps runs out while files are moved. Where there is no store, it does not
+// keep out one that has its store elsewhere.
+func (t *trashes) lock(noStore bool) (io.Closer, error) {
+	if t.history == nil && !noStore {
+		return nil, fmt.Errorf("%s has %w, so a run that is writing there is not noticed", t.stateDir, ErrNoStore)
+	}
+	return runstore.Lock(t.stateDir)
 }
 
 // times are the folders of a trash, the newest first.
@@ -247,14 +257,15 @@ func Trash(ctx context.Context, stateDir string, yield func(Trashed) error) erro
 
 // PruneOptions say what goes from the trash.
 type PruneOptions struct {
-	Age    time.Duration // what has been there for longer, counted from when the run began that moved it
-	DryRun bool          // count, and remove nothing
-	FS     FS            // of the output folders; nil: that of this machine
+	Age     time.Duration // what has been there for longer, counted from when the run began that moved it
+	DryRun  bool          // count, and remove nothing
+	NoStore bool          // remove files also where there is no run store: see ErrNoStore
+	FS      FS            // of the output folders; nil: that of this machine
 }
 
 // Prune removes old files from the trash for good. It returns how many files and
-// bytes that were. The error is ErrLocked when a run is using the state directory;
-// without a run store there see Restore.
+// bytes that were. The error is ErrLocked when a run is using the state directory, and
+// ErrNoStore when that has no run store and the options do not allow it.
 func Prune(ctx context.Context, stateDir string, o PruneOptions) (n, bytes int64, err error) {
 	t, err := openTrashes(ctx, stateDir, o.FS)
 	if err != nil {
@@ -262,7 +273,7 @@ func Prune(ctx context.Context, stateDir string, o PruneOptions) (n, bytes int64
 	}
 	defer t.close()
 	if !o.DryRun {
-		lock, err := runstore.Lock(t.stateDir)
+		lock, err := t.lock(o.NoStore)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -137,21 +137,28 @@ func (v Value) Any() any {
 	return nil
 }
 
-// MarshalJSON writes the value as a JSON bool, number or string. JSON has no
+// MarshalJSON writes the value as a JSON bool, number or string. A Float always has a
+// fraction or an exponent, such as 2.0, by which it is told from an Int. JSON has no
 // NaN and no infinities: they become null.
 func (v Value) MarshalJSON() ([]byte, error) {
-	if v.typ == TypeFloat {
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return []byte("null"), nil
-		}
+	if v.typ != TypeFloat {
+		return json.Marshal(v.Any())
 	}
-	return json.Marshal(v.Any())
+	f := v.Float()
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return []byte("null"), nil
+	}
+	b, err := json.Marshal(f)
+	if err == nil && !bytes.ContainsAny(b, ".e") {
+		b = append(b, ".0"...)
+	}
+	return b, err
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. A number without a fraction and an
-// exponent becomes an Int, which also takes a Float such as 2; a hash becomes the
-// String of its digits, and null the zero Value. A number that is no finite float64
-// is an error, as is an object or a list.
+// exponent becomes an Int, any other a Float; a hash becomes the String of its
+// digits, and null the zero Value. A number that is no finite float64 is an error, as
+// is an object or a list.
 func (v *Value) UnmarshalJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

@@ -24,9 +24,11 @@ type VerifyReport struct {
 const shownFaults = 100
 
 // Verify reads every file that the run store in stateDir records as written and
-// compares it with its recorded hash. It writes nothing, and may run beside a
-// run. The error is for what keeps it from looking, not for what it finds.
-func Verify(ctx context.Context, stateDir string, files fsys.FS) (*VerifyReport, error) {
+// compares it with its recorded hash. files is where they are; nil: on this machine.
+// It writes nothing, and may run beside a run. The error is for what keeps it from
+// looking, not for what it finds; it matches fs.ErrNotExist when there is no run
+// store.
+func Verify(ctx context.Context, stateDir string, files FS) (*VerifyReport, error) {
 	if files == nil {
 		files = fsys.OS
 	}

@@ -31,7 +31,7 @@ it keeps and those of one call, and the attributes that it makes.
 
 Where this machine lacks something that the pipeline needs, the chain is drawn
 without these figures, and the exit code is 3. --simulate plans with GPUs that are
-not here.`,
+not here. --json prints the chain, and the plan where there is one.`,
 		Example: `  forgepipe graph pipeline.yaml > pipeline.mmd
   forgepipe graph pipeline.yaml --format dot | dot -Tsvg > pipeline.svg
   forgepipe graph pipeline.yaml --simulate gpu:8GiB`,
@@ -78,9 +78,12 @@ func runGraph(ctx context.Context, a *app, file string, f graphFlags) error {
 		return err
 	}
 	if a.result.json {
-		if g.Plan != nil {
-			a.result.set(func(e *envelope) { e.Plan = planOf(g.Plan) })
-		}
+		a.result.set(func(e *envelope) {
+			e.Graph = g
+			if g.Plan != nil {
+				e.Plan = planOf(g.Plan)
+			}
+		})
 		return err
 	}
 	if _, err := io.WriteString(a.stdout, draw(g)); err != nil {

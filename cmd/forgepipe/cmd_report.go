@@ -53,8 +53,9 @@ func newReportCommand(a *app) *cobra.Command {
 		Short: "Say what became of images, and why",
 		Long: `Say what the last run did, what became of the images and why, what failed, and
 what the governor of memory decided. With images it tells what was made of each
-and how that ended: by its path in the input folder, its file, an item's id
-(a.jpg@tile=512,0,0), a folder, a pattern such as 'a/*.jpg', or an output's file.
+and how that ended. An IMAGE is its path in the input folder, its file, an item's
+id (a.jpg@tile=512,0,0), a folder of images, by its path in the input folder or as
+it is called here, a pattern such as 'a/*.jpg', or an output's file.
 
 No result is changed, and a run may be running: what it has not looked at yet is as
 the run before left it. The store is found from the pipeline, from the output
@@ -119,7 +120,7 @@ func (f *reportFlags) check(args []string) error {
 }
 
 func runReport(ctx context.Context, a *app, place string, images []string, f reportFlags) error {
-	dir, err := a.findStore(ctx, place, f.storeFlags)
+	dir, err := a.findStore(ctx, place, f.storeFlags, hasStore)
 	if err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ func unknown(images []string) error {
 	}
 	return &absentError{
 		Err:  fmt.Errorf("%w: %s", pipeline.ErrUnknownImage, strings.Join(images, ", ")),
-		Hint: "give its path in the input folder, as report --list shows it, or that of the image it was made of; a file that has changed since the run is only known by that",
+		Hint: "give its path in the input folder, as report --list shows it, or that of the image it was made of; a folder is known by a file in it that has not changed since the run",
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,12 +38,17 @@ type trashJSON struct {
 	Count *int64             `json:"count,omitempty"`
 	Bytes *int64             `json:"bytes,omitempty"`
 
-	DryRun   bool                    `json:"dry_run,omitempty"`
-	Restored *pipeline.RestoreReport `json:"restored,omitempty"`
-	// Moved are the first files that came back, or would, and with a fault, or the
-	// same, those that stay.
-	Moved  []pipeline.Restored `json:"moved,omitempty"`
-	Pruned *prunedJSON         `json:"pruned,omitempty"`
+	DryRun   bool          `json:"dry_run,omitempty"`
+	Restored *restoredJSON `json:"restored,omitempty"`
+	Pruned   *prunedJSON   `json:"pruned,omitempty"`
+}
+
+type restoredJSON struct {
+	*pipeline.RestoreReport
+	// Files are the first that were asked for: those that came back, or would, and with
+	// a fault, or the same, those that stay. More is how many others there are.
+	Files []pipeline.Restored `json:"files"`
+	More  int64               `json:"more"`
 }
 
 type prunedJSON struct {
@@ -112,8 +116,6 @@ func (f *restoreFlags) check(cmd *cobra.Command, files []string) error {
 	restores := f.all || f.from != "" || len(files) > 0
 	given := cmd.Flags().Changed
 	switch {
-	case slices.Contains(files, ""):
-		return usagef("--all restores everything", "a file to restore has an empty name: is a variable of the shell not set?")
 	case given("prune") && (restores || given("to")):
 		return usagef("", "--prune removes for good, and restores nothing: give neither files, --all, --from nor --to with it")
 	case given("prune"):
@@ -159,12 +161,7 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end("restore", e) })
 	defer sig.close()
 
-	dir, err := a.findTrash(ctx, place, f.storeFlags)
-	moves := (f.prune != "" || f.all || f.from != "" || len(files) > 0) && !f.dryRun
-	if err == nil && moves && f.state == "" && !hasStore(dir) {
-		err = usagef("give the pipeline, or its first output folder; if there is no run store any more and no run is running: --state "+dir,
-			"%s has no run store, so a run that is writing there is not noticed", dir)
-	}
+	dir, err := a.findStore(ctx, place, f.storeFlags, hasStore, hasTrash)
 	if err == nil {
 		a.result.set(func(e *envelope) { e.Trash = &trashJSON{StateDir: fullPath(dir), DryRun: f.dryRun} })
 		t := &trash{a, dir, f}
@@ -183,21 +180,10 @@ func runRestore(ctx context.Context, a *app, place string, files []string, f res
 	return err
 }
 
-// findTrash is findStore, and finds also an output folder that has a trash and no
-// run store.
-func (a *app) findTrash(ctx context.Context, place string, f storeFlags) (string, error) {
-	dir, err := a.findStore(ctx, place, f)
-	if !errors.As(err, new(*noStoreError)) {
-		return dir, err
-	}
-	beside := filepath.Join(place, ".forgepipe")
-	if f.state != "" {
-		beside = f.state
-	}
-	if isDir(filepath.Join(beside, "trash")) {
-		return beside, nil
-	}
-	return dir, err
+// hasTrash tells whether a state directory has a trash beside it: in an output folder
+// both are the same.
+func hasTrash(dir string) bool {
+	return filepath.Base(fullPath(dir)) == ".forgepipe" && isDir(filepath.Join(dir, "trash"))
 }
 
 type trash struct {
@@ -245,39 +231,35 @@ func (t *trash) list(ctx context.Context) error {
 
 // filesOf writes how many files and bytes there are.
 func filesOf(n, bytes int64) string {
-	if n == 1 {
-		return "1 file (" + memory.FormatBytes(bytes) + ")"
-	}
-	return fmt.Sprintf("%d files (%s)", n, memory.FormatBytes(bytes))
+	return fmt.Sprintf("%s (%s)", terminal.Counted(n, "file"), memory.FormatBytes(bytes))
 }
 
 func (t *trash) restore(ctx context.Context, files []string) error {
 	f := t.flags
 	out := bufio.NewWriter(t.stdout)
-	var moved []pipeline.Restored
+	told := &restoredJSON{Files: []pipeline.Restored{}}
 	word := "restored"
 	if f.dryRun {
 		word = "would be restored"
 	}
 	report, err := pipeline.Restore(ctx, t.dir, pipeline.RestoreOptions{
-		Files: files, All: f.all || len(files) == 0, From: f.from, To: f.to, DryRun: f.dryRun,
+		Files: files, All: f.all || len(files) == 0, From: f.from, To: f.to, DryRun: f.dryRun, NoStore: f.state != "",
 		OnFile: func(r pipeline.Restored) {
-			if t.result.json {
-				if len(moved) < mostFiles {
-					moved = append(moved, r)
-				}
-				return
+			switch {
+			case !t.result.json:
+				_, _ = io.WriteString(out, aboutRestored(r, word))
+			case len(told.Files) < mostFiles:
+				told.Files = append(told.Files, r)
+			default:
+				told.More++
 			}
-			_, _ = io.WriteString(out, aboutRestored(r, word))
 		},
 	})
-	if wrong := (*pipeline.OptionError)(nil); errors.As(err, &wrong) {
-		return &usageError{Err: err}
-	}
 	if report == nil {
-		return err
+		return t.refused(err)
 	}
-	t.result.set(func(e *envelope) { e.Trash.Restored, e.Trash.Moved = report, moved })
+	told.RestoreReport = report
+	t.result.set(func(e *envelope) { e.Trash.Restored = told })
 	if err := out.Flush(); err != nil {
 		return err
 	}
@@ -296,6 +278,17 @@ func (t *trash) restore(ctx context.Context, files []string) error {
 		return &stayedError{report.Taken, report.Failed}
 	}
 	return nil
+}
+
+// refused is the error of what was not done, since it was asked for wrongly.
+func (t *trash) refused(err error) error {
+	switch {
+	case errors.As(err, new(*pipeline.OptionError)):
+		return &usageError{Err: err}
+	case errors.Is(err, pipeline.ErrNoStore):
+		return &usageError{Err: err, Hint: "give the pipeline, or its first output folder; if there is no run store any more and no run is running: --state " + t.dir}
+	}
+	return err
 }
 
 // aboutRestored is a line about a file.
@@ -341,7 +334,7 @@ func restoredText(r *pipeline.RestoreReport, f restoreFlags, word string, store 
 }
 
 func (t *trash) prune(ctx context.Context) error {
-	n, bytes, err := pipeline.Prune(ctx, t.dir, pipeline.PruneOptions{Age: t.flags.age, DryRun: t.flags.dryRun})
+	n, bytes, err := pipeline.Prune(ctx, t.dir, pipeline.PruneOptions{Age: t.flags.age, DryRun: t.flags.dryRun, NoStore: t.flags.state != ""})
 	t.result.set(func(e *envelope) { e.Trash.Pruned = &prunedJSON{n, bytes} })
 	if !t.result.json && (err == nil || n > 0) {
 		word := "removed for good"
@@ -350,5 +343,5 @@ func (t *trash) prune(ctx context.Context) error {
 		}
 		fmt.Fprintf(t.stdout, "%s %s\n", filesOf(n, bytes), word)
 	}
-	return err
+	return t.refused(err)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -153,17 +154,10 @@ func (a *app) runCases(ctx context.Context, cases []*pipeline.Case, verbose bool
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %s failed", failed, casesCounted(len(cases)))
+		return fmt.Errorf("%d of %s failed", failed, terminal.Counted(int64(len(cases)), "case"))
 	}
-	a.screen.Printf("%s ok", casesCounted(len(cases)))
+	a.screen.Printf("%s ok", terminal.Counted(int64(len(cases)), "case"))
 	return nil
-}
-
-func casesCounted(n int) string {
-	if n == 1 {
-		return "1 case"
-	}
-	return fmt.Sprintf("%d cases", n)
 }
 
 // tellCase says how a case ended, to people.

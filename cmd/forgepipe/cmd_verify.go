@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -49,7 +51,7 @@ when there is no run store.`,
 }
 
 func runVerify(ctx context.Context, a *app, place string, f storeFlags) error {
-	dir, err := a.findStore(ctx, place, f)
+	dir, err := a.findStore(ctx, place, f, hasStore)
 	if err != nil {
 		return err
 	}
@@ -74,46 +76,55 @@ func runVerify(ctx context.Context, a *app, place string, f storeFlags) error {
 	return nil
 }
 
-// findStore is the folder of the run store that is meant.
-func (a *app) findStore(ctx context.Context, place string, f storeFlags) (string, error) {
+// findStore is the state directory that is meant: the first that has what is wanted
+// most, otherwise the first that has the next best.
+func (a *app) findStore(ctx context.Context, place string, f storeFlags, wanted ...func(dir string) bool) (string, error) {
+	dirs, err := a.stateDirs(ctx, place, f)
+	if err != nil {
+		return "", err
+	}
+	for _, has := range wanted {
+		if i := slices.IndexFunc(dirs, has); i >= 0 {
+			return dirs[i], nil
+		}
+	}
+	return "", &noStoreError{dirs[len(dirs)-1]}
+}
+
+// stateDirs are the state directories that may be meant, the most likely first.
+func (a *app) stateDirs(ctx context.Context, place string, f storeFlags) ([]string, error) {
 	if f.state != "" {
-		return existingStore(f.state)
+		return []string{f.state}, nil
 	}
 	info, err := os.Stat(place)
 	if err == nil && info.IsDir() {
-		if dir := filepath.Join(place, ".forgepipe"); hasStore(dir) {
-			return dir, nil
-		}
-		return existingStore(place)
+		return []string{filepath.Join(place, ".forgepipe"), place}, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) && place != "-" {
 		hint := ""
 		if isDir(".forgepipe") {
 			hint = "the place of the run store comes first: put . before it for the output folder that you are in"
 		}
-		return "", usagef(hint, "there is no pipeline file or output folder %s", place)
+		return nil, usagef(hint, "there is no pipeline file or output folder %s", place)
 	}
 	p, err := a.look(ctx, place, f.set, a.screen.Logger(warnings(false)))
-	if err != nil {
-		return "", err
+	ending := strings.TrimPrefix(filepath.Ext(place), ".")
+	switch {
+	case errors.As(err, new(*pipeline.SpecError)) && place != "-" && !slices.Contains(pipelineEndings, ending): // an image, most likely
+		return nil, usagef("the place of the run store comes first: the output folder, or the pipeline", "%s is no pipeline file", place)
+	case err != nil:
+		return nil, err
 	}
 	dir := p.StateDir()
 	if dir == "" {
-		return "", usagef("", "the pipeline %s writes nothing, so it has no run store", place)
+		return nil, usagef("", "the pipeline %s writes nothing, so it has no run store", place)
 	}
-	return existingStore(dir)
+	return []string{dir}, nil
 }
 
 func hasStore(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "run.db"))
 	return err == nil
-}
-
-func existingStore(dir string) (string, error) {
-	if !hasStore(dir) {
-		return "", &noStoreError{dir}
-	}
-	return dir, nil
 }
 
 // fullPath is a path as programs are told it: one that holds wherever they are.

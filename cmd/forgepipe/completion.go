@@ -266,7 +266,7 @@ func storeOf(cmd *cobra.Command, args []string) (place string, f storeFlags) {
 func (a *app) endedStages(cmd *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
 	const nothingElse = cobra.ShellCompDirectiveNoFileComp
 	place, f := storeOf(cmd, args)
-	dir, err := a.findStore(cmd.Context(), place, f)
+	dir, err := a.findStore(cmd.Context(), place, f, hasStore)
 	if err != nil {
 		return nil, nothingElse
 	}
@@ -287,7 +287,7 @@ func (a *app) endedStages(cmd *cobra.Command, args []string, _ string) (all []co
 // trashTimes are the times of runs that moved files to the trash.
 func (a *app) trashTimes(cmd *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
 	place, f := storeOf(cmd, args)
-	if dir, err := a.findTrash(cmd.Context(), place, f); err == nil {
+	if dir, err := a.findStore(cmd.Context(), place, f, hasStore, hasTrash); err == nil {
 		// What a damaged trash still tells is offered.
 		_ = pipeline.Trash(cmd.Context(), dir, func(t pipeline.Trashed) error {
 			if !slices.Contains(all, t.From) {

@@ -64,7 +64,9 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 			t.Fatal(err)
 		}
 	}
-	program, err := exec.LookPath("forgepipe") // TestMain has put it there
+	// The program as users get it: the race detector, with which the scripts run, would
+	// only make the pictures of the pages slow.
+	program, err := program()
 	must(err)
 	must(os.Mkdir(filepath.Join(w.dir, "bin"), 0o777))
 	must(os.Symlink(program, filepath.Join(w.dir, "bin/forgepipe")))
@@ -95,7 +97,8 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 			w.env = append(w.env, v)
 		}
 	}
-	w.env = append(w.env, "HOME="+w.dir, "XDG_CACHE_HOME="+filepath.Join(w.dir, ".cache"))
+	path := filepath.Dir(program) + string(os.PathListSeparator) + os.Getenv("PATH")
+	w.env = append(w.env, "PATH="+path, "HOME="+w.dir, "XDG_CACHE_HOME="+filepath.Join(w.dir, ".cache"))
 	return w
 }
 

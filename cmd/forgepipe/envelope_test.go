@@ -68,7 +68,7 @@ func (f *flattened) line(path, value string) {
 
 // add writes a value. key is the name of the member that it is, or is a part of.
 func (f *flattened) add(path, key string, v any) {
-	if !hasParts(v) {
+	if !hasParts(v) || changing[key] == "list" { // of such a list nothing is the same twice
 		f.line(path, f.value(path, key, v))
 		return
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +80,43 @@ func TestHelp(t *testing.T) {
 				}
 			})
 		})
+	})
+}
+
+var (
+	namedFlag    = regexp.MustCompile(`(?:^|[ (])--([a-z][a-z-]*)`)
+	namedCommand = regexp.MustCompile(`(?:^|[ (])forgepipe ((?:memory )?[a-z]+)\b`)
+)
+
+// What a help text names is there: flags of this command, unless it speaks of another,
+// and commands.
+func TestHelpNamesWhatThereIs(t *testing.T) {
+	everyCommand(func(path string, cmd *cobra.Command) {
+		texts := []string{cmd.Short, cmd.Long}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { texts = append(texts, f.Usage) })
+		for _, text := range texts {
+			of := map[string]*cobra.Command{}
+			for _, m := range namedCommand.FindAllStringSubmatch(text, -1) {
+				found, rest, err := commandTree().Find(strings.Fields(m[1]))
+				switch {
+				case slices.Contains([]string{"builds", "from", "in"}, m[1]): // a sentence about the program, or a folder of its name
+					continue
+				case err != nil || found == found.Root() || found.HasSubCommands() && len(rest) > 0:
+					t.Errorf("forgepipe %s: the text names forgepipe %s, which there is not: %q", path, m[1], text)
+					continue
+				}
+				of[m[1]] = found
+			}
+			for _, m := range namedFlag.FindAllStringSubmatch(text, -1) {
+				has := cmd.Flags().Lookup(m[1]) != nil || cmd.InheritedFlags().Lookup(m[1]) != nil || m[1] == "help"
+				for _, other := range slices.AppendSeq(cmd.Commands(), maps.Values(of)) {
+					has = has || other.Flags().Lookup(m[1]) != nil
+				}
+				if !has {
+					t.Errorf("forgepipe %s: the text names --%s, which there is not: %q", path, m[1], text)
+				}
+			}
+		}
 	})
 }
 

@@ -29,6 +29,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Under the race detector a process sleeps for a second before it exits, and these
+	// tests start hundreds.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"forgepipe": main, "held": held, "nearby": nearby})
 }
 
@@ -46,6 +51,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Values[signalled{}] = &signalled{}
 			env.Setenv("PHOTOS", photos)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 			return nil
 		},

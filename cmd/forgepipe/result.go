@@ -31,6 +31,7 @@ type envelope struct {
 	Summary  *pipeline.Summary      `json:"summary,omitempty"`
 	Sample   *terminal.SampleInfo   `json:"sample,omitempty"`
 	Plan     *planJSON              `json:"plan,omitempty"`
+	Graph    *pipeline.Graph        `json:"graph,omitempty"`
 	Forecast *forecastJSON          `json:"forecast,omitempty"`
 	Verified *pipeline.VerifyReport `json:"verified,omitempty"`
 	History  *historyJSON           `json:"history,omitempty"`

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -131,6 +133,8 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SetHelpCommand(newHelpCommand())
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongValue(err) })
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
 	cmd.AddCommand(
 		newRunCommand(a), newLintCommand(a), newGraphCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newInitCommand(a),
@@ -140,6 +144,16 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	)
 	a.completeArguments(cmd)
 	return cmd
+}
+
+// wrongValue says in our words that a flag cannot have a value.
+func wrongValue(err error) error {
+	wants := map[string]string{"int": "a whole number", "duration": "a duration such as 30s", "bool": "true or false"}
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) && wants[wrong.GetFlag().Value.Type()] != "" {
+		return fmt.Errorf("--%s wants %s, not %q", wrong.GetFlag().Name, wants[wrong.GetFlag().Value.Type()], wrong.GetValue())
+	}
+	return err
 }
 
 // knownCommand refuses what is no command, with the likely one.

@@ -170,7 +170,7 @@ func (m markdown) field(name string, f pipeline.FieldDescription) string {
 func (m markdown) choices(d pipeline.Description, f pipeline.FieldDescription) string {
 	words, options, first := "", "", ""
 	for _, c := range f.Choices {
-		if !d.Told(c.Doc) {
+		if !strings.Contains(d.Long, c.Doc) {
 			words += row(code(c.Name), m.prose(closed(c.Doc)))
 		}
 		for _, o := range c.Options {
@@ -198,7 +198,7 @@ func (m markdown) attributes(d pipeline.Description) string {
 	text := ""
 	if len(d.Makes) > 0 {
 		differ := slices.ContainsFunc(d.Makes, func(a pipeline.MadeDescription) bool { return a.With != "" })
-		told := !slices.ContainsFunc(d.Makes, func(a pipeline.MadeDescription) bool { return !d.Told(a.Doc) })
+		told := !slices.ContainsFunc(d.Makes, func(a pipeline.MadeDescription) bool { return !strings.Contains(d.Long, a.Doc) })
 		titles := []string{"name", "type"}
 		if differ {
 			titles = append(titles, "made with")

@@ -17,6 +17,7 @@ import (
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 
+	"github.com/forgepipe/forgepipe/internal/suggest"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -156,7 +157,7 @@ func (a *analysis) pattern(n ast.Node) {
 
 func (a *analysis) call(n ast.Node, name string, args []ast.Node) {
 	if !slices.Contains(functions, name) {
-		a.fail(n, "there is no function %s%s (there are %s)", name, didYouMean(name, functions), strings.Join(functions, ", "))
+		a.fail(n, "there is no function %s%s (there are %s)", name, suggest.DidYouMean(name, functions), strings.Join(functions, ", "))
 		return
 	}
 	for _, e := range args {
@@ -216,7 +217,7 @@ func compile(text string, known map[string]pipeline.Type, open bool) (*vm.Progra
 		t, ok := known[u.name]
 		if !ok && !open {
 			names := slices.Sorted(maps.Keys(known))
-			return nil, nil, &fault{u.offset, fmt.Sprintf("no stage before this one makes the attribute %q%s (there are %s)", u.name, didYouMean(u.name, names), strings.Join(names, ", "))}
+			return nil, nil, &fault{u.offset, fmt.Sprintf("no stage before this one makes the attribute %q%s (there are %s)", u.name, suggest.DidYouMean(u.name, names), strings.Join(names, ", "))}
 		}
 		env[u.name] = typeOf(t)
 	}
@@ -267,39 +268,4 @@ func asFault(err error) error {
 	}
 	f.msg, _, _ = strings.Cut(f.msg, "\n")
 	return f
-}
-
-// didYouMean suggests the candidate that differs least, in at most a third of
-// its letters.
-func didYouMean(name string, candidates []string) string {
-	best, least := "", max(1, len(name)/3)+1
-	for _, c := range candidates {
-		if d := distance(name, c); d < least {
-			best, least = c, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance counts the letters to insert, delete or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }

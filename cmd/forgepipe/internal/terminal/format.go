@@ -17,8 +17,8 @@ func count(n int64) string {
 	return s
 }
 
-// counted writes a number of things: "1 file", "3 files".
-func counted(n int64, thing string) string {
+// Counted writes a number of things: "1 file", "3 files".
+func Counted(n int64, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}

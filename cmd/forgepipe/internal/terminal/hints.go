@@ -47,7 +47,7 @@ func Hints(s *pipeline.Summary, m Machine) (hints []string) {
 	cause := sameCause(s)
 	switch st, reason := rejectsAll(s); {
 	case st != nil:
-		say("%s rejected all that reached it, %s (%s): %s prints each with its values; then change the stage, and run again", st.ID, counted(st.In, "item"), reason, printsRejected(s, st.ID))
+		say("%s rejected all that reached it, %s (%s): %s prints each with its values; then change the stage, and run again", st.ID, Counted(st.In, "item"), reason, printsRejected(s, st.ID))
 	case cause != "":
 	case s.In > 0 && s.Out == 0:
 		say("nothing reached the end of the chain: %s rejected, %s quarantined; the lines above say by which stage, and %s prints each", count(s.RejectedTotal()), count(s.Quarantined), printsRejected(s, ""))
@@ -62,7 +62,7 @@ func Hints(s *pipeline.Summary, m Machine) (hints []string) {
 		say("%s: raise memory.host.limit in the pipeline (pictures and calls had %s), or give the stages fewer workers", parked(s), hostLimit(s))
 	}
 	if m.NoJPEG != nil && s.DecodedJPEG >= slowJPEG {
-		say("%s were decoded without libturbojpeg, which is about five times faster: apt-get install libturbojpeg0; forgepipe doctor says why it is not used", counted(s.DecodedJPEG, "JPEG file"))
+		say("%s were decoded without libturbojpeg, which is about five times faster: apt-get install libturbojpeg0; forgepipe doctor says why it is not used", Counted(s.DecodedJPEG, "JPEG file"))
 	}
 	if st := oneWorker(s, m.Cores); st != nil {
 		say("%s was busy for %.0f %% of the time with the one worker that it may have, on %d cores: leave workers: 1 out of the stage, or raise it", st.ID, 100*st.Seconds/s.Seconds, m.Cores)
@@ -94,7 +94,7 @@ func rejectsAll(s *pipeline.Summary) (st *pipeline.StageSummary, reason string) 
 		if len(reasons) == 1 {
 			return st, reasons[0]
 		}
-		return st, counted(int64(len(reasons)), "reason")
+		return st, Counted(int64(len(reasons)), "reason")
 	}
 	return nil, ""
 }

@@ -86,7 +86,7 @@ func counts(all []pipeline.EndCount) []string {
 		rows = append(rows, []string{count(c.N), string(c.Kind), what})
 	}
 	if rest > 0 {
-		rows = append(rows, []string{count(rest), "", "for " + counted(int64(len(all)-shownCounts), "other reason")})
+		rows = append(rows, []string{count(rest), "", "for " + Counted(int64(len(all)-shownCounts), "other reason")})
 	}
 	return table(rows, true)
 }
@@ -95,7 +95,7 @@ func causes(all []pipeline.CauseCount) []string {
 	var lines []string
 	for i, c := range all {
 		if i == shownCauses {
-			return append(lines, "and for "+counted(int64(len(all)-i), "other cause")+"; --kind failed --list has all")
+			return append(lines, "and for "+Counted(int64(len(all)-i), "other cause")+"; --kind failed --list has all")
 		}
 		text := c.Stage + ": " + c.Cause
 		if c.Cause == "" {

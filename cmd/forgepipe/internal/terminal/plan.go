@@ -11,8 +11,7 @@ import (
 // Plan writes how a pipeline would run.
 func Plan(p *pipeline.Plan) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "memory: %s of %s (%s); %s of it for pictures and calls\n",
-		memory.FormatBytes(p.HostLimit), memory.FormatBytes(p.HostTotal), p.HostSource, memory.FormatBytes(p.HostBudget))
+	b.WriteString("memory: " + p.Memory() + "\n")
 	if p.StateDir != "" {
 		fmt.Fprintf(&b, "run store: %s\n", p.StateDir)
 	} else {
@@ -29,8 +28,9 @@ func Plan(p *pipeline.Plan) string {
 			if st.Stage != st.ID {
 				kind = st.Stage
 			}
+			resident, work := st.Memory()
 			rows = append(rows, []string{
-				number, st.ID, kind, devices(st.Devices), fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), bytesOrDash(st.Resident), bytesOrDash(st.Work),
+				number, st.ID, kind, devices(st.Devices), fmt.Sprint(st.Workers), fmt.Sprint(st.Batch), resident, work,
 			})
 		}
 	}
@@ -48,13 +48,6 @@ func devices(all []pipeline.Device) string {
 	return strings.Join(names, ", ")
 }
 
-func bytesOrDash(n int64) string {
-	if n == 0 {
-		return "-"
-	}
-	return memory.FormatBytes(n)
-}
-
 // Estimate is what a run would take, as far as an earlier run of the same store
 // tells.
 type Estimate struct {
@@ -67,14 +60,14 @@ func Forecast(f *pipeline.Forecast, sum *pipeline.Summary, e Estimate) string {
 	var b strings.Builder
 	write := "write " + count(f.Write)
 	if f.Maybe > 0 {
-		write += fmt.Sprintf(" and what becomes of %s", counted(f.Maybe, "item"))
+		write += fmt.Sprintf(" and what becomes of %s", Counted(f.Maybe, "item"))
 	}
 	fmt.Fprintf(&b, "\n%s in: compute %s, reuse %s, %s, retract %s\n", count(sum.In), count(f.Compute), count(f.Reuse), write, count(f.Retract))
 	if f.Maybe > 0 {
 		b.WriteString("what becomes of an item that is not computed yet, and how many files, is only known when it is\n")
 	}
 	if sum.Quarantined > 0 {
-		fmt.Fprintf(&b, "%s would be quarantined\n", counted(sum.Quarantined, "item"))
+		fmt.Fprintf(&b, "%s would be quarantined\n", Counted(sum.Quarantined, "item"))
 	}
 	switch {
 	case f.Write+f.Maybe == 0:

@@ -125,6 +125,6 @@ func progressLine(sum *pipeline.Summary, r *rates, plan *pipeline.Plan) string {
 			b.WriteString(" (" + strings.Join(notes, ", ") + ")")
 		}
 	}
-	fmt.Fprintf(&b, "; %s written", counted(sum.Written, "file"))
+	fmt.Fprintf(&b, "; %s written", Counted(sum.Written, "file"))
 	return b.String()
 }

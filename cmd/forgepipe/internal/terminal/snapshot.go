@@ -23,7 +23,7 @@ func Snapshot(now time.Time, sum *pipeline.Summary, plan *pipeline.Plan, r *cont
 		of = " of " + count(g.of)
 	}
 	fmt.Fprintf(&b, "\nsnapshot at %s: %s, %s%s %s, %s written\n\n", now.Format(time.TimeOnly), state,
-		count(g.done), of, g.what, counted(sum.Written, "file"))
+		count(g.done), of, g.what, Counted(sum.Written, "file"))
 	for _, l := range table(stageTable(sum), false, false, true, true, true, true, true, true, true, true, true) {
 		b.WriteString("  " + oneLine(l) + "\n")
 	}

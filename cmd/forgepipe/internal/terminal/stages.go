@@ -81,7 +81,7 @@ func Stage(d pipeline.Description) string {
 		b.line(0, "makes"+given(d.With))
 		for _, m := range d.Makes {
 			b.line(2, m.Name+": "+m.Type+given(m.With))
-			if !d.Told(m.Doc) {
+			if !strings.Contains(d.Long, m.Doc) {
 				b.text(6, m.Doc, "")
 			}
 		}
@@ -152,7 +152,7 @@ func (b *page) fields(indent int, fields []pipeline.FieldDescription, d pipeline
 			b.text(indent+4, "For example: "+strings.Join(f.Examples, "; "), "")
 		}
 		for _, c := range f.Choices {
-			if !d.Told(c.Doc) {
+			if !strings.Contains(d.Long, c.Doc) {
 				b.text(indent+4, c.Name+": "+c.Doc, "  ")
 			} else if len(c.Options) > 0 {
 				b.line(indent+4, c.Name)

@@ -65,7 +65,7 @@ func headline(s *pipeline.Summary, sample *SampleInfo) string {
 	took := duration(s.Seconds)
 	wrote := "nothing was written"
 	if s.Written > 0 {
-		wrote = fmt.Sprintf("%s written (%s)", counted(s.Written, "file"), memory.FormatBytes(s.Bytes))
+		wrote = fmt.Sprintf("%s written (%s)", Counted(s.Written, "file"), memory.FormatBytes(s.Bytes))
 	}
 	switch {
 	case s.State == "interrupted":
@@ -73,7 +73,7 @@ func headline(s *pipeline.Summary, sample *SampleInfo) string {
 	case s.State == "failed":
 		return fmt.Sprintf("failed after %s: %s", took, wrote)
 	case sample != nil:
-		return fmt.Sprintf("sample of %s out of %s in %s: %s", count(s.In), counted(sample.Inputs, "input"), took, wrote)
+		return fmt.Sprintf("sample of %s out of %s in %s: %s", count(s.In), Counted(sample.Inputs, "input"), took, wrote)
 	case s.Written == 0 && s.Retracted == 0 && s.Reused > 0:
 		are := "files are as they should be"
 		if s.Reused == 1 {
@@ -81,7 +81,7 @@ func headline(s *pipeline.Summary, sample *SampleInfo) string {
 		}
 		line := fmt.Sprintf("all done: nothing to do, %s %s", count(s.Reused), are)
 		if s.Quarantined > 0 {
-			line += fmt.Sprintf("; %s quarantined still", counted(s.Quarantined, "item"))
+			line += fmt.Sprintf("; %s quarantined still", Counted(s.Quarantined, "item"))
 		}
 		return line
 	}
@@ -163,7 +163,7 @@ func rejections(s *pipeline.Summary) [][]string {
 		}
 	}
 	if n := int64(len(all) - shownReasons); n > 0 {
-		rows = append(rows, []string{"", count(rest), "for " + counted(n, "other reason")})
+		rows = append(rows, []string{"", count(rest), "for " + Counted(n, "other reason")})
 	}
 	return rows
 }
@@ -272,7 +272,7 @@ func whatNext(s *pipeline.Summary) string {
 // extrapolated says what a sample tells about a whole run.
 func extrapolated(s *pipeline.Summary, sample *SampleInfo) string {
 	rows := [][]string{
-		{"all " + counted(sample.Inputs, "input"), "about " + duration(sample.Seconds) + ", " + memory.FormatBytes(sample.Bytes) + " on disk"},
+		{"all " + Counted(sample.Inputs, "input"), "about " + duration(sample.Seconds) + ", " + memory.FormatBytes(sample.Bytes) + " on disk"},
 		{"the sample's files", sample.Dir},
 	}
 	if s.In == 0 {

@@ -215,7 +215,7 @@ hint: and another
 func TestFormats(t *testing.T) {
 	for _, tt := range []struct{ got, want string }{
 		{count(0), "0"}, {count(999), "999"}, {count(1000), "1,000"}, {count(1234567), "1,234,567"}, {count(-1000), "-1,000"}, {count(-100), "-100"},
-		{counted(1, "file"), "1 file"}, {counted(2, "file"), "2 files"},
+		{Counted(1, "file"), "1 file"}, {Counted(2, "file"), "2 files"},
 		{duration(0.04), "0.0 s"}, {duration(99.94), "99.9 s"}, {duration(99.96), "1 min 39 s"}, {duration(7500), "2 h 5 min"},
 		{roughly(0.2), "1 s"}, {roughly(9.1), "10 s"}, {roughly(41), "50 s"}, {roughly(91), "1 min 40 s"}, {roughly(3641), "60 min 50 s"},
 		{perSecond(0), "0/s"}, {perSecond(0.44), "0.4/s"}, {perSecond(123.4), "123/s"},

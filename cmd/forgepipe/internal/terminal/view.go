@@ -162,7 +162,7 @@ func footOf(sum *pipeline.Summary, plan *pipeline.Plan) string {
 	if p := phaseOf(sum, plan); p != "" {
 		foot += ", " + p
 	}
-	foot += fmt.Sprintf(", %s written", counted(sum.Written, "file"))
+	foot += fmt.Sprintf(", %s written", Counted(sum.Written, "file"))
 	if sum.Reused > 0 {
 		foot += ", " + count(sum.Reused) + " right already"
 	}
