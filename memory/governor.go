@@ -246,7 +246,7 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	s := w.situation(c, r)
 	s.Shared = r.Budget < there
 	choice := c.strategy.Next(s)
-	choice.Batch = min(max(choice.Batch, 0), w.o.Most)
+	choice.Batch = min(max(choice.Batch, 0), s.Most)
 	c.last, c.asked = choice, s
 	if choice.Shrink || choice.Look {
 		w.arena.empty()
@@ -270,7 +270,7 @@ func (g *Governor) beside(w *Workload) (held int64) {
 
 // situation is what a strategy is told. It needs the lock.
 func (w *Workload) situation(c *course, r Room) Situation {
-	s := Situation{Room: r, Most: w.o.Most, Cost: &c.models.cost, Speed: &c.models.speed, Surplus: w.arena.surplus()}
+	s := Situation{Room: r, Most: max(w.o.Most, r.Least), Cost: &c.models.cost, Speed: &c.models.speed, Surplus: w.arena.surplus()}
 	if c.emptied == w.arena.emptied {
 		s.Covered = c.covered
 	}

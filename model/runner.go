@@ -42,6 +42,10 @@ type RunnerOptions struct {
 	Batch int
 	// Most is how many items a run may take; 0: any number.
 	Most int
+	// Worth is how many bytes of items a run is worth: of smaller ones it begins with as
+	// many as have so many bytes, up to 64. 0: it begins with one. What so many bytes of
+	// larger items take is expected to have room.
+	Worth int64
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool
 	// Shrink gives the arena's free regions back after each run, which takes time:
