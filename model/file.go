@@ -25,7 +25,9 @@ type File struct {
 	Hash   string
 	Header *onnx.Header // what the file says of the network
 	Input  onnx.Port    // that takes pictures, of four axes
-	Output onnx.Port    // that is asked for
+	// Outputs are those that were asked for, in that order: runs give one tensor for
+	// each.
+	Outputs []onnx.Port
 	// Spec is how pictures are brought to Input: what FileOptions say, completed
 	// from the graph.
 	Spec Spec
@@ -63,8 +65,9 @@ type FileOptions struct {
 	// Spec is how pictures are prepared. Layout, channels, element type and size are
 	// the graph's where they are not set; where both say something they must agree.
 	Spec Spec
-	// Output names the output that is wanted. It may be left out where there is one.
-	Output string
+	// Outputs name the outputs that are wanted, in the order in which they are. It may
+	// be left out where there is one.
+	Outputs []string
 }
 
 // Open looks at an ONNX model. It reads the whole file, for its hash, and keeps
@@ -84,20 +87,22 @@ func Open(path string, o FileOptions) (*File, error) {
 	return f, nil
 }
 
-// choose finds the input and the output, and completes the spec.
+// choose finds the input and the outputs, and completes the spec.
 func (f *File) choose(o FileOptions) (err error) {
 	if f.Input, err = imageInput(f.Header.Inputs); err != nil {
 		return err
 	}
-	if f.Output, err = output(f.Header.Outputs, o.Output); err != nil {
+	if f.Outputs, err = outputs(f.Header.Outputs, o.Outputs); err != nil {
 		return err
 	}
 	n := f.Input.Shape[0]
 	if n > 0 {
 		f.Batch = int(n)
 	}
-	if out := f.Output.Shape; out != nil && (len(out) == 0 || out[0] >= 0 && out[0] != n) {
-		return fmt.Errorf("its output %s (%s) has no value for each picture of its input (%s): the first axis of both must be the pictures", f.Output.Name, shape(f.Output), shape(f.Input))
+	for _, p := range f.Outputs {
+		if out := p.Shape; out != nil && (len(out) == 0 || out[0] >= 0 && out[0] != n) {
+			return fmt.Errorf("its output %s (%s) has no value for each picture of its input (%s): the first axis of both must be the pictures", p.Name, shape(p), shape(f.Input))
+		}
 	}
 	f.Spec, err = complete(o.Spec, f.Input)
 	return err
@@ -123,23 +128,40 @@ func imageInput(inputs []onnx.Port) (onnx.Port, error) {
 	return p, nil
 }
 
-func output(outputs []onnx.Port, name string) (onnx.Port, error) {
-	i := slices.IndexFunc(outputs, func(p onnx.Port) bool { return p.Name == name })
+// outputs are those of these names, in their order, or the only one.
+func outputs(have []onnx.Port, names []string) ([]onnx.Port, error) {
 	switch {
-	case i >= 0:
-	case name != "":
-		return onnx.Port{}, fmt.Errorf("it has no output %q: its outputs are %s", name, ports(outputs))
-	case len(outputs) == 1:
-		i = 0
-	case len(outputs) == 0:
-		return onnx.Port{}, errors.New("it has no output")
-	default:
-		return onnx.Port{}, fmt.Errorf("it has several outputs, so name the one that is wanted (output): %s", ports(outputs))
+	case len(have) == 0:
+		return nil, errors.New("it has no output")
+	case len(names) == 0 && len(have) > 1:
+		return nil, fmt.Errorf("it has several outputs, so name those that are wanted (output): %s", ports(have))
+	case len(names) == 0:
+		names = []string{have[0].Name}
 	}
-	if p := outputs[i]; p.Type != onnx.Float32 && p.Type != onnx.Float16 {
-		return onnx.Port{}, fmt.Errorf("its output %s has elements of type %s, and only float32 and float16 are supported", p.Name, p.Type)
+	var chosen []onnx.Port
+	for i, name := range names {
+		at := slices.IndexFunc(have, func(p onnx.Port) bool { return p.Name == name })
+		switch {
+		case at < 0:
+			return nil, fmt.Errorf("it has no output %q: its outputs are %s", name, ports(have))
+		case slices.Contains(names[:i], name):
+			return nil, fmt.Errorf("its output %s is asked for twice: name each once", name)
+		}
+		if p := have[at]; p.Type != onnx.Float32 && p.Type != onnx.Float16 {
+			return nil, fmt.Errorf("its output %s has elements of type %s, and only float32 and float16 are supported", p.Name, p.Type)
+		}
+		chosen = append(chosen, have[at])
 	}
-	return outputs[i], nil
+	return chosen, nil
+}
+
+// OutputNames are the names of Outputs.
+func (f *File) OutputNames() []string {
+	names := make([]string, len(f.Outputs))
+	for i, p := range f.Outputs {
+		names[i] = p.Name
+	}
+	return names
 }
 
 // complete takes from the input what the spec does not say, and refuses what does

@@ -1,6 +1,8 @@
 package model_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +69,7 @@ func TestOpenCompletesTheSpec(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.Spec != tt.want || f.Batch != tt.batch || f.Output.Name != "output" || f.Input.Name != "input" || len(f.Hash) != 64 {
+			if f.Spec != tt.want || f.Batch != tt.batch || f.Outputs[0].Name != "output" || f.Input.Name != "input" || len(f.Hash) != 64 {
 				t.Errorf("%+v, want %+v and batch %d", f, tt.want, tt.batch)
 			}
 		})
@@ -137,7 +139,8 @@ func TestOpenRefuses(t *testing.T) {
 		"another size":     {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Width: 256, Height: 256}}, "would come as 256 x 256"},
 		"no fixed size":    {shaped(t, onnx.Float32, any4, "o"), model.FileOptions{Spec: model.Spec{Resize: model.NoResize}}, "takes pictures of one size"},
 		"which output":     {shaped(t, onnx.Float32, any4, "a", "b"), model.FileOptions{}, "a (float32 n x 3 x 224 x 224), b (float32"},
-		"no such output":   {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Output: "b"}, `no output "b"`},
+		"no such output":   {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Outputs: []string{"b"}}, `no output "b": its outputs are a (`},
+		"an output twice":  {shaped(t, onnx.Float32, any4, "a", "b"), model.FileOptions{Outputs: []string{"b", "a", "b"}}, "output b is asked for twice"},
 		"no batch axis":    {unbatched(t), model.FileOptions{}, "no value for each picture"},
 		"a wrong spec":     {shaped(t, onnx.Float32, any4, "a"), model.FileOptions{Spec: model.Spec{Filter: "sinc"}}, "filter"},
 	} {
@@ -175,7 +178,7 @@ func TestSessionGivesTheOutputThatIsWanted(t *testing.T) {
 	x := g.Input("input", onnx.Float32, g.Dim("n"), 3, 2, 2)
 	g.Output("text", g.Node(onnx.Node{Op: "Cast", In: []*onnx.Value{x}, Attrs: []onnx.Attr{onnx.Int("to", 8)}, Out: []onnx.Out{{Type: onnx.String, Dims: x.Dims()}}})[0])
 	g.Output("mean", g.ReduceMean(x, false, 2, 3))
-	f, err := model.Open(saved(t, g), model.FileOptions{Output: "mean"})
+	f, err := model.Open(saved(t, g), model.FileOptions{Outputs: []string{"mean"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,5 +190,45 @@ func TestSessionGivesTheOutputThatIsWanted(t *testing.T) {
 	out, err := s.Run(t.Context(), []*ort.Tensor{ort.NewTensor(ort.Float32, 5, 3, 2, 2)}, ort.RunOptions{})
 	if err != nil || len(out) != 1 || len(out[0].Float32s()) != 15 {
 		t.Errorf("%v, %v", out, err)
+	}
+}
+
+// Each item gets its part of every output, in the order in which they were asked for.
+func TestSeveralOutputs(t *testing.T) {
+	g := onnx.NewGraph("several")
+	x := g.Input("input", onnx.Float32, g.Dim("n"), 3, 2, 2)
+	g.Output("mean", g.ReduceMean(x, false, 2, 3))
+	g.Output("copy", g.Relu(x))
+	g.Output("turned", g.Transpose(x, 1, 0, 2, 3), onnx.Dynamic, onnx.Dynamic, 2, 2) // whose first axis is the channels
+	path := saved(t, g)
+	infer := func(outputs ...string) []model.Result {
+		f, err := model.Open(path, model.FileOptions{Outputs: outputs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := model.NewRunner(model.RunnerOptions{Name: "several.onnx", Type: f.ElementType(), Batch: 2, Devices: at(func(ctx context.Context) (model.Session, error) {
+			return f.Load(ctx, model.SessionOptions{})
+		})})
+		defer r.Close()
+		input := func(value float32) model.Input {
+			in := item(value, 12)
+			in.Shape = []int64{3, 2, 2}
+			return in
+		}
+		return r.Infer(t.Context(), []model.Input{input(1), input(2)})
+	}
+	for i, r := range infer("copy", "mean") {
+		if r.Err != nil || len(r.Outputs) != 2 {
+			t.Fatalf("%+v", r)
+		}
+		want := fmt.Sprintf("[3 2 2] [3] %d %d", i+1, i+1)
+		if got := fmt.Sprint(r.Outputs[0].Shape, r.Outputs[1].Shape, r.Outputs[0].Float32s()[11], r.Outputs[1].Float32s()[2]); got != want {
+			t.Errorf("item %d: %s, want %s", i, got, want)
+		}
+	}
+	for _, r := range infer("mean", "turned") {
+		if r.Err == nil || !strings.Contains(r.Err.Error(), "output 1 of several.onnx has shape [3 1 2 2] for 1 items: its first axis is not the batch") {
+			t.Errorf("%+v", r)
+		}
 	}
 }

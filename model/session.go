@@ -50,8 +50,8 @@ func OpenRuntime(library string) (Runtime, error) {
 	return Runtime{Version: l.Version, Path: l.Path, Embedded: l.Embedded, Providers: l.Providers, library: l}, nil
 }
 
-// Load loads the network on its device. The session's runs give the one output that
-// was chosen.
+// Load loads the network on its device. The session's runs give the outputs that were
+// chosen, in the order of Outputs.
 func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -63,7 +63,7 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	so := ort.SessionOptions{Provider: ort.CPU, Outputs: []string{f.Output.Name}, Threads: o.Threads, Concurrent: o.Concurrent, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	so := ort.SessionOptions{Provider: ort.CPU, Outputs: f.OutputNames(), Threads: o.Threads, Concurrent: o.Concurrent, ArenaLimit: o.ArenaLimit, Log: o.Log}
 	if strings.HasPrefix(o.Device, "gpu:") {
 		so.Provider = ort.CUDA
 		if so.DeviceID, err = cudaNumber(o.Device); err != nil {

@@ -424,6 +424,14 @@ func (s *Session) readPorts() error {
 			return fmt.Errorf("the model lacks one of the outputs %v: it has %v", s.options.Outputs, others)
 		}
 	}
+	for i, name := range s.options.Outputs {
+		at := i + slices.IndexFunc(s.out[i:], func(p Port) bool { return p.Name == name })
+		if at < i {
+			return fmt.Errorf("the model's output %q is asked for twice", name)
+		}
+		s.out[i], s.out[at] = s.out[at], s.out[i]
+		s.outNames[i], s.outNames[at] = s.outNames[at], s.outNames[i]
+	}
 	return nil
 }
 
@@ -445,7 +453,7 @@ func (s *Session) readPort(output C.int, i C.size_t) (p Port, numbers bool, err 
 // Inputs are what the model takes, in its order.
 func (s *Session) Inputs() []Port { return s.in }
 
-// Outputs are what runs give, in the model's order.
+// Outputs are what runs give, in the order of the options, or else in the model's.
 func (s *Session) Outputs() []Port { return s.out }
 
 // Fallbacks are the types of operators, each once, that a CUDA session has on

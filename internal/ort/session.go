@@ -62,7 +62,8 @@ type SessionOptions struct {
 	// have some more. On the CPU it counts those weights too that the runtime keeps
 	// as they are in the file; those that it arranges anew are outside the arena.
 	ArenaLimit int64
-	// Outputs names those of the model's outputs that runs give; nil: all. Others are
+	// Outputs names those of the model's outputs that runs give, in their order; nil: all,
+	// in the model's. Others are
 	// not copied, and may be what cannot be passed, such as texts; the runtime
 	// computes them nevertheless.
 	Outputs []string

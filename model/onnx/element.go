@@ -94,3 +94,19 @@ func roundEven(v uint32, n uint) uint32 {
 	}
 	return q
 }
+
+// fromHalf is the number whose bits as a float16 are h.
+func fromHalf(h uint16) float32 {
+	sign, exp, frac := uint32(h&0x8000)<<16, uint32(h>>10&0x1f), uint32(h&0x3ff)
+	switch {
+	case exp == 0x1f: // infinite, or no number
+		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
+	case exp != 0:
+		return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+	}
+	f := float32(frac) / (1 << 24) // subnormal
+	if sign != 0 {
+		f = -f
+	}
+	return f
+}

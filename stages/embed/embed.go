@@ -89,7 +89,11 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Output: c.String("output")})
+	var outputs []string
+	if name := c.String("output"); name != "" {
+		outputs = []string{name}
+	}
+	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Outputs: outputs})
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Take takes what the network made of one item: it sets attributes, a vector or a
-// picture, or rejects the item. out is the output that was chosen (float32 or float16),
+// picture, or rejects the item. out is the output that was chosen, the first of several (float32 or float16),
 // without the axis of the batch, such as [512] or [3 H W]. It is a part of what a whole
 // batch gave: what is kept of it is copied, as Numbers and Spec.Picture do. An error
 // fails the item. Take is called by several goroutines, each with items of its own.

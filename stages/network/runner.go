@@ -16,7 +16,7 @@ import (
 // Open takes a part in the network's Runner, which stages of the same network and
 // options share. The network is loaded with the first batch.
 func (s *Stage) Open(context.Context, pipeline.Device) error {
-	key := fmt.Sprintf("model %s %s on %v, CPU too %t, %d lanes, batch %d most %d sized %t threads %d %s", s.file.Hash, s.file.Output.Name, s.place.Devices, s.place.CPUToo, s.lanes, s.o.Batch, s.batch, s.sized, s.session.Threads, s.session.Library)
+	key := fmt.Sprintf("model %s %v on %v, CPU too %t, %d lanes, batch %d most %d sized %t threads %d %s", s.file.Hash, s.file.OutputNames(), s.place.Devices, s.place.CPUToo, s.lanes, s.o.Batch, s.batch, s.sized, s.session.Threads, s.session.Library)
 	v, release, err := s.env.Share(key, func() (any, func() error, error) {
 		r := model.NewRunner(s.runnerOptions())
 		return r, r.Close, nil
@@ -99,5 +99,5 @@ func (s *Stage) key(d pipeline.Device) string {
 	if m, ok := s.env.Device(d).(memory.Described); ok {
 		kind = m.Description()
 	}
-	return fmt.Sprintf("%s %s, %d lanes of %d threads, ONNX Runtime %s on %s", s.file.Hash, s.file.Output.Name, s.lanes, s.session.Threads, s.runtime.Version, kind)
+	return fmt.Sprintf("%s %v, %d lanes of %d threads, ONNX Runtime %s on %s", s.file.Hash, s.file.OutputNames(), s.lanes, s.session.Threads, s.runtime.Version, kind)
 }

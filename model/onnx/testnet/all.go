@@ -27,6 +27,13 @@ func All() []Network {
 		{"no image", NoImage},
 		{"unknown operator", UnknownOp},
 		{"compact", func() *onnx.Graph { return Compact(4, 16, 2) }},
+		{"rrdb", func() *onnx.Graph { return RRDB(RRDBOptions{Features: 16, Blocks: 2}) }},
+		{"rrdb unshuffled", func() *onnx.Graph { return RRDB(RRDBOptions{Features: 8, Blocks: 1, Unshuffle: 2}) }},
+		{"rrdb in float16", func() *onnx.Graph { return RRDB(RRDBOptions{Features: 8, Blocks: 1, Type: onnx.Float16}) }},
+		{"span", func() *onnx.Graph { return Span(2) }},
+		{"unet", UNet},
+		{"excited", Excited},
+		{"interpolated", Interpolated},
 		{"resnet18", func() *onnx.Graph { return ResNet18(1000) }},
 		{"resnet18 features", func() *onnx.Graph { return ResNet18(0) }},
 		{"vit", func() *onnx.Graph {

@@ -1,0 +1,201 @@
+package model_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/onnx"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
+)
+
+// chain is convolutions, one after the other, of these strides. What is made of a pixel
+// is larger the larger it is, so that no influence is lost.
+func chain(dilation int, strides ...int) *onnx.Graph {
+	g := onnx.NewGraph("chain")
+	y := g.Input("input", onnx.Float32, g.Dim("n"), 3, g.Dim("h"), g.Dim("w"))
+	for i, s := range strides {
+		in := 3
+		if i > 0 {
+			in = 1
+		}
+		w := make([]float32, in*9)
+		for i := range w {
+			w[i] = 0.2
+		}
+		y = g.Conv(y, g.Float32s("", w, 1, in, 3, 3), nil, onnx.ConvOptions{Pad: dilation, Dilation: dilation, Stride: s})
+	}
+	g.Output("output", y)
+	return g
+}
+
+// loaded is a network that runs, and its geometry.
+func loaded(t *testing.T, g *onnx.Graph) (model.Session, onnx.Geometry) {
+	t.Helper()
+	f, err := model.Open(saved(t, g), model.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	geometry, err := f.Geometry("output")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.Load(t.Context(), model.SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, geometry
+}
+
+// noise is a picture of that size.
+func noise(height, width int64) *ort.Tensor {
+	x := ort.NewTensor(ort.Float32, 1, 3, height, width)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range x.Float32s() {
+		x.Float32s()[i] = r.Float32()
+	}
+	return x
+}
+
+func ran(t *testing.T, s model.Session, x *ort.Tensor) *ort.Tensor {
+	t.Helper()
+	out, err := s.Run(t.Context(), []*ort.Tensor{x}, ort.RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[0]
+}
+
+// The geometry of a network is what a real runtime does: the scale is that of the
+// output's size, and a pixel has an influence on those within reach alone.
+func TestGeometryIsWhatHappens(t *testing.T) {
+	for name, tt := range map[string]struct {
+		graph *onnx.Graph
+		exact bool // the farthest pixels can be told to be influenced
+	}{
+		"one convolution":          {chain(1, 1), true},
+		"three convolutions":       {chain(1, 1, 1, 1), true},
+		"dilated convolutions":     {chain(3, 1, 1), true},
+		"a strided convolution":    {chain(1, 2), true},
+		"two strided convolutions": {chain(1, 2, 2), true},
+		"compact":                  {testnet.Compact(2, 8, 1), true},
+		"compact 4":                {testnet.Compact(4, 8, 2), true},
+		"rrdb":                     {testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1}), false},
+		"rrdb unshuffled":          {testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1, Unshuffle: 2}), false},
+		"span":                     {testnet.Span(3), true},
+		"unet":                     {testnet.UNet(), true},
+		"interpolated":             {testnet.Interpolated(), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, g := loaded(t, tt.graph)
+			if g.Unbounded != "" {
+				t.Fatalf("%+v", g)
+			}
+			m := int64(g.Multiple)
+			for g.Down > 1 && m%int64(g.Down) != 0 {
+				m *= int64(g.Down)
+			}
+			height, width := (2*int64(g.Reach)/m+5)*m, (2*int64(g.Reach)/m+6)*m
+			x := noise(height, width)
+			before := ran(t, s, x)
+			if h, w := before.Shape[2], before.Shape[3]; h*int64(g.Down) != height*int64(g.Up) || w*int64(g.Down) != width*int64(g.Up) {
+				t.Fatalf("%v of %v with %+v", before.Shape, x.Shape, g)
+			}
+			// All places within a block of pixels that belong together are tried.
+			far := 0
+			for shift := range max(m, int64(g.Down)) {
+				py, px := height/2+shift, width/2+shift
+				for c := range int64(3) {
+					x.Float32s()[(c*height+py)*width+px] += 50
+				}
+				far = max(far, farthest(before, ran(t, s, x), int(py), int(px), g))
+				for c := range int64(3) {
+					x.Float32s()[(c*height+py)*width+px] -= 50
+				}
+			}
+			if far > g.Reach || far < 1 || tt.exact && far != g.Reach {
+				t.Errorf("the farthest pixel is %d away: %+v", far, g)
+			}
+		})
+	}
+}
+
+// farthest is how many pixels of the input lie between a pixel of it and the farthest
+// of those at whose place the output has changed.
+func farthest(before, after *ort.Tensor, py, px int, g onnx.Geometry) (far int) {
+	channels, height, width := int(before.Shape[1]), int(before.Shape[2]), int(before.Shape[3])
+	for c := range channels {
+		for y := range height {
+			for x := range width {
+				i := (c*height+y)*width + x
+				if before.Float32s()[i] == after.Float32s()[i] {
+					continue
+				}
+				for _, at := range [][2]int{{y, py}, {x, px}} {
+					first := at[0] * g.Down / g.Up // pixels of the input that lie there
+					last := ((at[0]+1)*g.Down - 1) / g.Up
+					far = max(far, at[1]-first, last-at[1])
+				}
+			}
+		}
+	}
+	return far
+}
+
+// Where pixels hang on all of a picture, they really do.
+func TestUnboundedReach(t *testing.T) {
+	t.Parallel()
+	s, g := loaded(t, testnet.Excited())
+	if !strings.Contains(g.Unbounded, "GlobalAveragePool") || g.Up != 2 {
+		t.Errorf("%+v", g)
+	}
+	x := noise(40, 40)
+	before := ran(t, s, x)
+	x.Float32s()[0] += 50
+	if far := farthest(before, ran(t, s, x), 0, 0, onnx.Geometry{Up: 2, Down: 1}); far != 39 {
+		t.Errorf("the farthest pixel is %d away", far)
+	}
+}
+
+// What the tensors need is about what the runtime's arena has in use.
+func TestPeakIsWhatTheRuntimeTakes(t *testing.T) {
+	for name, graph := range map[string]*onnx.Graph{
+		"compact":         testnet.Compact(4, 16, 4),
+		"rrdb":            testnet.RRDB(testnet.RRDBOptions{Features: 16, Blocks: 2}),
+		"rrdb unshuffled": testnet.RRDB(testnet.RRDBOptions{Features: 16, Blocks: 1, Unshuffle: 2}),
+		"span":            testnet.Span(2),
+		"unet":            testnet.UNet(),
+		"excited":         testnet.Excited(),
+		"interpolated":    testnet.Interpolated(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ratios []string
+			for _, side := range []int64{64, 128} {
+				s, g := loaded(t, graph)
+				weights, err := s.Stats()
+				if err != nil {
+					t.Fatal(err)
+				}
+				x := noise(side, side)
+				ran(t, s, x)
+				st, err := s.Stats()
+				if err != nil {
+					t.Fatal(err)
+				}
+				took := st.MaxInUse - weights.InUse + int64(len(x.Data)) // which is passed without a copy
+				ratio := float64(g.Peak*side*side) / float64(took)
+				ratios = append(ratios, fmt.Sprintf("%.2f", ratio))
+				if math.Abs(math.Log(ratio)) > math.Log(1.3) {
+					t.Errorf("%d x %d: %d bytes in use, and %d are said", side, side, took, g.Peak*side*side)
+				}
+			}
+			t.Log(ratios)
+		})
+	}
+}
