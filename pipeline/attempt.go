@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
@@ -16,6 +17,10 @@ import (
 type call struct {
 	stage string
 	last  bool // no later stage looks at pictures
+
+	mu       sync.Mutex
+	canvases []*canvas // that it made: see Item.NewImage
+	ended    bool
 }
 
 type outcome struct {
@@ -38,7 +43,14 @@ func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
 		if p := recover(); p != nil {
 			o = outcome{panicked: p, stack: debug.Stack()}
 		}
+		// Nothing can be made any more, whatever the stage made of the error.
+		if err := w.run.noDisk.Load(); err != nil {
+			o = outcome{err: *err}
+		}
 	}()
+	// A disk that fails under a picture that lies in a file is a panic as well, and
+	// does not end the program.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	// The stage may write to the slice it gets: batch is needed to check its
 	// answer.
 	w.in = append(w.in[:0], batch...)
@@ -57,6 +69,11 @@ func (n *node) bug(format string, args ...any) error {
 // settle checks that every item of the batch has exactly one end, takes over
 // what the stage said, records what ended here, and adds what goes on to w.out.
 func (w *worker) settle(ctx context.Context, batch, returned []*Item) error {
+	if len(batch) > 0 {
+		if c := batch[0].call.Load(); c != nil { // nil: it was not called
+			defer c.end()
+		}
+	}
 	if w.run.opts.Check {
 		if err := w.checkPixels(batch); err != nil {
 			return err
@@ -324,19 +341,20 @@ func (w *worker) replacePictures(it *Item) {
 // newPicture puts a picture that a stage made, or is going to make again, into
 // a buffer that the caller uses.
 func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) picture {
-	b := &buffer{icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: m.bytes}
+	b := &buffer{icc: icc, bytes: m.bytes, area: int64(m.size.X) * int64(m.size.Y), room: w.run.residentBytes(m.bytes)}
 	if m.img == nil {
 		w.run.reserve(b, w.ID)
 		redo.promise(b, what, m)
 	} else {
+		b.canvas = w.run.canvases.share(m.img)
 		b.show(m.img)
 		if w.made != nil {
-			b.lease = w.made.Split(m.bytes)
+			b.lease = w.made.Split(b.occupies(m.img))
 		} else {
 			b.lease, _ = w.run.host.TryAcquire(memory.Request{Kind: memory.Residency, Holder: w.ID})
 		}
 		// The bytes are there already: say so, also where that passes the limit.
-		b.resize(m.bytes)
+		b.resize(b.occupies(m.img))
 		if w.run.opts.Check {
 			b.sum = pixelSum(m.img)
 		}
@@ -349,10 +367,10 @@ func (w *worker) newPicture(m *made, icc []byte, redo *redo, what product) pictu
 // some now. Often nobody will, so it is not waited for: a picture without room
 // counts as parked.
 func (r *run) reserve(b *buffer, holder string) {
-	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: holder}
+	req := memory.Request{Kind: memory.Residency, Bytes: b.room, Holder: holder}
 	var ok bool
 	if b.lease, ok = r.host.TryAcquire(req); ok {
-		b.hold(b.bytes)
+		b.hold(b.room)
 		return
 	}
 	req.Bytes = 0
@@ -392,6 +410,7 @@ func (n *node) flush(ctx context.Context) error {
 	drained := false // what is left stays for the next run
 	items := func(yield func(*Item, error) bool) {
 		pass := &call{stage: n.ID}
+		defer pass.end()
 		for it, err := range n.held.items(ctx) {
 			if err == nil {
 				err = n.run.mayPass(ctx, it)
@@ -413,6 +432,7 @@ func (n *node) flush(ctx context.Context) error {
 				it.call.Store(nil)
 				it.release()
 			}
+			pass.letGo()
 			if !more {
 				return
 			}

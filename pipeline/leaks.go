@@ -159,6 +159,7 @@ func (w *leakWatcher) measure(ctx context.Context) (floor int64, ok bool) {
 	if !w.until(ctx, standstill, func() bool { return w.calling() == 0 }) {
 		return 0, false
 	}
+	w.run.canvases.leave()
 	w.run.clean(ctx, "looking for leaks")
 	s, err := w.run.memory.Monitor().Refresh(ctx, string(Host))
 	if err != nil || s.Own == memory.Unknown {

@@ -337,6 +337,7 @@ func (w *worker) process(ctx context.Context, batch []*Item) error {
 // forget lets go of what an attempt made that came to nothing: its memory is for
 // others while the batch waits.
 func forget(batch []*Item) {
+	batch[0].call.Load().end()
 	for _, it := range batch {
 		it.next = change{}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"iter"
+	"sync"
 	"sync/atomic"
 
 	"github.com/forgepipe/forgepipe/internal/extsort"
@@ -32,6 +33,9 @@ type parking struct {
 	// stagesStay says that the items come back within the same phase, when the
 	// stages before are still open and can make a picture again.
 	stagesStay bool
+
+	canvasMu sync.Mutex
+	canvases []*canvas // of the items, by number; nil: it has come back
 }
 
 // parkingMemory is what one parking sorts in memory before it writes a run.
@@ -98,6 +102,7 @@ const (
 	fromSource byte = iota // it is a part of the source's
 	fromSpill              // its samples are in a file
 	fromStage              // a stage makes it again
+	fromCanvas             // it is a part of one that lies in a file
 )
 
 // addPicture writes down how the pixels are had again, and spills those that
@@ -118,6 +123,12 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 		place(fromStage, pic.rect)
 		return m.encode(ctx, p, b)
 	}
+	// A small part of one is written down like others, so that the large file can go.
+	if c, at, icc := pic.buf.inFile(); c != nil && p.run.inFile(pixelBytes(c.model)*int64(pic.rect.Dx())*int64(pic.rect.Dy())) {
+		place(fromCanvas, pic.rect.Add(at))
+		b = binary.AppendUvarint(b, p.keep(c))
+		return appendString(b, string(icc)), nil
+	}
 	f, err := pic.frame(ctx, false)
 	if err != nil {
 		return nil, err
@@ -127,8 +138,45 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 		return nil, err
 	}
 	place(fromSpill, image.Rectangle{Max: pic.rect.Size()})
-	b = binary.AppendUvarint(appendString(b, file.name), uint64(imageio.Bytes(f.Image)))
+	b = binary.AppendUvarint(appendString(b, file.name), uint64(imageio.RawBytes(f.Image)))
 	return appendString(b, string(f.ICC)), nil
+}
+
+// keep keeps the file of a picture until the parking is closed, or the item has come back
+// for good. The number is the picture's.
+func (p *parking) keep(c *canvas) uint64 {
+	c.keep()
+	p.canvasMu.Lock()
+	defer p.canvasMu.Unlock()
+	p.canvases = append(p.canvases, c)
+	return uint64(len(p.canvases) - 1)
+}
+
+// fromCanvas is the buffer of a picture that lies in a file. From a parking between phases
+// an item comes back once, so that its file goes with it.
+func (p *parking) fromCanvas(r *reader) *buffer {
+	n, icc := r.uvarint(), []byte(r.string())
+	if len(icc) == 0 {
+		icc = nil
+	}
+	p.canvasMu.Lock()
+	defer p.canvasMu.Unlock()
+	if r.err != nil || n >= uint64(len(p.canvases)) || p.canvases[n] == nil {
+		panic("BUG: a parked picture is not there any more")
+	}
+	c := p.canvases[n]
+	c.retain()
+	if !p.stagesStay {
+		c.unkeep()
+		p.canvases[n] = nil
+	}
+	return &buffer{
+		bytes: c.bytes, area: int64(c.size.X) * int64(c.size.Y), room: c.resident, canvas: c, icc: icc,
+		load: func(context.Context) (image.Image, []byte, error) {
+			img, err := c.open()
+			return img, icc, err
+		},
+	}
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and
@@ -224,10 +272,13 @@ func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *b
 	case fromSpill:
 		pic.buf = p.spilled(r)
 		p.wait(ctx, pic.buf, beside)
+	case fromCanvas:
+		pic.buf = p.fromCanvas(r)
+		p.wait(ctx, pic.buf, beside)
 	case fromStage:
 		m := p.remaking(ctx, r, fam)
 		size := m.want.size
-		pic.buf = &buffer{bytes: m.want.bytes, room: m.want.bytes, area: int64(size.X) * int64(size.Y)}
+		pic.buf = &buffer{bytes: m.want.bytes, room: p.run.residentBytes(m.want.bytes), area: int64(size.X) * int64(size.Y)}
 		if r.err == nil {
 			p.run.reserve(pic.buf, "parked pixels")
 			m.redo.promise(pic.buf, m.what, m.want)
@@ -245,7 +296,7 @@ func (p *parking) spilled(r *reader) *buffer {
 		icc = nil
 	}
 	file := &spill{p.dir, name}
-	return &buffer{bytes: bytes, load: func(context.Context) (image.Image, []byte, error) {
+	return &buffer{bytes: bytes, room: bytes, load: func(context.Context) (image.Image, []byte, error) {
 		img, err := file.read()
 		return img, icc, err
 	}}
@@ -253,8 +304,7 @@ func (p *parking) spilled(r *reader) *buffer {
 
 // wait waits until the picture has room, beside the item's other one.
 func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
-	b.room = b.bytes
-	req := memory.Request{Kind: memory.Residency, Bytes: b.bytes, Holder: "parked pixels"}
+	req := memory.Request{Kind: memory.Residency, Bytes: b.room, Holder: "parked pixels"}
 	done := p.run.idle.add(0, beside)
 	defer done()
 	var err error
@@ -265,10 +315,15 @@ func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
 		b.parked = true
 		return
 	}
-	b.hold(b.bytes)
+	b.hold(b.room)
 }
 
 func (p *parking) close() {
+	for _, c := range p.canvases {
+		if c != nil {
+			c.unkeep()
+		}
+	}
 	_ = p.sorter.Close()
 	for i := range p.spills.Load() {
 		_ = p.dir.Remove(fmt.Sprintf("%s-%d.pixels", p.prefix, i+1))

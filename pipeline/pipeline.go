@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
@@ -56,6 +57,8 @@ type door struct {
 	run     *run
 	share   shares
 	devices []memory.Device
+	// hostLimit is that of the plan, in bytes; 0: there is none yet.
+	hostLimit atomic.Int64
 }
 
 // Step is one stage in the chain.

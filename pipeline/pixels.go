@@ -115,13 +115,14 @@ type buffer struct {
 	raw    []byte // the file's bytes, kept from hashing until decoding
 	fault  error  // a decoding error: the file will not get better
 	lease  *memory.Lease
-	held   int64  // bytes of the lease, so that nobody has to ask the ledger
-	shown  int64  // bytes of img
-	room   int64  // bytes of the lease until it is decoded
-	parked bool   // the lease was given back for others
-	pins   int    // calls that may be looking at it
-	spill  *spill // where the samples are while it is parked; nil: it can be had otherwise
-	sum    uint64 // of the samples, when Options.Check is on
+	held   int64   // bytes of the lease, so that nobody has to ask the ledger
+	shown  int64   // bytes of img
+	room   int64   // bytes of the lease until it is decoded
+	parked bool    // the lease was given back for others
+	pins   int     // calls that may be looking at it
+	spill  *spill  // where the samples are while it is parked; nil: it can be had otherwise
+	canvas *canvas // in which the samples lie, or will; nil: in memory
+	sum    uint64  // of the samples, when Options.Check is on
 }
 
 func (b *buffer) retain() { b.refs.Add(1) }
@@ -139,7 +140,7 @@ func (b *buffer) release() {
 	if b.redo != nil && b.img == nil {
 		b.redo.drop()
 	}
-	if b.img != nil && b.load != nil {
+	if b.img != nil && b.load != nil && b.canvas == nil {
 		abandoned.add(b.bytes)
 	}
 	b.raw = nil
@@ -148,6 +149,10 @@ func (b *buffer) release() {
 	if b.spill != nil {
 		b.spill.remove()
 		b.spill = nil
+	}
+	if b.canvas != nil {
+		b.canvas.release()
+		b.canvas = nil
 	}
 	if b.lease != nil {
 		b.lease.Release()
@@ -195,6 +200,10 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.img != nil {
+		if b.parked { // it lies in a file, and stayed there
+			b.resize(b.room)
+			b.parked = false
+		}
 		return b.img, nil
 	}
 	if b.fault != nil {
@@ -219,15 +228,44 @@ func (b *buffer) frame(ctx context.Context, check bool) (image.Image, error) {
 	b.icc, b.raw = icc, nil
 	b.show(img)
 	if b.redo != nil { // what it was made from has gone
+		b.redo, b.load = nil, nil
+	}
+	if b.canvas != nil { // nor does it ever leave the file
 		b.load = nil
 	}
 	if b.lease != nil {
-		b.resize(imageio.Bytes(img))
+		b.resize(b.occupies(img))
 	}
 	if check {
 		b.sum = pixelSum(img)
 	}
 	return img, nil
+}
+
+// occupies is what the picture takes of memory, now that it is there.
+func (b *buffer) occupies(img image.Image) int64 {
+	if b.canvas != nil {
+		return b.canvas.resident
+	}
+	return imageio.Bytes(img)
+}
+
+// inFile returns the canvas that the picture lies in, where, and the colour profile; nil
+// when it lies in memory, or otherwise than its canvas's own picture does.
+func (b *buffer) inFile() (c *canvas, at image.Point, icc []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.canvas == nil {
+		return nil, at, nil
+	}
+	if b.img == nil { // parked before, and nobody has looked since
+		return b.canvas, at, b.icc
+	}
+	at, ok := b.canvas.place(b.img)
+	if !ok {
+		return nil, at, nil
+	}
+	return b.canvas, at, b.icc
 }
 
 // resize corrects the lease; it needs the lock, or a buffer that nobody else has.
@@ -237,7 +275,8 @@ func (b *buffer) resize(bytes int64) {
 }
 
 // pictures counts the bytes that all buffers of the process have leased, and
-// those that lie in memory.
+// those that lie in memory. Of pictures in files nothing is in memory once they are
+// left, which who measures sees to.
 var pictures struct{ held, shown atomic.Int64 }
 
 // hold and show set what the buffer has, and keep count.
@@ -248,7 +287,7 @@ func (b *buffer) hold(bytes int64) {
 
 func (b *buffer) show(img image.Image) {
 	bytes := int64(0)
-	if img != nil {
+	if img != nil && b.canvas == nil {
 		bytes = imageio.Bytes(img)
 	}
 	pictures.shown.Add(bytes - b.shown)
@@ -275,6 +314,11 @@ func (b *buffer) park(keep func(image.Image) (*spill, error)) parkResult {
 		return parkResult{}
 	case b.pins > 0:
 		return parkResult{busy: true}
+	case b.canvas != nil && b.img != nil: // it stays where it is, and comes back page by page
+		freed := b.held
+		b.room, b.parked = freed, true
+		b.resize(0)
+		return parkResult{freed: freed}
 	case b.load != nil:
 	case b.img == nil || keep == nil:
 		return parkResult{}
@@ -341,6 +385,12 @@ func pixelSum(img image.Image) uint64 {
 	case *image.NRGBA:
 		h.Write(m.Pix)
 	case *image.Gray:
+		h.Write(m.Pix)
+	case *image.Gray16:
+		h.Write(m.Pix)
+	case *image.RGBA64:
+		h.Write(m.Pix)
+	case *image.NRGBA64:
 		h.Write(m.Pix)
 	default:
 		c := image.NewRGBA64(img.Bounds())

@@ -59,6 +59,7 @@ func (p *Pipeline) Plan(o RunOptions) (*Plan, error) {
 		return nil, &SpecError{[]Problem{{File: p.file(), Line: 1, Col: 1, Message: fmt.Sprintf(
 			"memory.host.limit is %s of %s; at least %s are needed", memory.FormatBytes(plan.HostLimit), memory.FormatBytes(mem.Total), memory.FormatBytes(programBytes+leastBudget))}}}
 	}
+	p.door.hostLimit.Store(plan.HostLimit) // stages' costs go by it
 	var phase []PlannedStage
 	var resident int64
 	var cards cardPlan

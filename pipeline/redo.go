@@ -24,6 +24,7 @@ type redo struct {
 	mu       sync.Mutex
 	promised int // pictures that were neither fetched nor given up
 	made     map[product]*made
+	again    *call // that made them
 }
 
 // product tells the pictures of one call apart.
@@ -61,30 +62,38 @@ func (r *redo) promise(b *buffer, what product, m *made) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.promised++
-	b.redo = &remaking{redo: r, what: what, want: m}
-	b.load = b.redo.fetch
+	again := &remaking{redo: r, what: what, want: m}
+	b.redo = again
+	b.load = func(ctx context.Context) (image.Image, []byte, error) {
+		img, icc, canvas, err := again.fetch(ctx)
+		b.canvas = canvas
+		return img, icc, err
+	}
 }
 
-func (m *remaking) fetch(ctx context.Context) (image.Image, []byte, error) {
+// fetch returns the picture, and its canvas if it lies in one, of which the caller is a
+// user from then on.
+func (m *remaking) fetch(ctx context.Context) (image.Image, []byte, *canvas, error) {
 	r := m.redo
 	if r.node.run.dry != nil {
-		return nil, nil, errDryRun
+		return nil, nil, nil, errDryRun
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.made == nil {
 		if err := r.call(ctx); err != nil {
-			return nil, nil, fmt.Errorf("making the picture of stage %s again: %w", r.node.ID, err)
+			return nil, nil, nil, fmt.Errorf("making the picture of stage %s again: %w", r.node.ID, err)
 		}
 	}
 	got := r.made[m.what]
 	if got == nil || got.size != m.want.size {
-		return nil, nil, fmt.Errorf("making the picture of stage %s again: it came out otherwise than the first time: start over with --fresh", r.node.ID)
+		return nil, nil, nil, fmt.Errorf("making the picture of stage %s again: it came out otherwise than the first time: start over with --fresh", r.node.ID)
 	}
 	delete(r.made, m.what)
 	icc := r.item.pic.buf.profile()
+	canvas := r.node.run.canvases.share(got.img)
 	r.forget()
-	return got.img, icc, nil
+	return got.img, icc, canvas, nil
 }
 
 // drop gives up a picture that nobody wanted.
@@ -106,6 +115,9 @@ func (r *redo) forget() {
 	if r.promised--; r.promised == 0 {
 		r.item.release()
 		r.made = nil
+		if r.again != nil {
+			r.again.end()
+		}
 	}
 }
 
@@ -113,11 +125,15 @@ func (r *redo) forget() {
 // the picture is inside of a call of its own, whose lease covers it.
 func (r *redo) call(ctx context.Context) (err error) {
 	n, it := r.node, r.item
-	it.call.Store(&call{stage: n.ID})
+	c := &call{stage: n.ID}
+	it.call.Store(c)
 	it.next = change{}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		if err != nil {
+			c.end()
 		}
 	}()
 	if n.serial {
@@ -130,7 +146,7 @@ func (r *redo) call(ctx context.Context) (err error) {
 	if it.next.err != nil {
 		return it.next.err
 	}
-	r.made = map[product]*made{}
+	r.made, r.again = map[product]*made{}, c
 	for _, d := range append([]*Item{it}, it.next.derived...) {
 		if d.next.hq != nil {
 			r.made[product{key: derivation(it, d)}] = d.next.hq

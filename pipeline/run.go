@@ -72,6 +72,8 @@ type run struct {
 	governor   governed
 	idle       idlePictures
 	large      largeCalls
+	canvases   canvases
+	noDisk     atomic.Pointer[error] // the disk is full, or fails: nothing can be made any more
 	memory     *memory.Manager
 	detach     func() // takes the ledger off memory
 	floor      int64  // bytes that the process had when the first phase began

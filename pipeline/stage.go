@@ -140,7 +140,7 @@ type BatchSpec struct {
 type Cost struct {
 	Resident int64 // bytes that Open allocates and Close frees
 	Work     int64 // bytes that a call with this batch allocates at its peak and frees
-	Output   int64 // bytes of new pixels that the call returns (SetImage, FromImage)
+	Output   int64 // bytes of memory of the new pixels that the call returns (SetImage, FromImage): see Env.ImageBytes
 }
 
 // Coster is a stage that knows what it needs. With an empty batch it tells

@@ -204,6 +204,7 @@ func (r *run) closeState() error {
 	if r.sampleLock != nil {
 		errs = append(errs, r.sampleLock.Close())
 	}
+	r.canvases.close()
 	if r.scratchDir != nil {
 		errs = append(errs, r.scratchDir.Close())
 		_ = os.RemoveAll(r.scratchPath)

@@ -13,7 +13,7 @@ var (
 
 // Faulty is a file system for tests in which one operation fails. It counts
 // everything that changes a disk: opening a root (which may make it), create,
-// append, write, sync, syncfs, rename, remove, mkdir.
+// append, allocate, write, sync, syncfs, rename, remove, mkdir.
 type Faulty struct {
 	// Sticky makes every counted operation after the failed one fail too, as
 	// after a crash. Set it before use.
@@ -94,6 +94,13 @@ func (r *faultyRoot) Append(name string) (File, error) {
 		return nil, err
 	}
 	return r.wrap(name)(r.Root.Append(name))
+}
+
+func (r *faultyRoot) Allocate(name string, bytes int64) error {
+	if _, err := r.f.step("allocate", name); err != nil {
+		return err
+	}
+	return r.Root.Allocate(name, bytes)
 }
 
 func (r *faultyRoot) Open(name string) (File, error) { return r.wrap(name)(r.Root.Open(name)) }

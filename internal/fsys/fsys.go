@@ -32,6 +32,17 @@ type Root interface {
 	Append(name string) (File, error)
 	// Open opens a file for reading.
 	Open(name string) (File, error)
+	// Allocate makes a new file of so many bytes, which are zero and have their
+	// place on the disk: changing them through Map cannot fail for want of room. A
+	// disk without room for them is a [*NoRoomError], and nothing is left of the file.
+	Allocate(name string, bytes int64) error
+	// Map maps the first bytes of a file, which has as many, into memory, to be read
+	// and changed there. Where the system cannot, see [CanMap], the error matches
+	// [errors.ErrUnsupported].
+	Map(name string, bytes int64) (*Mapping, error)
+	// Free is how many bytes the file system that holds the directory still takes.
+	// Where the system does not tell, the error matches [errors.ErrUnsupported].
+	Free() (int64, error)
 	// Rename moves a file within the directory and replaces what is there.
 	Rename(old, new string) error
 	Remove(name string) error
@@ -114,6 +125,53 @@ func open(root *os.Root, name string, flag int) (File, error) {
 	return f, nil
 }
 
+func (r *osRoot) Allocate(name string, bytes int64) error {
+	f, err := r.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	free, freeErr := r.Free() // before, as what was allocated in part goes again
+	if err = allocate(f, bytes); err != nil && IsFull(err) && freeErr == nil {
+		err = &NoRoomError{Need: bytes, Free: free, Err: err}
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return errors.Join(&fs.PathError{Op: "allocate", Path: name, Err: err}, r.root.Remove(name))
+	}
+	return nil
+}
+
+func (r *osRoot) Map(name string, bytes int64) (*Mapping, error) {
+	f, err := r.root.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && (info.Size() < bytes || bytes <= 0) {
+		// Beyond the end of the file, looking would end the program.
+		err = fmt.Errorf("%d bytes of a file of %d", bytes, info.Size())
+	}
+	var m *Mapping
+	if err == nil {
+		m, err = mapFile(f, bytes)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "map", Path: name, Err: err}
+	}
+	return m, nil
+}
+
+func (r *osRoot) Free() (int64, error) {
+	n, err := freeBytes(r.self)
+	if err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: r.name, Err: err}
+	}
+	return n, nil
+}
+
 func (r *osRoot) Rename(old, new string) error           { return r.root.Rename(old, new) }
 func (r *osRoot) Remove(name string) error               { return r.root.Remove(name) }
 func (r *osRoot) MkdirAll(dir string) error              { return r.root.MkdirAll(dir, 0o777) }
@@ -149,6 +207,21 @@ func (r *osRoot) Close() error {
 // the quota is full, the file system has become read-only, or the device fails.
 // Anything else concerns one file.
 func IsFatal(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO)
+	return IsFull(err) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO)
 }
+
+// IsFull reports whether err says that the disk or the quota is full.
+func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// NoRoomError says that a file does not fit on its disk.
+type NoRoomError struct {
+	Need int64 // bytes of the file
+	Free int64 // bytes that the disk, or the quota, has left at most
+	Err  error // of the system, such as ENOSPC
+}
+
+func (e *NoRoomError) Error() string {
+	return fmt.Sprintf("%v: the file needs %d bytes and the disk has %d", e.Err, e.Need, e.Free)
+}
+
+func (e *NoRoomError) Unwrap() error { return e.Err }

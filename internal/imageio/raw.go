@@ -63,6 +63,16 @@ func WriteRaw(w io.Writer, img image.Image) error {
 	return bw.Flush()
 }
 
+// RawBytes is what the picture occupies when ReadRaw has read it. That of a crop can be
+// much less than what the crop reaches.
+func RawBytes(img image.Image) int64 {
+	size := img.Bounds().Size()
+	if p, ok := packedOf(img); ok {
+		return int64(p.size) * int64(size.X) * int64(size.Y)
+	}
+	return Bytes(img)
+}
+
 func writeRawHeader(w *bufio.Writer, kind, ratio byte, size image.Point) {
 	w.Write(rawMagic[:])
 	w.Write([]byte{kind, ratio})

@@ -1,9 +1,6 @@
 package resample
 
-import (
-	"context"
-	"image"
-)
+import "context"
 
 // cacheLine is the alignment of the rows between the passes. They are an odd
 // number of lines long: rows of a power of two would all fall into a few sets of
@@ -39,16 +36,16 @@ type passes[T uint8 | uint16] struct {
 	finish     func(dst []uint8, row []T)          // to the result's row
 }
 
-// run reads the rows that are needed once each, from the top.
-func (p passes[T]) run(ctx context.Context, pix []uint8, size image.Point, src source, down []tap) error {
+// run reads the rows that are needed once each, from the top, and writes those of
+// the result in their order.
+func (p passes[T]) run(ctx context.Context, to canvas, src source, down []tap) error {
 	slots := 1
 	for _, t := range down {
 		slots = max(slots, len(t.weights))
 	}
-	n := size.X * src.form.channels
+	n := to.size.X * src.form.channels
 	r := newRing[T](n, slots)
 	out := make([]T, r.stride)
-	stride := size.X * src.form.bytes()
 	next := 0
 	for y, t := range down {
 		if err := ctx.Err(); err != nil {
@@ -58,7 +55,7 @@ func (p passes[T]) run(ctx context.Context, pix []uint8, size image.Point, src s
 			p.horizontal(r.buf[r.at(next):][:n], src.row(next))
 		}
 		p.vertical(out, &r, t)
-		p.finish(pix[y*stride:][:stride], out[:n])
+		p.finish(to.row(y), out[:n])
 	}
 	return nil
 }

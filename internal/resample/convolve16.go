@@ -3,7 +3,6 @@ package resample
 import (
 	"context"
 	"encoding/binary"
-	"image"
 
 	"github.com/disintegration/imaging"
 )
@@ -17,7 +16,7 @@ func unfix(sum int64) uint16 {
 	return uint16(min(max((sum+1<<(bits16-1))>>bits16, 0), 65535))
 }
 
-func convolve16(ctx context.Context, pix []uint8, x, y axis, src source, f imaging.ResampleFilter) error {
+func convolve16(ctx context.Context, to canvas, x, y axis, src source, f imaging.ResampleFilter) error {
 	across := x.taps(f, bits16)
 	p := passes[uint16]{vertical: vertical16}
 	if src.form.channels == 1 {
@@ -38,7 +37,7 @@ func convolve16(ctx context.Context, pix []uint8, x, y axis, src source, f imagi
 		}
 		p.finish = func(dst []uint8, row []uint16) { finish16(dst, row, straight) }
 	}
-	return p.run(ctx, pix, image.Pt(x.dst, y.dst), src, y.taps(f, bits16))
+	return p.run(ctx, to, src, y.taps(f, bits16))
 }
 
 // load16 reads a row, and multiplies straight colours with alpha.

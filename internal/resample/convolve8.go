@@ -3,7 +3,6 @@ package resample
 import (
 	"context"
 	"encoding/binary"
-	"image"
 
 	"github.com/disintegration/imaging"
 )
@@ -32,7 +31,7 @@ func unlane(sums uint64) (lower, upper uint8) {
 	return uint8(min(max(lo>>bits8, 0), 255)), uint8(min(max(hi>>bits8, 0), 255))
 }
 
-func convolve8(ctx context.Context, pix []uint8, x, y axis, src source, f imaging.ResampleFilter) error {
+func convolve8(ctx context.Context, to canvas, x, y axis, src source, f imaging.ResampleFilter) error {
 	across := x.taps(f, bits8)
 	p := passes[uint8]{vertical: vertical8}
 	if src.form.channels == 1 {
@@ -50,7 +49,7 @@ func convolve8(ctx context.Context, pix []uint8, x, y axis, src source, f imagin
 		}
 		p.finish = finish
 	}
-	return p.run(ctx, pix, image.Pt(x.dst, y.dst), src, y.taps(f, bits8))
+	return p.run(ctx, to, src, y.taps(f, bits8))
 }
 
 func loadPremultiplied8(line []lanes, row []uint8) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"image/color"
 
 	"github.com/disintegration/imaging"
 )
@@ -46,31 +47,48 @@ func Whole(img image.Image) Box {
 // the filter reaches for pixels beyond the box, as far as img has some. A large
 // result takes seconds: when ctx ends, so does the work, with ctx's error.
 func ResizeBox(ctx context.Context, img image.Image, box Box, size image.Point, f imaging.ResampleFilter) (image.Image, error) {
-	b := img.Bounds()
-	if size.X < 1 || size.Y < 1 || !inside(box, b.Size()) {
-		panic(fmt.Sprintf("BUG: %v of a picture of %v is resized to %v", box, b.Size(), size))
+	if size.X < 1 || size.Y < 1 {
+		panic(fmt.Sprintf("BUG: a picture is resized to %v", size))
 	}
 	src := open(img)
-	out, pix := src.form.canvas(size)
-	x := axis{src: b.Dx(), dst: size.X, from: box.X, length: box.W}
-	y := axis{src: b.Dy(), dst: size.Y, from: box.Y, length: box.H}
+	out := src.form.make(size)
+	if err := resizeInto(ctx, out, src, img.Bounds().Size(), box, f); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Model tells the type that Resize makes of img, by its color model: GrayModel for
+// *image.Gray, and so on.
+func Model(img image.Image) color.Model { return open(img).form.model() }
+
+// ResizeInto is ResizeBox into a picture that is there, which tells the size, and has
+// the type that Model tells: for a result that is larger than memory, or a part of
+// another one. It is drawn row by row, from the top, and holds the same samples that
+// ResizeBox makes.
+func ResizeInto(ctx context.Context, dst, img image.Image, box Box, f imaging.ResampleFilter) error {
+	return resizeInto(ctx, dst, open(img), img.Bounds().Size(), box, f)
+}
+
+// resizeInto fills dst with a part of a picture of that size.
+func resizeInto(ctx context.Context, dst image.Image, src source, from image.Point, box Box, f imaging.ResampleFilter) error {
+	to, ok := canvasOf(dst, src.form)
+	if !ok || !inside(box, from) || dst.Bounds().Empty() {
+		panic(fmt.Sprintf("BUG: %v of a picture of %v is resized into %T of %v", box, from, dst, dst.Bounds()))
+	}
+	x := axis{src: from.X, dst: to.size.X, from: box.X, length: box.W}
+	y := axis{src: from.Y, dst: to.size.Y, from: box.Y, length: box.H}
 	_, same := x.kept()
 	if same {
 		_, same = y.kept()
 	}
-	var err error
 	switch {
 	case f.Support <= 0 || same:
-		err = nearest(ctx, pix, x, y, src)
+		return nearest(ctx, to, x, y, src)
 	case src.form.depth == 8:
-		err = convolve8(ctx, pix, x, y, src, f)
-	default:
-		err = convolve16(ctx, pix, x, y, src, f)
+		return convolve8(ctx, to, x, y, src, f)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return convolve16(ctx, to, x, y, src, f)
 }
 
 // Bytes is what Resize allocates at most for a picture whose result has that
@@ -90,7 +108,7 @@ func Bytes(from, to image.Point, f imaging.ResampleFilter, pixel int64) (result,
 }
 
 // nearest takes the pixel at each new pixel's centre.
-func nearest(ctx context.Context, pix []uint8, across, down axis, src source) error {
+func nearest(ctx context.Context, to canvas, across, down axis, src source) error {
 	n := src.form.bytes()
 	at := make([]int, across.dst) // where in the row each pixel comes from
 	for x := range at {
@@ -105,7 +123,7 @@ func nearest(ctx context.Context, pix []uint8, across, down axis, src source) er
 		if sy := down.middle(y); sy != last {
 			row, last = src.row(sy), sy
 		}
-		dst := pix[y*across.dst*n:][:across.dst*n]
+		dst := to.row(y)
 		for x, from := range at {
 			copy(dst[x*n:x*n+n], row[from:from+n])
 		}

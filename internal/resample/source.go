@@ -26,28 +26,81 @@ var (
 // bytes is how many a pixel has.
 func (f form) bytes() int { return f.channels * f.depth / 8 }
 
-// canvas makes a picture of that form, and returns its bytes too.
-func (f form) canvas(size image.Point) (image.Image, []uint8) {
+// model is that of the pictures of this form.
+func (f form) model() color.Model {
+	switch f {
+	case gray:
+		return color.GrayModel
+	case gray16:
+		return color.Gray16Model
+	case rgba:
+		return color.RGBAModel
+	case nrgba:
+		return color.NRGBAModel
+	case rgba64:
+		return color.RGBA64Model
+	}
+	return color.NRGBA64Model
+}
+
+// make makes a picture of that form.
+func (f form) make(size image.Point) image.Image {
 	r := image.Rectangle{Max: size}
 	switch f {
 	case gray:
-		m := image.NewGray(r)
-		return m, m.Pix
+		return image.NewGray(r)
 	case gray16:
-		m := image.NewGray16(r)
-		return m, m.Pix
+		return image.NewGray16(r)
 	case rgba:
-		m := image.NewRGBA(r)
-		return m, m.Pix
+		return image.NewRGBA(r)
 	case nrgba:
-		m := image.NewNRGBA(r)
-		return m, m.Pix
+		return image.NewNRGBA(r)
 	case rgba64:
-		m := image.NewRGBA64(r)
-		return m, m.Pix
+		return image.NewRGBA64(r)
 	}
-	m := image.NewNRGBA64(r)
-	return m, m.Pix
+	return image.NewNRGBA64(r)
+}
+
+// A canvas is a picture that is drawn row by row.
+type canvas struct {
+	size   image.Point
+	pix    []uint8 // from the upper left on
+	stride int
+	bytes  int // of a row
+}
+
+// row is row y, from 0.
+func (c canvas) row(y int) []uint8 { return c.pix[y*c.stride:][:c.bytes] }
+
+// canvasOf makes a picture ready to be drawn; ok when it has the form.
+func canvasOf(img image.Image, f form) (c canvas, ok bool) {
+	s, pix, stride := stored(img)
+	if s != f || pix == nil {
+		return canvas{}, false
+	}
+	size := img.Bounds().Size()
+	return canvas{size, pix, stride, size.X * f.bytes()}, true
+}
+
+// stored are the samples of a picture whose rows lie in memory in one of the forms,
+// from its upper left on; nil for others.
+func stored(img image.Image) (f form, pix []uint8, stride int) {
+	at := img.Bounds().Min
+	switch m := img.(type) {
+	case *image.Gray:
+		return gray, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	case *image.Gray16:
+		return gray16, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	case *image.RGBA:
+		return rgba, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	case *image.NRGBA:
+		return nrgba, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	case *image.RGBA64:
+		return rgba64, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	case *image.NRGBA64:
+		return nrgba64, m.Pix[m.PixOffset(at.X, at.Y):], m.Stride
+	}
+	return form{}, nil, 0
 }
 
 // A source is a picture whose rows can be read in one of the forms.
@@ -63,19 +116,12 @@ func open(img image.Image) source {
 	b := img.Bounds()
 	s := source{size: b.Size(), line: true}
 	w := s.size.X
+	if f, pix, stride := stored(img); pix != nil {
+		n := w * f.bytes()
+		s.form, s.line, s.row = f, false, func(y int) []uint8 { return pix[y*stride:][:n] }
+		return s
+	}
 	switch m := img.(type) {
-	case *image.Gray:
-		s.form, s.row = gray, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, w)
-	case *image.Gray16:
-		s.form, s.row = gray16, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, 2*w)
-	case *image.RGBA:
-		s.form, s.row = rgba, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, 4*w)
-	case *image.NRGBA:
-		s.form, s.row = nrgba, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, 4*w)
-	case *image.RGBA64:
-		s.form, s.row = rgba64, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, 8*w)
-	case *image.NRGBA64:
-		s.form, s.row = nrgba64, rows(m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], m.Stride, 8*w)
 	case *image.Paletted:
 		s.form, s.row = palette(m)
 	case *image.YCbCr, *image.CMYK:
@@ -102,16 +148,7 @@ func open(img image.Image) source {
 			return line.Pix
 		}
 	}
-	switch img.(type) {
-	case *image.Gray, *image.Gray16, *image.RGBA, *image.NRGBA, *image.RGBA64, *image.NRGBA64:
-		s.line = false
-	}
 	return s
-}
-
-// rows reads a picture where it lies; n are the bytes of a row.
-func rows(pix []uint8, stride, n int) func(y int) []uint8 {
-	return func(y int) []uint8 { return pix[y*stride:][:n] }
 }
 
 // palette reads a picture through its palette.

@@ -94,6 +94,7 @@ type Stage struct {
 	scaled    bool // decoding
 	both      bool // images of a pair
 	maxPixels int64
+	env       pipeline.Env
 }
 
 var (
@@ -117,6 +118,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		scaled:    c.String("decode") == decodeScaled,
 		both:      c.String("apply") == applyBoth,
 		maxPixels: e.Limits.MaxPixels,
+		env:       e,
 	}, nil
 }
 
@@ -169,12 +171,21 @@ func (s *Stage) resize(ctx context.Context, it *pipeline.Item) error {
 	if err != nil {
 		return err
 	}
-	resized, err := resample.ResizeBox(ctx, img, box, to, s.filter)
+	resized, err := s.resized(ctx, it, img, box, to)
 	if err != nil {
 		return err
 	}
 	it.SetImage(resized)
 	return nil
+}
+
+// resized is a part of a picture in its new size.
+func (s *Stage) resized(ctx context.Context, it *pipeline.Item, img image.Image, box resample.Box, to image.Point) (image.Image, error) {
+	out, err := it.NewImage(ctx, resample.Model(img), to)
+	if err != nil {
+		return nil, err
+	}
+	return out, resample.ResizeInto(ctx, out, img, box, s.filter)
 }
 
 // frame decodes the item.
@@ -240,10 +251,10 @@ func (s *Stage) resizePair(ctx context.Context, it *pipeline.Item, scale int) er
 	if err != nil {
 		return err
 	}
-	if large, err = resample.ResizeBox(ctx, large, resample.Whole(large), to.Mul(scale), s.filter); err != nil {
+	if large, err = s.resized(ctx, it, large, resample.Whole(large), to.Mul(scale)); err != nil {
 		return err
 	}
-	if small, err = resample.ResizeBox(ctx, small, resample.Whole(small), to, s.filter); err != nil {
+	if small, err = s.resized(ctx, it, small, resample.Whole(small), to); err != nil {
 		return err
 	}
 	it.SetImages(large, small)
@@ -308,7 +319,8 @@ func (s *Stage) bytes(w wanted, size image.Point, unit int, pixel int64) (output
 	if !s.changes(size, to) || !s.allowed(to.Mul(unit)) {
 		return 0, 0
 	}
-	return resample.Bytes(size.Mul(unit), to.Mul(unit), s.filter, pixel)
+	_, work = resample.Bytes(size.Mul(unit), to.Mul(unit), s.filter, pixel)
+	return s.env.ImageBytes(to.Mul(unit), pixel), work
 }
 
 // Batch keeps batches at one image, as a call takes long.

@@ -53,7 +53,7 @@ Attributes describe pixels, so those set before are gone. An image that would ha
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return &Stage{
 				scale: int(c.Int("scale")), filter: resample.Named(c.String("method")),
-				both: c.String("apply") == applyBoth, maxPixels: e.Limits.MaxPixels,
+				both: c.String("apply") == applyBoth, maxPixels: e.Limits.MaxPixels, env: e,
 			}, nil
 		},
 	}
@@ -65,6 +65,7 @@ type Stage struct {
 	filter    imaging.ResampleFilter
 	both      bool
 	maxPixels int64
+	env       pipeline.Env
 }
 
 var (
@@ -90,7 +91,7 @@ func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
 	if err != nil {
 		return fmt.Errorf("upscaling: %w", err)
 	}
-	large, err := s.larger(ctx, f.Image)
+	large, err := s.larger(ctx, it, f.Image)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
 	if err != nil {
 		return fmt.Errorf("upscaling the low-quality image: %w", err)
 	}
-	small, err := s.larger(ctx, lq.Image)
+	small, err := s.larger(ctx, it, lq.Image)
 	if err != nil {
 		return err
 	}
@@ -110,8 +111,12 @@ func (s *Stage) enlarge(ctx context.Context, it *pipeline.Item) error {
 	return nil
 }
 
-func (s *Stage) larger(ctx context.Context, img image.Image) (image.Image, error) {
-	return resample.ResizeBox(ctx, img, resample.Whole(img), img.Bounds().Size().Mul(s.scale), s.filter)
+func (s *Stage) larger(ctx context.Context, it *pipeline.Item, img image.Image) (image.Image, error) {
+	large, err := it.NewImage(ctx, resample.Model(img), img.Bounds().Size().Mul(s.scale))
+	if err != nil {
+		return nil, err
+	}
+	return large, resample.ResizeInto(ctx, large, img, resample.Whole(img), s.filter)
 }
 
 // allowed holds the new size against the limit without forming a product that
@@ -145,7 +150,8 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 }
 
 func (s *Stage) bytes(size image.Point, pixel int64) (output, work int64) {
-	return resample.Bytes(size, size.Mul(s.scale), s.filter, pixel)
+	_, work = resample.Bytes(size, size.Mul(s.scale), s.filter, pixel)
+	return s.env.ImageBytes(size.Mul(s.scale), pixel), work
 }
 
 // Batch keeps batches at one image, as a call takes long and its pixels are
