@@ -281,8 +281,8 @@ func (w *Workload) situation(c *course, r Room) Situation {
 }
 
 // Target is how many items the next run on that shape is likely to take: so many are
-// worth collecting.
-func (w *Workload) Target(shape string) int {
+// worth collecting. least is how many a run is worth beginning with (see Room); 0 is 1.
+func (w *Workload) Target(shape string, least int) int {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
 	c := w.shapes[shape]
@@ -294,10 +294,11 @@ func (w *Workload) Target(shape string) int {
 	case w.o.Batch > 0:
 		return min(w.o.Batch, w.o.Most)
 	}
+	least = max(least, 1)
 	if m := w.g.known(modelKey{w.o.Key, shape}); m != nil {
-		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), 1)
+		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), least)
 	}
-	return 1
+	return least
 }
 
 // Bytes is what the arena takes for so many items of that shape, as far as is known;

@@ -155,7 +155,7 @@ func (l *ladder) size(ctx context.Context, b *batch, items int) int {
 		c := l.workCPU.Next(b.key, memory.Room{Budget: math.MaxInt64, Items: items, Least: l.o.least(b.bytes)})
 		return max(min(c.Batch, items), l.least())
 	case l.session == nil:
-		return max(min(l.work.Target(b.key), items), l.least())
+		return max(min(l.work.Target(b.key, l.o.least(b.bytes)), items), l.least())
 	}
 	for looked := false; ; looked = true {
 		room := l.share.room(l.session)

@@ -312,7 +312,7 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 		}
 		at = len(r.open)
 		seat := r.soonest(key)
-		n := seat.work.Target(key)
+		n := seat.work.Target(key, r.o.least(size))
 		if r.o.Fixed {
 			n = r.o.Batch
 		}
@@ -373,10 +373,10 @@ func (r *Runner) flushIdle() {
 func (r *Runner) Wants(shape []int64) (together, most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := fmt.Sprint(shape)
+	key, least := fmt.Sprint(shape), r.o.least(r.o.Type.Size()*int(elements(shape)))
 	seats := r.usable()
 	for _, s := range seats {
-		n := s.work.Target(key)
+		n := s.work.Target(key, least)
 		together += n * s.open
 		most = max(most, n)
 	}

@@ -3,6 +3,8 @@ package upscale
 import (
 	"encoding/binary"
 	"image"
+
+	"github.com/forgepipe/forgepipe/internal/resample"
 )
 
 // canvas is a picture in the making. Tiles are put on it row by row, from the left, each
@@ -11,48 +13,45 @@ import (
 // kept of tiles: the right ramp of the last one, and the lower ramps of a row of them.
 type canvas struct {
 	pixels
-	scale int // of what is put
-	ramp  int // in source pixels
+	scale        int // of what is put
+	across, down int // the ramps, in pixels of the canvas
 
-	right [4][]float32 // of each plane, ramp x scale for each row of the last tile
-	lower [4][]float32 // as wide as the canvas, ramp x scale rows
+	right [4][]float32 // of each plane, the ramp for each row of the last tile
+	lower [4][]float32 // as wide as the canvas
 	line  []float32
 }
 
 // put sets what is shown of a tile in one plane: row gives row y of what the network made
 // of the tile.
 func (c *canvas) put(plane int, x, y piece, row func(y int) []float32) {
-	s, ramp := c.scale, c.ramp*c.scale
-	begin, width := (x.from-x.at)*s, (x.to-x.from)*s
+	s := c.scale
+	left, width := x.from*s, (x.to-x.from)*s
 	top, high := y.from*s, (y.to-y.from)*s
 	for i := range high {
-		line, left := row((y.from-y.at)*s + i)[begin:begin+width], x.from*s
-		if c.ramp > 0 {
+		line := row((y.from-y.at)*s + i)[(x.from-x.at)*s:][:width]
+		if c.across+c.down > 0 {
 			c.line = append(c.line[:0], line...) // it is the network's
 			line = c.line
 		}
 		if x.in > 0 {
-			fadeIn(line, c.right[plane][i*ramp:][:ramp])
+			fadeIn(line, c.right[plane][i*c.across:][:c.across])
 		}
 		if x.out > 0 {
-			c.right[plane] = grown(c.right[plane], (i+1)*ramp)
-			copy(c.right[plane][i*ramp:], line[width-ramp:])
-			line = line[:width-ramp]
+			c.right[plane] = grown(c.right[plane], high*c.across)
+			copy(c.right[plane][i*c.across:], line[width-c.across:])
+			line = line[:width-c.across]
 		}
-		if y.in > 0 && i < ramp {
-			mix(line, c.lower[plane][i*c.width()+left:], (float32(i)+0.5)/float32(ramp))
+		if y.in > 0 && i < c.down {
+			mix(line, c.lower[plane][i*c.size.X+left:], (float32(i)+0.5)/float32(c.down))
 		}
-		if j := i - (high - ramp); y.out > 0 && j >= 0 {
-			c.lower[plane] = grown(c.lower[plane], ramp*c.width())
-			copy(c.lower[plane][j*c.width()+left:], line)
+		if k := i - (high - c.down); y.out > 0 && k >= 0 {
+			c.lower[plane] = grown(c.lower[plane], c.down*c.size.X)
+			copy(c.lower[plane][k*c.size.X+left:], line)
 			continue
 		}
 		c.set(plane, left, top+i, line)
 	}
 }
-
-// width is that of the canvas.
-func (c *canvas) width() int { return c.size.X }
 
 // grown is a slice of at least n elements that has what s has.
 func grown(s []float32, n int) []float32 {
@@ -136,6 +135,34 @@ func (p *pixels) set(plane, x, y int, line []float32) {
 			sample = uint16(int32(v))
 		}
 		binary.BigEndian.PutUint16(to[i*step:], sample)
+	}
+}
+
+// setAlpha sets the alpha of the rows from top on to the samples of a gray picture, and
+// makes black what cannot be seen then.
+func (p *pixels) setAlpha(top int, gray image.Image) {
+	r := resample.Read(gray)
+	step := 4
+	if p.deep {
+		step = 8
+	}
+	for y := range gray.Bounds().Dy() {
+		row, to := r.Row(y), p.pix[(top+y)*p.stride:]
+		for x := range p.size.X {
+			a := uint16(row[x*r.Depth/8]) * 257
+			if r.Depth == 16 {
+				a = binary.BigEndian.Uint16(row[2*x:])
+			}
+			pixel := to[x*step : x*step+step]
+			switch {
+			case !p.deep && a < 128 || a == 0:
+				clear(pixel)
+			case p.deep:
+				binary.BigEndian.PutUint16(pixel[6:], a)
+			default:
+				pixel[3] = uint8((uint32(a) + 128) / 257)
+			}
+		}
 	}
 }
 

@@ -1,9 +1,12 @@
 package upscale
 
 import (
+	"context"
 	"image"
+	"image/color"
 
 	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/pipeline"
 )
 
 // source is a picture as a network gets it.
@@ -18,41 +21,51 @@ type source struct {
 
 // newSource prepares a picture. Of an opaque one, and of one that is to be, nothing is
 // copied, unless its colours have to be divided by alpha.
-func newSource(img image.Image, drop bool) source {
+func newSource(ctx context.Context, it *pipeline.Item, img image.Image, drop bool) (source, error) {
 	r := resample.Read(img)
 	s := source{colours: img, gray: r.Channels == 1, deep: r.Depth == 16}
 	if m, ok := img.(interface{ Opaque() bool }); s.gray || drop && r.Straight || ok && m.Opaque() {
-		return s
+		return s, nil
 	}
-	whole := image.Rectangle{Max: img.Bounds().Size()}
-	c := copied{size: whole.Max, step: 4}
+	size := img.Bounds().Size()
+	colours, alpha := color.NRGBA64Model, color.GrayModel // a division gives more than 8 bits
 	if r.Depth == 8 && r.Straight {
-		m := image.NewNRGBA(whole)
-		s.colours, c.pix = m, m.Pix
-	} else { // a division gives more than 8 bits
-		m := image.NewNRGBA64(whole)
-		s.colours, c.pix, c.step = m, m.Pix, 8
+		colours = color.NRGBAModel
 	}
-	var alpha []uint8
+	if s.deep {
+		alpha = color.Gray16Model
+	}
+	var err error
+	if s.colours, err = it.NewImage(ctx, colours, size); err != nil {
+		return s, err
+	}
+	c := copied{pix: pixelsOf(s.colours).pix, size: size, step: 4}
+	if colours == color.NRGBA64Model {
+		c.step = 8
+	}
+	var plane []uint8
 	if !drop {
-		if s.deep {
-			m := image.NewGray16(whole)
-			s.alpha, alpha = m, m.Pix
-		} else {
-			m := image.NewGray(whole)
-			s.alpha, alpha = m, m.Pix
+		if s.alpha, err = it.NewImage(ctx, alpha, size); err != nil {
+			return s, err
+		}
+		plane = pixelsOf(s.alpha).pix
+	}
+	for y := range size.Y {
+		row := r.Row(y)
+		c.row(y, row, r)
+		if !drop {
+			takeAlpha(plane[y*size.X*r.Depth/8:], row, r.Depth)
 		}
 	}
-	for y := range whole.Max.Y {
-		c.row(y, r.Row(y), r)
-		if alpha != nil {
-			takeAlpha(alpha[y*whole.Max.X*r.Depth/8:], r.Row(y), r.Depth)
-		}
+	if drop {
+		return s, nil
 	}
-	if !drop {
-		c.extend()
+	far, err := it.NewImage(ctx, color.Gray16Model, size)
+	if err != nil {
+		return s, err
 	}
-	return s
+	c.extend(pixelsOf(far).pix)
+	return s, nil
 }
 
 // takeAlpha copies the alpha samples of a row.
@@ -115,64 +128,53 @@ func put16(b []uint8, v uint32) { b[0], b[1] = uint8(v>>8), uint8(v) }
 
 // extend gives pixels of which nothing can be seen the colour of the nearest one of which
 // something can. What colour they have is mostly chance, and a network would carry it
-// into what can be seen. The nearest one is found with a chamfer distance, which is up to
-// a tenth off (Borgefors 1986).
-func (c *copied) extend() {
+// into what can be seen. The nearest one is found with a chamfer distance, which is a few
+// per cent off (Borgefors 1986); far has room for it, two bytes for each pixel.
+func (c *copied) extend(far []uint8) {
 	const straight, diagonal, none = 3, 4, 1<<16 - 1
-	w, h := c.size.X, c.size.Y
-	far := make([]uint16, w*h)
+	w, n := c.size.X, c.size.X*c.size.Y
 	hidden := 0
-	for i := range far {
+	for i := range n {
 		if c.hidden(i) {
-			far[i] = none
+			put16(far[2*i:], none)
 			hidden++
 		}
 	}
-	if hidden == 0 || hidden == len(far) {
+	if hidden == 0 || hidden == n {
 		return
 	}
 	colour := c.step / 4 * 3
-	look := func(i, from int, by uint16) {
-		if d := far[from]; d < none-by && d+by < far[i] {
-			far[i] = d + by
+	look := func(i, from int, by uint32) {
+		if d := get16(far[2*from:]) + by; d < get16(far[2*i:]) {
+			put16(far[2*i:], d)
 			copy(c.pix[i*c.step:][:colour], c.pix[from*c.step:][:colour])
 		}
 	}
-	for i := range far { // from the left and from above
-		if far[i] == 0 {
-			continue
+	// near looks at those on one side and in the row beside: from the left and above, and
+	// then from the right and below.
+	near := func(i, side int, first, last, begun bool) {
+		if get16(far[2*i:]) == 0 {
+			return
 		}
-		x, y := i%w, i/w
-		if x > 0 {
-			look(i, i-1, straight)
+		if !first {
+			look(i, i-side, straight)
 		}
-		if y > 0 {
-			look(i, i-w, straight)
-			if x > 0 {
-				look(i, i-w-1, diagonal)
+		if begun {
+			above := i - side*w
+			look(i, above, straight)
+			if !first {
+				look(i, above-side, diagonal)
 			}
-			if x < w-1 {
-				look(i, i-w+1, diagonal)
+			if !last {
+				look(i, above+side, diagonal)
 			}
 		}
 	}
-	for i := len(far) - 1; i >= 0; i-- { // and from the right and from below
-		if far[i] == 0 {
-			continue
-		}
-		x, y := i%w, i/w
-		if x < w-1 {
-			look(i, i+1, straight)
-		}
-		if y < h-1 {
-			look(i, i+w, straight)
-			if x < w-1 {
-				look(i, i+w+1, diagonal)
-			}
-			if x > 0 {
-				look(i, i+w-1, diagonal)
-			}
-		}
+	for i := range n {
+		near(i, 1, i%w == 0, i%w == w-1, i >= w)
+	}
+	for i := n - 1; i >= 0; i-- {
+		near(i, -1, i%w == w-1, i%w == 0, i < n-w)
 	}
 }
 
