@@ -98,7 +98,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	case byModel:
 		return newNetwork(c, e)
 	case !byMethod:
-		return nil, errors.New("upscale needs model or method: a network's file, or a filter such as lanczos")
+		return nil, missing("model", "upscale needs model or method: a network's file, or a filter such as lanczos")
 	}
 	for _, f := range Info().Fields {
 		switch f.Name {
@@ -112,7 +112,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	scale := int(c.Int("scale"))
 	switch {
 	case !c.IsSet("scale"):
-		return nil, errors.New("upscale needs scale with method: how many times as wide and as high the image gets")
+		return nil, missing("scale", "upscale needs scale with method: how many times as wide and as high the image gets")
 	case scale < 2:
 		return nil, c.Errorf("scale", 0, "%d is below the minimum, 2", scale)
 	case scale > filterScales:
@@ -122,6 +122,11 @@ func newStage(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 		scale: scale, filter: resample.Named(c.String("method")),
 		refusal: refusal{both: c.String("apply") == applyBoth, maxPixels: e.Limits.MaxPixels}, env: e,
 	}, nil
+}
+
+// missing is the error of a field that is needed.
+func missing(field, text string) error {
+	return &pipeline.FieldError{Field: field, Missing: true, Err: errors.New(text)}
 }
 
 // refusal says what items are not enlarged.
