@@ -34,9 +34,9 @@ func chain(dilation int, strides ...int) *onnx.Graph {
 }
 
 // loaded is a network that runs, and its geometry.
-func loaded(t *testing.T, g *onnx.Graph) (model.Session, onnx.Geometry) {
+func loaded(t *testing.T, path string) (model.Session, onnx.Geometry) {
 	t.Helper()
-	f, err := model.Open(saved(t, g), model.FileOptions{})
+	f, err := model.Open(path, model.FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,50 +74,54 @@ func ran(t *testing.T, s model.Session, x *ort.Tensor) *ort.Tensor {
 // The geometry of a network is what a real runtime does: the scale is that of the
 // output's size, and a pixel has an influence on those within reach alone.
 func TestGeometryIsWhatHappens(t *testing.T) {
-	for name, tt := range map[string]struct {
-		graph *onnx.Graph
+	type network struct {
+		path  string
 		exact bool // the farthest pixels can be told to be influenced
-	}{
-		"one convolution":          {chain(1, 1), true},
-		"three convolutions":       {chain(1, 1, 1, 1), true},
-		"dilated convolutions":     {chain(3, 1, 1), true},
-		"a strided convolution":    {chain(1, 2), true},
-		"two strided convolutions": {chain(1, 2, 2), true},
-		"compact":                  {testnet.Compact(2, 8, 1), true},
-		"compact 4":                {testnet.Compact(4, 8, 2), true},
-		"rrdb":                     {testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1}), false},
-		"rrdb unshuffled":          {testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1, Unshuffle: 2}), false},
-		"span":                     {testnet.Span(3), true},
-		"unet":                     {testnet.UNet(), true},
-		"interpolated":             {testnet.Interpolated(), true},
+	}
+	exported := func(name string) string { return "onnx/testdata/" + name + ".onnx" }
+	for name, tt := range map[string]network{
+		"exported shuffle":         {exported("shuffle.legacy"), true},
+		"exported rrdb unshuffled": {exported("rrdb_unshuffled.dynamo"), false},
+		"exported unet":            {exported("unet.dynamo"), true},
+		"exported views":           {exported("viewed.legacy"), true},
+		"exported attention":       {exported("attention.legacy"), true},
+		"one convolution":          {saved(t, chain(1, 1)), true},
+		"three convolutions":       {saved(t, chain(1, 1, 1, 1)), true},
+		"dilated convolutions":     {saved(t, chain(3, 1, 1)), true},
+		"a strided convolution":    {saved(t, chain(1, 2)), true},
+		"two strided convolutions": {saved(t, chain(1, 2, 2)), true},
+		"compact":                  {saved(t, testnet.Compact(2, 8, 1)), true},
+		"compact 4":                {saved(t, testnet.Compact(4, 8, 2)), true},
+		"rrdb":                     {saved(t, testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1})), false},
+		"rrdb unshuffled":          {saved(t, testnet.RRDB(testnet.RRDBOptions{Features: 4, Blocks: 1, Unshuffle: 2})), false},
+		"span":                     {saved(t, testnet.Span(3)), true},
+		"unet":                     {saved(t, testnet.UNet()), true},
+		"interpolated":             {saved(t, testnet.Interpolated()), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, g := loaded(t, tt.graph)
+			s, g := loaded(t, tt.path)
 			if g.Unbounded != "" {
 				t.Fatalf("%+v", g)
 			}
-			m := int64(g.Multiple)
-			for g.Down > 1 && m%int64(g.Down) != 0 {
-				m *= int64(g.Down)
+			m := int64(g.Grid)
+			if m%int64(g.Multiple) != 0 {
+				t.Fatalf("%+v", g)
 			}
 			height, width := (2*int64(g.Reach)/m+5)*m, (2*int64(g.Reach)/m+6)*m
-			x := noise(height, width)
-			before := ran(t, s, x)
+			before := ran(t, s, noise(height, width))
 			if h, w := before.Shape[2], before.Shape[3]; h*int64(g.Down) != height*int64(g.Up) || w*int64(g.Down) != width*int64(g.Up) {
-				t.Fatalf("%v of %v with %+v", before.Shape, x.Shape, g)
+				t.Fatalf("%v of %d x %d with %+v", before.Shape, height, width, g)
 			}
 			// All places within a block of pixels that belong together are tried.
 			far := 0
-			for shift := range max(m, int64(g.Down)) {
+			for shift := range m {
 				py, px := height/2+shift, width/2+shift
+				changed := noise(height, width)
 				for c := range int64(3) {
-					x.Float32s()[(c*height+py)*width+px] += 50
+					changed.Float32s()[(c*height+py)*width+px] += 50
 				}
-				far = max(far, farthest(before, ran(t, s, x), int(py), int(px), g))
-				for c := range int64(3) {
-					x.Float32s()[(c*height+py)*width+px] -= 50
-				}
+				far = max(far, farthest(before, ran(t, s, changed), int(py), int(px), g))
 			}
 			if far > g.Reach || far < 1 || tt.exact && far != g.Reach {
 				t.Errorf("the farthest pixel is %d away: %+v", far, g)
@@ -151,7 +155,7 @@ func farthest(before, after *ort.Tensor, py, px int, g onnx.Geometry) (far int) 
 // Where pixels hang on all of a picture, they really do.
 func TestUnboundedReach(t *testing.T) {
 	t.Parallel()
-	s, g := loaded(t, testnet.Excited())
+	s, g := loaded(t, saved(t, testnet.Excited()))
 	if !strings.Contains(g.Unbounded, "GlobalAveragePool") || g.Up != 2 {
 		t.Errorf("%+v", g)
 	}
@@ -177,7 +181,7 @@ func TestPeakIsWhatTheRuntimeTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var ratios []string
 			for _, side := range []int64{64, 128} {
-				s, g := loaded(t, graph)
+				s, g := loaded(t, saved(t, graph))
 				weights, err := s.Stats()
 				if err != nil {
 					t.Fatal(err)

@@ -159,8 +159,17 @@ func (c *call) out(dims []int, seen *trace) []*flow {
 	return []*flow{{elem: c.in[0].elem, dims: dims, seen: seen}}
 }
 
-// maxElements bounds what tensors are thought to have: more is not possible.
-const maxElements = 1 << 46
+const (
+	// maxElements bounds what tensors are thought to have: more is not possible.
+	maxElements = 1 << 46
+	// maxRank bounds their axes. Networks have up to eight.
+	maxRank = 32
+	// maxWork bounds the nodes that are followed and the values that are computed, for all
+	// sizes together: networks have some 10^5.
+	maxWork = 20_000_000
+)
+
+var errWork = errors.New("it has too many nodes to be followed")
 
 // through computes what is known of all values of the network when the input is a
 // tensor of those dimensions. The axis of its rows is rowAxis, and that of its columns
@@ -210,6 +219,9 @@ func (net *network) through(input Port, dims []int, rowAxis int) []*flow {
 // follow gives the outputs of a node.
 func (net *network) follow(n *netNode, known []*flow) ([]*flow, error) {
 	c := &call{netNode: n, net: net, in: make([]*flow, len(n.in))}
+	if net.work += 1 + len(n.in) + len(n.out); net.work > maxWork {
+		return nil, errWork
+	}
 	for i, id := range n.in {
 		if id == 0 {
 			continue
@@ -220,6 +232,8 @@ func (net *network) follow(n *netNode, known []*flow) ([]*flow, error) {
 			return nil, fmt.Errorf("%v comes before what it needs", n)
 		case in.why != nil:
 			return nil, in.why
+		case len(in.dims) > maxRank:
+			return nil, fmt.Errorf("%v gets a tensor of %d axes, which is not followed", n, len(in.dims))
 		}
 		c.in[i] = in
 	}
@@ -248,6 +262,9 @@ func (net *network) follow(n *netNode, known []*flow) ([]*flow, error) {
 	}
 	if f.values != nil {
 		c.compute(f.values, made)
+	}
+	for _, m := range made {
+		net.work += len(m.vals)
 	}
 	return made, nil
 }

@@ -15,7 +15,7 @@ type Geometry struct {
 	Up, Down int
 	// Reach is how many pixels of the input on each side of a pixel have an influence on
 	// what the output has at its place, at most: what tiles must overlap, when they begin
-	// at multiples of Multiple. It counts as long as Unbounded is empty.
+	// at multiples of Grid. It counts as long as Unbounded is empty.
 	Reach int
 	// Unbounded names the first node after which each pixel hangs on the whole picture, as
 	// behind a mean over it; "" where there is none.
@@ -23,6 +23,10 @@ type Geometry struct {
 	// Multiple is what rows and columns of the input must be multiples of; 1: they need
 	// not.
 	Multiple int
+	// Grid is the side of the blocks of pixels that the network works in, as one that
+	// halves pictures does, or attends within windows. A part of a picture gives the same
+	// as the whole one where it begins at multiples of Grid. It is 1 where there are none.
+	Grid int
 	// Peak is how many bytes the tensors of a run need at most for each pixel of a picture,
 	// with its input and its outputs, and without weights and what operators need while
 	// they compute.
@@ -144,11 +148,8 @@ func port(kind string, ports []Port, name string) (Port, error) {
 
 // ratio is the scale of a side.
 func ratio(out, in int) (up, down int, err error) {
-	a, b := out, in
-	for b != 0 {
-		a, b = b, a%b
-	}
-	if a == 0 {
+	a := divisor(out, in)
+	if out < 1 {
 		return 0, 0, errors.New("that is no scale")
 	}
 	up, down = out/a, in/a
@@ -206,7 +207,7 @@ func (f *follower) picture(height, width int) (pictured, error) {
 
 // geometry is that of pictures of these sizes, which are multiples of m.
 func (f *follower) geometry(sizes [][2]int, m int) (Geometry, error) {
-	g := Geometry{Multiple: m}
+	g := Geometry{Multiple: m, Grid: 1}
 	for i, s := range sizes {
 		p, err := f.picture(s[0], s[1])
 		if err != nil {
@@ -226,11 +227,14 @@ func (f *follower) geometry(sizes [][2]int, m int) (Geometry, error) {
 			g.Unbounded = "the network, whose reach hangs on the size of pictures"
 		}
 		g.Reach = reach
+		if ok, why := grid(p.known, &g.Grid); !ok && g.Unbounded == "" {
+			g.Unbounded = why
+		}
 		pixels := int64(s[0]) * int64(s[1]) * int64(p.batch)
 		g.Peak = max(g.Peak, (f.net.peak(p.known)+pixels-1)/pixels)
 	}
 	if g.Unbounded != "" {
-		g.Reach = 0
+		g.Reach, g.Grid = 0, m
 	}
 	return g, nil
 }
@@ -264,4 +268,44 @@ func (f *follower) reach(out *flow, g Geometry) (reach int, lost string) {
 		reach = max(reach, int(far))
 	}
 	return reach, ""
+}
+
+// mostGrid is beyond what blocks a network has.
+const mostGrid = 4096
+
+// grid makes to a multiple of the steps of all tensors, in whole pixels. ok is false
+// where there is no such number that a network would have.
+func grid(known []*flow, to *int) (ok bool, why string) {
+	for _, f := range known {
+		if f == nil || f.seen == nil {
+			continue
+		}
+		for _, axis := range f.seen.axes {
+			for _, f := range axis {
+				if f.role == other {
+					continue
+				}
+				step, whole := 0, false
+				for parts := 1; parts <= 64 && !whole; parts++ {
+					step = int(math.Round(f.step * float64(parts)))
+					whole = step > 0 && near(f.step*float64(parts), float64(step))
+				}
+				if !whole || step > mostGrid {
+					return false, "the network, whose blocks of pixels do not lie on a grid"
+				}
+				if *to = *to / divisor(*to, step) * step; *to > mostGrid {
+					return false, "the network, whose blocks of pixels do not lie on a grid"
+				}
+			}
+		}
+	}
+	return true, ""
+}
+
+// divisor is the greatest that two numbers have.
+func divisor(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }

@@ -22,6 +22,7 @@ type network struct {
 	nodes  []netNode      // in the order in which they run
 	ids    map[string]int // numbers of values by name; 0 is what is not given
 	consts map[int]*flow  // weights by the numbers of their values
+	work   int            // that following it has been so far
 }
 
 type netNode struct {
@@ -46,6 +47,7 @@ type netAttr struct {
 	ints  []int
 	reals []float64
 	t     *flow // a tensor
+	graph bool  // it is one or more graphs, which are not looked into
 }
 
 // readNetwork reads a model's file, as ReadHeader does, with its nodes.
@@ -209,6 +211,8 @@ func (n *networkReader) attribute(f field, node *netNode) error {
 			})
 		case attrTensor:
 			_, a.t, err = n.tensor(f)
+		case attrGraph, attrGraphs:
+			a.graph = true
 		}
 		return err
 	})
