@@ -93,7 +93,7 @@ func (s *Network) look(c pipeline.Config) error {
 	case err == nil && g.Up > mostScale:
 		return c.Errorf("model", 0, "%s makes pictures %d times as large: %d times is the most", s.file.Path, g.Up, mostScale)
 	case err == nil:
-		s.scale, p.multiple, p.bytes = g.Up, g.Multiple, g.Peak
+		s.scale, p.multiple, p.bytes = g.Up, lcm(g.Multiple, g.Grid), arena*g.Peak
 		if g.Unbounded == "" {
 			p.reach = g.Reach
 		}
@@ -108,7 +108,7 @@ func (s *Network) look(c pipeline.Config) error {
 		s.to = s.scale
 	}
 	if c.IsSet("multiple") {
-		p.multiple = int(c.Int("multiple"))
+		p.multiple = lcm(int(c.Int("multiple")), g.Grid)
 	}
 	if p.tile > 0 && p.fixed != (image.Point{}) {
 		return c.Errorf("tile", 0, "%s takes pictures of %d x %d pixels, which tiles are: leave tile out", s.file.Path, p.fixed.X, p.fixed.Y)
@@ -121,6 +121,21 @@ func (s *Network) look(c pipeline.Config) error {
 	s.plan = p
 	return nil
 }
+
+// lcm is the least common multiple; b may be 0, if it is not known.
+func lcm(a, b int) int {
+	b = max(b, 1)
+	x, y := a, b
+	for y != 0 {
+		x, y = y, x%y
+	}
+	return a / x * b
+}
+
+// arena is how many bytes the runtime's arena has at most for one that tensors need: it
+// keeps regions that are too small for what comes next. With networks of the kinds of
+// Compact, RRDB, SPAN and U-Net it was 1.0 to 2.1.
+const arena = 2
 
 // unknownPeak is what a run takes for each pixel of a network that cannot be followed:
 // that of 64 channels, three times, at twice the size of the picture.

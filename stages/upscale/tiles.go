@@ -22,16 +22,21 @@ type piece struct {
 	in, out  int // of these, the pixels at both ends that a neighbour shows too
 }
 
-// newTiling decides how neighbours meet: a network that looks as far as reach pixels
-// (negative: farther than can be told) sees in an overlap that is no smaller all that it
-// sees in the whole picture. Otherwise the half of the overlap that is next to the border
-// of a tile, where the network lacks most, is discarded, and the rest blended.
+// newTiling decides how neighbours meet. A network that looks as far as reach pixels sees
+// in an overlap that is no smaller all that it sees in the whole picture, and they meet
+// in its middle. Where it looks farther, what it lacks falls off quickly with the distance
+// to the border of a tile, so that a short ramp around the middle gives the least steps;
+// where it looks at all (reach is negative) it lacks the same everywhere, and a long ramp
+// does.
 func newTiling(tile, overlap, multiple, reach int, fixed bool) tiling {
 	t := tiling{tile: tile, fixed: fixed, multiple: multiple, overlap: overlap}
-	if reach < 0 || overlap < reach {
-		// The last tile is shifted, and the two places where it and the one before meet
-		// their neighbours are as close to each other as half a stride.
+	// The last tile is shifted, and the two places where it and the one before meet their
+	// neighbours are as close to each other as half a stride.
+	switch {
+	case reach < 0:
 		t.ramp = min(overlap, t.stride()/2)
+	case overlap < reach:
+		t.ramp = min((overlap+1)/2, t.stride()/2)
 	}
 	return t
 }
