@@ -35,6 +35,7 @@ type File struct {
 	Batch int
 
 	seen []seen
+	as   onnx.ElementType // that it is rewritten to when it is loaded; Undefined: it stays as it is
 }
 
 // seen is how a file was when it was hashed.

@@ -27,5 +27,12 @@ func (f *File) Geometry(output string) (onnx.Geometry, error) {
 	if f.Spec.Layout == NHWC {
 		r.Rows = 1
 	}
-	return onnx.ReadGeometry(f.Path, r)
+	g, err := onnx.ReadGeometry(f.Path, r)
+	switch f.as { // the file's tensors have other elements
+	case onnx.Float32:
+		g.Peak *= 2
+	case onnx.Float16:
+		g.Peak = (g.Peak + 1) / 2
+	}
+	return g, err
 }

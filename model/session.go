@@ -1,13 +1,18 @@
 package model
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/ort"
+	"github.com/forgepipe/forgepipe/model/onnx"
 )
 
 // SessionOptions say how a network is loaded.
@@ -70,7 +75,7 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 			return nil, err
 		}
 	}
-	s, err := lib.Open(ctx, f.Path, so)
+	s, err := f.open(ctx, lib, so)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +86,54 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())
 	}
 	return s, nil
+}
+
+// open opens a session of the file, or of what it is rewritten to.
+func (f *File) open(ctx context.Context, lib *ort.Library, o ort.SessionOptions) (*ort.Session, error) {
+	if f.as == onnx.Undefined {
+		return lib.Open(ctx, f.Path, o)
+	}
+	var network bytes.Buffer
+	if err := onnx.Convert(&network, f.Path, f.as); err != nil {
+		return nil, err
+	}
+	s, err := lib.OpenBytes(ctx, network.Bytes(), o)
+	if err != nil {
+		return nil, fmt.Errorf("opening the model %s as %v: %w", f.Path, f.as, err)
+	}
+	return s, nil
+}
+
+// As is the same network that computes with elements of the other type, and takes and
+// gives them: float16 on a GPU for half the memory and more speed, or float32 where
+// float16 is too narrow for a network. It is rewritten whenever it is loaded, for which
+// its weights are in memory once more; that is where an error comes from, if it cannot
+// be. Its Hash is another one, and WeightBytes are about what they become.
+func (f *File) As(e Element) *File {
+	if e == f.Spec.Element {
+		return f
+	}
+	g, h := *f, *f.Header
+	g.Header, g.Spec.Element = &h, e
+	from := onnx.Float16
+	if g.as = onnx.Float32; e == Float16 {
+		from, g.as = onnx.Float32, onnx.Float16
+	}
+	other := func(ports []onnx.Port) []onnx.Port {
+		ports = slices.Clone(ports)
+		for i := range ports {
+			if ports[i].Type == from {
+				ports[i].Type = g.as
+			}
+		}
+		return ports
+	}
+	h.Inputs, h.Outputs = other(h.Inputs), other(h.Outputs)
+	g.Input, g.Outputs = other([]onnx.Port{f.Input})[0], other(f.Outputs)
+	h.WeightBytes = h.WeightBytes * int64(g.as.Bits()) / int64(from.Bits())
+	sum := sha256.Sum256([]byte(f.Hash + " as " + g.as.String()))
+	g.Hash = hex.EncodeToString(sum[:])
+	return &g
 }
 
 // Tensor is a dense array, its last dimension running fastest: Type is what it consists

@@ -84,6 +84,7 @@ const (
 	graphInitializer = 5
 	graphInput       = 11
 	graphOutput      = 12
+	graphValue       = 13
 	graphSparse      = 15
 
 	nodeInput     = 1

@@ -229,7 +229,7 @@ func (net *network) follow(n *netNode, known []*flow) ([]*flow, error) {
 		in := known[id]
 		switch {
 		case in == nil:
-			return nil, fmt.Errorf("%v comes before what it needs", n)
+			return nil, fmt.Errorf("%v needs what no node before it makes", n)
 		case in.why != nil:
 			return nil, in.why
 		case len(in.dims) > maxRank:
