@@ -152,6 +152,12 @@ func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.
 	return devices, nil
 }
 
+// Infer runs parts through the network for who has some beside those of Process, and
+// gives one result for each. The stage must be open.
+func (s *Stage) Infer(ctx context.Context, inputs []model.Input) []model.Result {
+	return s.runner.Infer(ctx, inputs)
+}
+
 // Note says where it ran, when that was to be found out.
 func (s *Stage) Note() string {
 	if s.place.Why == "" {

@@ -33,6 +33,7 @@ type Network struct {
 	plan   plan
 	across tiling // of rows
 	down   tiling // of columns
+	wide   *wider // nil: it computes in float32
 
 	// What all items came to, in pixels that the network got, and that were not mirrored
 	// and had not been seen before.
@@ -52,13 +53,16 @@ func newNetwork(c pipeline.Config, e pipeline.Env) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := model.FileOptions{Spec: spec}
+	var outputs []string
 	if name := c.String("output"); name != "" {
-		o.Outputs = []string{name}
+		outputs = []string{name}
 	}
-	f, err := model.Open(c.String("model"), o)
+	f, err := model.Open(c.String("model"), model.FileOptions{Spec: spec, Outputs: outputs})
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
+	}
+	if e := c.String("precision"); e != precisionFile {
+		f = f.As(model.Element(e))
 	}
 	s := &Network{
 		refusal: refusal{both: c.String("apply") == applyBoth, maxPixels: e.Limits.MaxPixels},
@@ -68,12 +72,17 @@ func newNetwork(c pipeline.Config, e pipeline.Env) (*Network, error) {
 	if err := s.look(c); err != nil {
 		return nil, err
 	}
-	s.Stage, err = network.NewParts(e, f, network.Options{
+	o := network.Options{
 		Doing: "upscaling", Scale: s.scale, Fit: s.fit,
 		Batch: int(c.Int("infer_batch")), Threads: int(c.Int("threads")), Library: c.String("library"),
-	}, s.begin)
-	if err != nil {
+	}
+	if s.Stage, err = network.NewParts(e, f, o, s.begin); err != nil {
 		return nil, c.Errorf("library", 0, "%w", err)
+	}
+	if f.Spec.Element == model.Float16 {
+		if s.wide, err = newWider(s, o); err != nil {
+			return nil, c.Errorf("library", 0, "%w", err)
+		}
 	}
 	return s, nil
 }
@@ -180,6 +189,9 @@ func (s *Network) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost 
 	if d != pipeline.Host {
 		return c
 	}
+	if s.wide != nil {
+		c.Resident += s.wide.Cost(d, nil).Resident
+	}
 	if len(batch) == 0 {
 		s.add(&c, image.Pt(4000, 3000), 4)
 	}
@@ -233,6 +245,9 @@ func (s *Network) Note() string {
 			tiles += ", in which they are blended"
 		}
 		notes = append(notes, fmt.Sprintf("%s: overlaps and borders took %.0f %% of the work", tiles, 100*(1-float64(s.own.Load())/float64(got))))
+	}
+	if s.wide != nil && s.wide.tiles.Load() > 0 {
+		notes = append(notes, fmt.Sprintf("tiles for which float16 was too narrow, and that were computed again in float32: %d", s.wide.tiles.Load()))
 	}
 	if note := s.Stage.Note(); note != "" {
 		notes = append(notes, note)

@@ -24,6 +24,8 @@ const (
 	alphaDrop    = "drop"
 
 	depthKeep = "keep"
+
+	precisionFile = "file"
 )
 
 // Info declares the stage.
@@ -64,6 +66,7 @@ Attributes describe pixels, so those set before are gone. An image that would ha
 			{Name: "alpha", Type: pipeline.FieldEnum, Enum: words(alphaResize, alphaUpscale, alphaDrop), Default: alphaResize, Doc: "What becomes of transparency: it is resized (bicubic), goes through the network as a gray image, or is dropped."},
 			{Name: "depth", Type: pipeline.FieldEnum, Enum: words(depthKeep, "8", "16"), Default: depthKeep, Doc: "The bits of a sample of the result: those of the image, 8 or 16."},
 			{Name: "filter", Type: pipeline.FieldEnum, Enum: resample.Names(), Default: "lanczos", Doc: "The filter that resizes what the network makes, where scale is not the network's own."},
+			{Name: "precision", Type: pipeline.FieldEnum, Enum: words(precisionFile, string(model.Float32), string(model.Float16)), Default: precisionFile, Doc: "What the network computes in: what its file says, or the other one, which it is rewritten to when it is loaded. float16 takes half the memory of a GPU, and is faster there and not on the CPU."},
 			{Name: "output", Type: pipeline.FieldString, Doc: "Which of the network's outputs, where it has several."},
 			{Name: "layout", Type: pipeline.FieldEnum, Enum: words(string(model.NCHW), string(model.NHWC)), Doc: "The order of the network's axes, where the file leaves it open."},
 			{Name: "channels", Type: pipeline.FieldEnum, Enum: words(string(model.RGB), string(model.BGR), string(model.Gray)), Doc: "The network's channels and their order."},

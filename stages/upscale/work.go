@@ -78,7 +78,7 @@ func (w *work) parts(ctx context.Context, yield func(network.Part) bool) bool {
 	for _, y := range w.down.pieces(w.size.Y) {
 		for i, x := range columns {
 			for k, p := range w.passes {
-				part := w.part(p, x, y)
+				part := w.part(ctx, p, x, y)
 				if i == len(columns)-1 && k == len(w.passes)-1 {
 					take := part.Take
 					part.Take = func(out []*model.Tensor) error {
@@ -98,38 +98,62 @@ func (w *work) parts(ctx context.Context, yield func(network.Part) bool) bool {
 }
 
 // part is one pass of a tile.
-func (w *work) part(p pass, x, y piece) network.Part {
-	rect := image.Rect(x.at, y.at, x.at+x.size, y.at+y.size)
+func (w *work) part(ctx context.Context, p pass, x, y piece) network.Part {
+	t := tile{img: p.img, Window: model.Window{Rect: image.Rect(x.at, y.at, x.at+x.size, y.at+y.size), Only: p.only}}
 	return network.Part{
-		Input: model.Input{
-			Shape: w.spec.Shape(1, rect.Size())[1:],
-			Fill: func(ctx context.Context, dst []byte) error {
-				return w.spec.FillWindow(ctx, dst, p.img, model.Window{Rect: rect, Only: p.only})
-			},
-		},
+		Input: t.input(w.spec),
 		Take: func(out []*model.Tensor) error {
-			made, err := w.samples(out[0], rect.Size())
-			if err != nil {
-				return err
-			}
 			w.got.Add(int64(x.size) * int64(y.size))
-			w.put(made, p, x, y)
-			return nil
+			made, err := w.made(ctx, t, out[0])
+			if err == nil {
+				w.put(made, p, x, y)
+			}
+			return err
 		},
 	}
 }
 
-// samples are what the network made of a tile of that size.
-func (w *work) samples(out *model.Tensor, size image.Point) (*model.Samples, error) {
-	made, err := w.spec.Samples(out)
+// tile is a part of a picture as the network gets it.
+type tile struct {
+	img image.Image
+	model.Window
+}
+
+// input is its tensor.
+func (t tile) input(s model.Spec) model.Input {
+	return model.Input{
+		Shape: s.Shape(1, t.Rect.Size())[1:],
+		Fill:  func(ctx context.Context, dst []byte) error { return s.FillWindow(ctx, dst, t.img, t.Window) },
+	}
+}
+
+// made is what the network made of a tile, in float32 if float16 was too narrow.
+func (s *Network) made(ctx context.Context, t tile, out *model.Tensor) (*model.Samples, error) {
+	made, err := s.samples(s.spec, t, out)
 	if err != nil {
-		return nil, fmt.Errorf("%s makes no pictures: %w", filepath.Base(w.file.Path), err)
+		return nil, err
 	}
-	if got := image.Pt(made.Width, made.Height); got != size.Mul(w.scale) {
-		return nil, w.mismatched(size, got)
+	finite, lit := made.Check()
+	if s.wide != nil && (!finite || !lit && t.lit()) {
+		if made, err = s.wide.again(ctx, t); err != nil {
+			return nil, err
+		}
+		finite, _ = made.Check()
 	}
-	if finite, _ := made.Check(); !finite {
+	if !finite {
 		return nil, errOdd
+	}
+	return made, nil
+}
+
+// samples are those of an output, if it is of the right size.
+func (s *Network) samples(spec model.Spec, t tile, out *model.Tensor) (*model.Samples, error) {
+	made, err := spec.Samples(out)
+	if err != nil {
+		return nil, fmt.Errorf("%s makes no pictures: %w", filepath.Base(s.file.Path), err)
+	}
+	if got := image.Pt(made.Width, made.Height); got != t.Rect.Size().Mul(s.scale) {
+		return nil, s.mismatched(t.Rect.Size(), got)
 	}
 	return made, nil
 }
