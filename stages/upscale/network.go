@@ -89,7 +89,7 @@ func newNetwork(c pipeline.Config, e pipeline.Env) (*Network, error) {
 
 // look finds out what the network does to a picture, and what tiles it can take.
 func (s *Network) look(c pipeline.Config) error {
-	p := plan{tile: int(c.Int("tile")), overlap: -1, multiple: 1, reach: -1}
+	p := plan{tile: int(c.Int("tile")), overlap: -1, multiple: 1, reach: -1, step: pictureStep}
 	if c.IsSet("overlap") {
 		p.overlap = int(c.Int("overlap"))
 	}
@@ -174,6 +174,42 @@ func (s *Network) Identity() string {
 	return fmt.Sprintf("%s tiles %+v %+v scale %d", s.Stage.Identity(), s.across, s.down, s.scale)
 }
 
+// Place takes the GPUs that the runtime can use, or the CPU. On a GPU all tiles are of one
+// size: they share batches, and the runtime looks for the best kernels for each size anew.
+func (s *Network) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
+	devices, err := s.Stage.Place(want, have)
+	if err != nil {
+		return nil, err
+	}
+	if s.plan.step = 0; devices[0] == pipeline.Host {
+		s.plan.step = pictureStep
+	}
+	s.across.step, s.down.step = s.plan.step, s.plan.step
+	if s.wide != nil {
+		_, err = s.wide.Place(want, have)
+	}
+	return devices, err
+}
+
+// Open opens the network, and what it is in float32, of which nothing is loaded yet.
+func (s *Network) Open(ctx context.Context, d pipeline.Device) error {
+	if s.wide != nil {
+		if err := s.wide.Open(ctx, d); err != nil {
+			return err
+		}
+	}
+	return s.Stage.Open(ctx, d)
+}
+
+// Close unloads both.
+func (s *Network) Close() error {
+	err := s.Stage.Close()
+	if s.wide != nil {
+		err = errors.Join(err, s.wide.Close())
+	}
+	return err
+}
+
 // mostTogether bounds how many small items a call gets.
 const mostTogether = 64
 
@@ -240,7 +276,7 @@ func (s *Network) add(c *pipeline.Cost, size image.Point, pixel int64) {
 func (s *Network) Note() string {
 	var notes []string
 	if got := s.got.Load(); got > 0 {
-		tiles := fmt.Sprintf("tiles of %d x %d with an overlap of %d px", s.across.tile, s.down.tile, s.across.overlap)
+		tiles := fmt.Sprintf("tiles of up to %d x %d with an overlap of %d px", s.across.tile, s.down.tile, s.across.overlap)
 		if s.across.ramp > 0 {
 			tiles += ", in which they are blended"
 		}

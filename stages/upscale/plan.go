@@ -17,6 +17,9 @@ const (
 	// overlapsInTile is how many times the overlap a tile is wide, where memory allows it:
 	// 15 % of the work on a large picture are done twice then.
 	overlapsInTile = 25
+	// pictureStep is what the tiles of one picture are multiples of where they need not be
+	// like those of others: that takes no longer per pixel.
+	pictureStep = 16
 	// leastShare is the part of a tile, as its inverse, that an overlap of the stage's own
 	// choice has at most.
 	leastShare = 4
@@ -29,6 +32,7 @@ type plan struct {
 	multiple      int         // of its sides
 	reach         int         // in pixels; -1: it cannot be told
 	bytes         int64       // that a run takes for each pixel of a tile
+	step          int         // of the tiles of one picture, see tiling
 }
 
 // overlapOf is the overlap of tiles of that length.
@@ -62,7 +66,9 @@ func (p plan) tilings(room int64) (across, down tiling) {
 		if fixed == 0 {
 			tile = p.length(room)
 		}
-		return newTiling(tile, p.overlapOf(tile), p.multiple, p.reach, fixed > 0)
+		t := newTiling(tile, p.overlapOf(tile), p.multiple, p.reach, fixed > 0)
+		t.step = p.step
+		return t
 	}
 	return one(p.fixed.X), one(p.fixed.Y)
 }

@@ -1,8 +1,11 @@
 package upscale
 
-// tiling is how pictures are cut into tiles: all of one size, in source pixels.
+// tiling is how a side of pictures is cut into tiles, in source pixels.
 type tiling struct {
-	tile int // the length of a tile's sides
+	tile int // how long the tiles are
+	// step is what tiles may be multiples of that are shorter, where that is less work on a
+	// picture; 0: all are as long, so that those of all pictures share batches.
+	step int
 	// fixed says that the network takes no other size: smaller pictures get a border.
 	fixed bool
 	// multiple is what the sides that the network gets are multiples of, and the places of
@@ -29,15 +32,36 @@ type piece struct {
 // where it looks at all (reach is negative) it lacks the same everywhere, and a long ramp
 // does.
 func newTiling(tile, overlap, multiple, reach int, fixed bool) tiling {
-	t := tiling{tile: tile, fixed: fixed, multiple: multiple, overlap: overlap}
-	// The last tile is shifted, and the two places where it and the one before meet their
-	// neighbours are as close to each other as half a stride.
+	t := tiling{tile: tile, fixed: fixed, multiple: multiple, overlap: overlap, ramp: overlap}
 	switch {
 	case reach < 0:
-		t.ramp = min(overlap, t.stride()/2)
 	case overlap < reach:
-		t.ramp = min((overlap+1)/2, t.stride()/2)
+		t.ramp = (overlap + 1) / 2
+	default:
+		t.ramp = 0
 	}
+	t.ramp = min(t.ramp, t.mostRamp())
+	return t
+}
+
+// mostRamp is how wide ramps can be.
+func (t tiling) mostRamp() int {
+	// The last tile is shifted, and the two places where it and the one before meet their
+	// neighbours are as close to each other as half a stride.
+	return t.stride() / 2
+}
+
+// of is how a side of n pixels is cut: into as few tiles, which are as short as they can
+// be then.
+func (t tiling) of(n int) tiling {
+	whole := t.side(n)
+	if t.step == 0 || t.fixed || whole <= t.tile {
+		return t
+	}
+	count := (whole - 2*t.overlap + t.stride() - 1) / t.stride()
+	long := (whole + 2*t.overlap*(count-1) + count - 1) / count
+	t.tile = min(up(long, lcm(t.step, t.multiple)), t.tile)
+	t.ramp = min(t.ramp, t.mostRamp())
 	return t
 }
 
@@ -58,7 +82,7 @@ func (t tiling) side(n int) int {
 	return n
 }
 
-// pieces cuts a side of n pixels. The last tile ends where the side does, as the network's
+// pieces cuts a side of n pixels, which t is of. The last tile ends where the side does, as the network's
 // own border is to be where it is for the whole picture.
 func (t tiling) pieces(n int) []piece {
 	whole := t.side(n)
@@ -81,16 +105,4 @@ func (t tiling) pieces(n int) []piece {
 		a.out, b.in = t.ramp, t.ramp
 	}
 	return all
-}
-
-// share is how much of the work on a picture of that size is done more than once, from 0
-// to 1.
-func (t tiling) share(width, height int) float64 {
-	work := func(n int) (sum float64) {
-		for _, p := range t.pieces(n) {
-			sum += float64(p.size)
-		}
-		return sum
-	}
-	return 1 - float64(width)*float64(height)/(work(width)*work(height))
 }

@@ -25,9 +25,10 @@ func TestSidesAreCut(t *testing.T) {
 		tile = (tile + multiple - 1) / multiple * multiple
 		overlap := rapid.IntRange(0, (tile-multiple)/2).Draw(t, "overlap")
 		reach := rapid.IntRange(-1, 50).Draw(t, "reach")
+		step := rapid.SampledFrom([]int{0, 16}).Draw(t, "step")
 		n := rapid.IntRange(1, 2000).Draw(t, "n")
 		whole := (n + multiple - 1) / multiple * multiple
-		pieces := upscale.Cut(n, tile, overlap, multiple, reach)
+		pieces := upscale.Cut(n, tile, overlap, multiple, reach, step)
 		shown := 0
 		for i, p := range pieces {
 			at, size, from, to, in, out := p[0], p[1], p[2], p[3], p[4], p[5]
@@ -114,11 +115,11 @@ func TestMemoryDecidesAboutTiles(t *testing.T) {
 		return large, sum.Stages[0].Note
 	}
 	much, note := run(pipeline.Amount{Bytes: 2 << 30})
-	if !strings.Contains(note, "tiles of 256 x 256 with an overlap of 4 px: overlaps and borders took") {
+	if !strings.Contains(note, "tiles of up to 256 x 256 with an overlap of 4 px: overlaps and borders took") {
 		t.Error(note)
 	}
 	little, note := run(pipeline.Amount{Bytes: 100 << 20}) // the result has 15 MB
-	if !strings.Contains(note, "tiles of 64 x 64") {
+	if !strings.Contains(note, "tiles of up to 64 x 64") {
 		t.Error(note)
 	}
 	if err := near(little, much, 257); err != nil {

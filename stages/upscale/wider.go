@@ -2,14 +2,12 @@ package upscale
 
 import (
 	"context"
-	"errors"
 	"image"
 	"sync"
 	"sync/atomic"
 
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/model"
-	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/network"
 )
 
@@ -70,32 +68,4 @@ func (t tile) lit() bool {
 		}
 	}
 	return false
-}
-
-// Place takes the same devices for both.
-func (s *Network) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
-	devices, err := s.Stage.Place(want, have)
-	if err == nil && s.wide != nil {
-		_, err = s.wide.Place(want, have)
-	}
-	return devices, err
-}
-
-// Open opens the network, and what it is in float32, of which nothing is loaded yet.
-func (s *Network) Open(ctx context.Context, d pipeline.Device) error {
-	if s.wide != nil {
-		if err := s.wide.Open(ctx, d); err != nil {
-			return err
-		}
-	}
-	return s.Stage.Open(ctx, d)
-}
-
-// Close unloads both.
-func (s *Network) Close() error {
-	err := s.Stage.Close()
-	if s.wide != nil {
-		err = errors.Join(err, s.wide.Close())
-	}
-	return err
 }

@@ -16,8 +16,11 @@ import (
 // work is one picture on its way through the network.
 type work struct {
 	*Network
-	src    source
-	size   image.Point // of the picture
+	src  source
+	size image.Point // of the picture
+
+	columns, rows tiling
+
 	passes []pass
 	canvas canvas
 	line   [3][]float32 // rows of what the network gave
@@ -35,7 +38,8 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	if err != nil {
 		return nil, err
 	}
-	w := &work{Network: s, src: src, size: img.Bounds().Size()}
+	size := img.Bounds().Size()
+	w := &work{Network: s, src: src, size: size, columns: s.across.of(size.X), rows: s.down.of(size.Y)}
 	switch {
 	case src.gray:
 		w.passes = []pass{{img: src.colours}}
@@ -53,7 +57,7 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	if err != nil {
 		return nil, err
 	}
-	w.canvas = canvas{pixels: pixelsOf(result), scale: s.scale, across: s.across.ramp * s.scale, down: s.down.ramp * s.scale}
+	w.canvas = canvas{pixels: pixelsOf(result), scale: s.scale, across: w.columns.ramp * s.scale, down: w.rows.ramp * s.scale}
 	return w, nil
 }
 
@@ -74,8 +78,8 @@ func (s *Network) model(src source) color.Model {
 // parts yields the tiles row by row, each in all its passes, and says whether all were
 // wanted.
 func (w *work) parts(ctx context.Context, yield func(network.Part) bool) bool {
-	columns := w.across.pieces(w.size.X)
-	for _, y := range w.down.pieces(w.size.Y) {
+	columns := w.columns.pieces(w.size.X)
+	for _, y := range w.rows.pieces(w.size.Y) {
 		for i, x := range columns {
 			for k, p := range w.passes {
 				part := w.part(ctx, p, x, y)
