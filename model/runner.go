@@ -43,8 +43,9 @@ type RunnerOptions struct {
 	// Most is how many items a run may take; 0: any number.
 	Most int
 	// Worth is how many bytes of items a run is worth: of smaller ones it begins with as
-	// many as have so many bytes, up to 64. 0: it begins with one. What so many bytes of
-	// larger items take is expected to have room.
+	// many as have so many bytes, up to 64 and whatever Most says. 0: it begins with one.
+	// What a larger item of so many bytes takes is expected to have room. It does not
+	// count where Batch is set.
 	Worth int64
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool

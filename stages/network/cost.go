@@ -35,7 +35,7 @@ func (s *Stage) divide() {
 	switch {
 	case s.o.Fit != nil && onCPU:
 		s.batch = cmp.Or(s.file.Batch, s.o.Batch, 1)
-		s.lanes = spread(s.threads, int(s.env.HostLimit()/lanesShare/(int64(s.batch)*s.fitted())))
+		s.lanes = spread(s.threads, int(s.hostLimit()/lanesShare/(int64(s.batch)*s.fitted())))
 	case !s.sized && s.file.Batch == 0:
 		s.batch = 1 // each shape would hold a whole batch of pictures
 	case s.sized && onCPU && s.threads > 1:
@@ -54,10 +54,13 @@ const (
 	lanesShare = 4
 )
 
+// hostLimit is how many bytes of the host there are for the pipeline.
+func (s *Stage) hostLimit() int64 { return cmp.Or(s.env.HostLimit(), s.host) }
+
 // least is how many bytes there are where there are least: on the host, where tensors
 // are in any case, or on one of the devices.
 func (s *Stage) least() int64 {
-	bytes := cmp.Or(s.env.HostLimit(), s.host)
+	bytes := s.hostLimit()
 	for _, d := range s.place.Devices {
 		if m := s.env.Device(pipeline.Device(d)); m != nil {
 			if r, err := m.Read(context.Background()); err == nil {
