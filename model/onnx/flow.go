@@ -161,7 +161,7 @@ func (c *call) out(dims []int, seen *trace) []*flow {
 
 const (
 	// maxElements bounds what tensors are thought to have: more is not possible.
-	maxElements = 1 << 46
+	maxElements = 1 << 50
 	// maxRank bounds their axes. Networks have up to eight.
 	maxRank = 32
 	// maxWork bounds the nodes that are followed and the values that are computed, for all
@@ -264,6 +264,9 @@ func (net *network) follow(n *netNode, known []*flow) ([]*flow, error) {
 		c.compute(f.values, made)
 	}
 	for _, m := range made {
+		if slices.Contains(m.dims, 0) {
+			m.vals = []float64{} // all there are
+		}
 		net.work += len(m.vals)
 	}
 	return made, nil

@@ -56,6 +56,47 @@ func TestGeometryOfNetworks(t *testing.T) {
 	}
 }
 
+// What stands in the way is said with the node.
+func TestGeometryOfText(t *testing.T) {
+	const head = `ir_version: 8 opset_import { version: 18 } graph {
+  input { name: "input" type { tensor_type { elem_type: 1 shape { dim { dim_value: 1 } dim { dim_value: 3 } dim { dim_param: "h" } dim { dim_param: "w" } } } } }
+  output { name: "output" type { tensor_type { elem_type: 1 } } } `
+	node := func(op, in, rest string) string {
+		return head + `node { name: "here" op_type: "` + op + `" ` + in + ` output: "output" ` + rest + `} }`
+	}
+	const scales = ` initializer { name: "s" data_type: 1 dims: 4 float_data: 1 float_data: 1 float_data: 0.5 float_data: 0.5 } }`
+	antialiased := strings.TrimSuffix(node("Resize", `input: "input" input: "" input: "s"`, `attribute { name: "mode" s: "linear" type: 3 } attribute { name: "antialias" i: 1 type: 2 }`), "}") + scales
+	for name, tt := range map[string]struct {
+		text string
+		want onnx.Geometry
+		err  string
+	}{
+		// The pixel q is of those from 2q-1 to 2q+2, and lies at 2q and 2q+1.
+		"antialiased":   {text: antialiased, want: onnx.Geometry{Up: 1, Down: 2, Reach: 2, Multiple: 2, Grid: 2}},
+		"unknown":       {text: node("Frobnicate", `input: "input"`, ""), err: `the node "here" (Frobnicate) is of an operator that is not followed`},
+		"other domain":  {text: node("Relu", `input: "input"`, `domain: "mine"`), err: `the node "here" (mine.Relu) is of an operator`},
+		"no input":      {text: node("Relu", "", ""), err: `the node "here" (Relu) lacks an input`},
+		"no such value": {text: node("Relu", `input: "nothing"`, ""), err: `the node "here" (Relu) needs what no node before it makes`},
+		"no picture":    {text: node("Squeeze", `input: "input"`, ""), err: `its output "output" is no picture: it has the shape [3`},
+		"no scale":      {text: node("AveragePool", `input: "input"`, `attribute { name: "kernel_shape" ints: 3 ints: 3 type: 7 }`), err: `that is no scale; a border that is cut off is one reason`},
+		"no output":     {text: strings.Replace(node("Relu", `input: "input"`, ""), `output { name: "output"`, `output { name: "other"`, 1), err: `it has no output "output": it has ["other"]`},
+		"a global one":  {text: node("InstanceNormalization", `input: "input"`, ""), want: onnx.Geometry{Up: 1, Down: 1, Multiple: 1, Grid: 1, Unbounded: `the node "here" (InstanceNormalization)`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := onnx.GeometryOf(marshal(t, parsed(t, tt.text)), planes)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("%+v, %v, want %q", got, err, tt.err)
+				}
+				return
+			}
+			if got.Peak = 0; err != nil || got != tt.want {
+				t.Errorf("%+v, %v, want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
 // exported are networks that PyTorch's exporters wrote: see testdata/make_exports.py.
 var exported = map[string]struct {
 	want onnx.Geometry

@@ -281,8 +281,12 @@ func (n *networkReader) tensor(f field) (name string, w *flow, err error) {
 		}
 		return err
 	})
-	if err != nil || elements > maxValues || elements == 0 {
+	if err != nil || elements > maxValues {
 		return name, w, err
+	}
+	if elements == 0 {
+		w.vals = []float64{} // all there are
+		return name, w, nil
 	}
 	var values []float64
 	keep := func(v float64) error {

@@ -77,6 +77,15 @@ func init() {
 		"Gather":    {2, gather, gatherValues},
 		"Expand":    {2, expand, expandValues},
 		"Tile":      {2, tile, nil},
+
+		"ScatterND":       {3, scatter, nil},
+		"ScatterElements": {3, scatter, nil},
+		"GatherElements":  {2, gatherElements, nil},
+		"GatherND":        {2, gatherND, nil},
+		"TopK":            {1, topK, nil},
+		"OneHot":          {3, oneHot, nil},
+		"Trilu":           {1, everywhere(pointwise), nil},
+		"Einsum":          {1, einsum, nil},
 	}
 	for _, op := range []string{"Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
 		"Softplus", "Softsign", "Mish", "Gelu", "ThresholdedRelu", "Erf", "Exp", "Log", "Sin", "Cos", "Tan", "Swish",

@@ -41,6 +41,7 @@ func reshapeTo(c *call) ([]*flow, error) {
 		switch {
 		case d == -1:
 			rest = i
+		case d == 0: // of an empty tensor
 		case d > 0 && known <= maxElements/d:
 			known *= d
 		default:

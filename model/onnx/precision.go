@@ -87,7 +87,7 @@ func (p *precision) now(id int) ElementType {
 // flow finds the types of what a node makes.
 func (p *precision) flow(i int) {
 	n := &p.net.nodes[i]
-	hangs := slices.ContainsFunc(n.in, func(id int) bool { return p.picture[id] }) && n.op != "Shape" && n.op != "Size"
+	hangs := slices.ContainsFunc(n.in, func(id int) bool { return p.picture[id] }) && !measures(n)
 	p.nodes[i].hangs = hangs
 	for k, id := range n.out {
 		if id == 0 {
@@ -194,6 +194,9 @@ func (p *precision) made(n *netNode, output int) ElementType {
 	return in(0)
 }
 
+// measures tells whether a node takes anything, as it looks at the shape alone.
+func measures(n *netNode) bool { return n.op == "Shape" || n.op == "Size" }
+
 // wants is the type that an input of a node must have, where that was from.
 func (p *precision) wants(i, input int) ElementType {
 	n := &p.net.nodes[i]
@@ -206,9 +209,10 @@ func (p *precision) wants(i, input int) ElementType {
 // weights decides which weights, and which numbers of nodes that are constant, get the
 // other type: those of which nobody needs the first one.
 func (p *precision) weights() {
-	constants := map[int]int{} // nodes by what they make
+	constants := map[int]int{} // nodes that can make the other type, by what they make
 	for i, n := range p.net.nodes {
-		if n.op == "Constant" && len(n.out) > 0 && n.attrs["value"].t != nil && p.types[n.out[0]] == p.from {
+		can := n.op == "Constant" && n.attrs["value"].t != nil || n.op == "Cast" && !p.nodes[i].hangs
+		if can && len(n.out) > 0 && p.types[n.out[0]] == p.from {
 			constants[n.out[0]] = i
 		}
 	}
@@ -217,7 +221,7 @@ func (p *precision) weights() {
 		n := &p.net.nodes[i]
 		for k, id := range n.in {
 			_, weights := p.net.consts[id]
-			if _, constant := constants[id]; !constant && !weights || p.types[id] != p.from {
+			if _, constant := constants[id]; !constant && !weights || p.types[id] != p.from || measures(n) {
 				continue
 			}
 			if p.wants(i, k) == p.to {
@@ -248,7 +252,7 @@ func (p *precision) cast() {
 	for i := range p.net.nodes {
 		n := &p.net.nodes[i]
 		for k, id := range n.in {
-			if p.types[id] != p.from || id == 0 {
+			if p.types[id] != p.from || id == 0 || measures(n) {
 				continue
 			}
 			want := p.wants(i, k)

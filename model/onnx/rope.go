@@ -103,6 +103,9 @@ func (c converted) writeTo(w *bufio.Writer) error {
 	}
 	for left := c.n; left > 0; left -= int64(len(from)) {
 		if _, err := io.ReadFull(r, from); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
 			return fmt.Errorf("reading the weights %.200q: %w", c.name, err)
 		}
 		var to [singleBytes]byte

@@ -8,10 +8,10 @@ import (
 
 // RRDBOptions vary RRDB.
 type RRDBOptions struct {
-	Features  int // of the body; the dense blocks grow by half as many
-	Blocks    int // of three dense blocks each
-	Unshuffle int // makes blocks of so many pixels channels first, in the form of PyTorch's exporter; 0 is 1
-	Type      onnx.ElementType
+	Features  int              // of the body; the dense blocks grow by half as many
+	Blocks    int              // of three dense blocks each
+	Unshuffle int              // makes blocks of so many pixels channels first, in the form of PyTorch's exporter; 0 is 1
+	Type      onnx.ElementType // of weights, input and output: Float32 (also for Undefined) or Float16
 }
 
 // RRDB is RRDBNet, ESRGAN's network (Wang et al. 2018): "input" [batch 3 height
