@@ -7,10 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,11 +97,7 @@ func (it *Item) NewImage(ctx context.Context, model color.Model, size image.Poin
 	if r.dry != nil {
 		return nil, errDryRun
 	}
-	img, err := c.newCanvas(ctx, r, &canvas{all: &r.canvases, model: model, size: size, bytes: bytes, resident: r.residentBytes(bytes)})
-	if err != nil && fsys.IsFatal(err) {
-		r.noDisk.CompareAndSwap(nil, &err)
-	}
-	return img, err
+	return c.newCanvas(ctx, r, model, size)
 }
 
 // pixelBytes is how many a pixel has; 0 where the model is of no picture that NewImage
@@ -190,25 +183,20 @@ type canvas struct {
 	img     draw.Image // over the mapping
 }
 
-// newCanvas makes the picture the call's.
-func (c *call) newCanvas(ctx context.Context, r *run, v *canvas) (draw.Image, error) {
+// newCanvas makes a picture in a file, which is the call's.
+func (c *call) newCanvas(ctx context.Context, r *run, model color.Model, size image.Point) (draw.Image, error) {
+	bytes := pixelBytes(model) * int64(size.X) * int64(size.Y)
+	v := &canvas{all: &r.canvases, model: model, size: size, bytes: bytes, resident: r.residentBytes(bytes)}
 	var err error
-	if v.dir, err = r.scratch(); err != nil {
+	if v.dir, err = r.scratch(); err == nil {
+		err = c.allocate(ctx, r, v)
+	}
+	if err != nil {
+		if fsys.IsFatal(err) {
+			r.noDisk.CompareAndSwap(nil, &err)
+		}
 		return nil, err
 	}
-	s := v.all
-	s.mu.Lock()
-	s.names++
-	v.name = fmt.Sprintf("picture-%d.pixels", s.names)
-	s.mu.Unlock()
-	if err := c.allocate(ctx, r, v); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	v.users = 1
-	s.live = append(s.live, v)
-	s.count.Add(1)
-	s.mu.Unlock()
 	img, err := v.open()
 	if err != nil || !c.own(v) {
 		v.release()
@@ -226,8 +214,8 @@ func (c *call) allocate(ctx context.Context, r *run, v *canvas) error {
 		free, err := v.dir.Free()
 		still := time.Since(moved)
 		if !others || err != nil || free >= all+2*v.bytes || still >= stuckAfter {
-			err := v.dir.Allocate(v.name, v.bytes)
-			if !fsys.IsFull(err) || !others || still >= refuseAfter {
+			err := v.all.add(v)
+			if others, _ = v.all.others(c); !fsys.IsFull(err) || !others || still >= refuseAfter {
 				return v.explain(err)
 			}
 		}
@@ -244,6 +232,22 @@ func (c *call) allocate(ctx context.Context, r *run, v *canvas) error {
 			moved = time.Now()
 		}
 	}
+}
+
+// add makes the file of a canvas, which then has a user. It is listed first, so that
+// others that get no room know why.
+func (s *canvases) add(v *canvas) error {
+	s.mu.Lock()
+	s.names++
+	v.name, v.users = fmt.Sprintf("picture-%d.pixels", s.names), 1
+	s.live = append(s.live, v)
+	s.count.Add(1)
+	s.mu.Unlock()
+	err := v.dir.Allocate(v.name, v.bytes)
+	if err != nil {
+		v.release()
+	}
+	return err
 }
 
 // explain says what to do where the disk has no room.
@@ -269,7 +273,8 @@ func (s *canvases) others(c *call) (some bool, bytes int64) {
 	defer s.mu.Unlock()
 	for _, v := range s.live {
 		bytes += v.bytes
-		some = some || v.users > 0 && !slices.Contains(own, v)
+		parked := v.users == 0 && v.kept > 0
+		some = some || !parked && !slices.Contains(own, v)
 	}
 	return some, bytes
 }
@@ -334,16 +339,18 @@ func (v *canvas) unkeep()  { v.change(0, -1) }
 func (v *canvas) change(users, kept int) {
 	s := v.all
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	v.users += users
 	v.kept += kept
 	if v.users < 0 || v.kept < 0 {
+		s.mu.Unlock()
 		panic("BUG: a picture in a file was released more often than it was shared")
 	}
 	if v.users == 0 {
 		s.unmap(v)
 	}
-	if v.users == 0 && v.kept == 0 {
+	gone := v.users == 0 && v.kept == 0
+	s.mu.Unlock()
+	if gone {
 		s.remove(v)
 	}
 }
@@ -361,46 +368,30 @@ func (s *canvases) unmap(v *canvas) {
 	}
 }
 
-// remove needs the lock.
+// remove removes the file, without the lock: that of a large one takes a while, in which
+// the others are to be tended. The canvas is listed until there is room on the disk.
 func (s *canvases) remove(v *canvas) {
+	_ = v.dir.Remove(v.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if i := slices.Index(s.live, v); i >= 0 {
 		s.live = slices.Delete(s.live, i, i+1)
 		s.count.Add(-1)
-		_ = v.dir.Remove(v.name)
 	}
 }
 
 // close lets go of all: a run that was stopped does not release what was on its way.
 func (s *canvases) close() {
 	s.mu.Lock()
-	for _, v := range slices.Clone(s.live) {
+	left := slices.Clone(s.live)
+	for _, v := range left {
 		s.unmap(v)
-		s.remove(v)
 	}
 	s.mu.Unlock()
+	for _, v := range left {
+		s.remove(v)
+	}
 	s.tender.Wait()
-}
-
-// graves are the addresses of pictures that have gone. Frames must not be kept after a
-// call, but a program that ends is a worse answer to one that was than zeros are: such
-// addresses read as zeros, as long as no more than mostGraves have gone since.
-var graves struct {
-	mu  sync.Mutex
-	all []*fsys.Mapping
-}
-
-func bury(m *fsys.Mapping) {
-	if m.Blank() != nil {
-		_ = m.Close()
-		return
-	}
-	graves.mu.Lock()
-	defer graves.mu.Unlock()
-	graves.all = append(graves.all, m)
-	if len(graves.all) > mostGraves {
-		_ = graves.all[0].Close()
-		graves.all = slices.Delete(graves.all, 0, 1)
-	}
 }
 
 // share returns the canvas that a picture lies in, as one user more; nil when it lies
@@ -443,57 +434,4 @@ func (v *canvas) place(img image.Image) (at image.Point, ok bool) {
 	}
 	at = image.Pt(int(offset%row/pixel), int(offset/row))
 	return at, img.Bounds().Sub(img.Bounds().Min).Add(at).In(image.Rectangle{Max: v.size})
-}
-
-// leave puts the pages of all pictures out of memory.
-func (s *canvases) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.live {
-		if v.mapping != nil {
-			_ = v.mapping.Leave() // what stays in costs room and loses nothing
-		}
-	}
-}
-
-// tend keeps what is in memory of the pictures at about that many bytes, until stop is
-// closed. Nothing tells how much that is, but of the process's files together, in which
-// the program and its libraries hardly change.
-func (s *canvases) tend(stop <-chan struct{}, most int64) {
-	statm, err := os.Open("/proc/self/statm")
-	if err == nil {
-		defer statm.Close()
-	}
-	tick := time.NewTicker(tendTick)
-	defer tick.Stop()
-	var least int64
-	for {
-		if now, ok := filePages(statm); !ok || now-least > most {
-			s.leave()
-			least, _ = filePages(statm)
-		} else {
-			least = min(least, now)
-		}
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// filePages are the bytes of files that are in the process's memory (proc(5), statm,
-// the third figure).
-func filePages(statm *os.File) (bytes int64, ok bool) {
-	if statm == nil {
-		return 0, false
-	}
-	var b [128]byte
-	n, _ := statm.ReadAt(b[:], 0)
-	field := strings.Fields(string(b[:n]))
-	if len(field) < 3 {
-		return 0, false
-	}
-	pages, err := strconv.ParseInt(field[2], 10, 64)
-	return pages * int64(os.Getpagesize()), err == nil
 }

@@ -185,6 +185,11 @@ func (f *family) admitParked() {
 	}
 }
 
+// inFile tells whether the decoded picture lies in a file.
+func (f *family) inFile() bool {
+	return f.path != "" && f.run.inFile(f.header.Bytes) && f.header.DecodesInto()
+}
+
 // room is what the source takes until it is decoded, and while.
 func (f *family) room() int64 {
 	switch {
@@ -194,7 +199,11 @@ func (f *family) room() int64 {
 	default:
 		return f.header.Bytes
 	}
-	return max(f.header.DecodePeak, f.header.Bytes) + f.size
+	peak := max(f.header.DecodePeak, f.header.Bytes)
+	if f.inFile() {
+		peak -= f.header.Bytes - f.run.residentBytes(f.header.Bytes)
+	}
+	return peak + f.size
 }
 
 // prepare readies the source's buffer for decoding.
@@ -206,7 +215,7 @@ func (f *family) prepare(lease *memory.Lease) {
 	if f.path == "" {
 		return
 	}
-	b.load = func(context.Context) (image.Image, []byte, error) {
+	b.load = func(ctx context.Context) (image.Image, []byte, error) {
 		if f.run.dry != nil {
 			return nil, nil, errDryRun
 		}
@@ -214,13 +223,34 @@ func (f *family) prepare(lease *memory.Lease) {
 		if err != nil {
 			return nil, nil, err
 		}
-		img, err := imageio.Decode(data, f.header, f.run.pipe.Limits)
+		img, err := f.decode(ctx, data)
 		if err != nil {
 			return nil, nil, err
 		}
 		f.run.countDecoded(f.header)
 		return img, imageio.ICCProfile(data), nil
 	}
+}
+
+// decode decodes the file's bytes, into a file where the picture is larger than memory. It
+// needs the buffer's lock.
+func (f *family) decode(ctx context.Context, data []byte) (image.Image, error) {
+	h, limits := f.header, f.run.pipe.Limits
+	if !f.inFile() {
+		return imageio.Decode(data, h, limits)
+	}
+	var c call
+	defer c.end()
+	img, err := c.newCanvas(ctx, f.run, h.Model(), image.Pt(h.Width, h.Height))
+	if err != nil {
+		return nil, err
+	}
+	pix, _ := samplesOf(img)
+	if _, err := imageio.DecodeInto(pix, data, h, limits); err != nil {
+		return nil, err
+	}
+	f.buf.canvas = f.run.canvases.share(img)
+	return img, nil
 }
 
 // data is the file's bytes: those kept from hashing, or read again.

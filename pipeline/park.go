@@ -170,13 +170,15 @@ func (p *parking) fromCanvas(r *reader) *buffer {
 		c.unkeep()
 		p.canvases[n] = nil
 	}
-	return &buffer{
-		bytes: c.bytes, area: int64(c.size.X) * int64(c.size.Y), room: c.resident, canvas: c, icc: icc,
-		load: func(context.Context) (image.Image, []byte, error) {
-			img, err := c.open()
-			return img, icc, err
-		},
+	b := &buffer{bytes: c.bytes, area: int64(c.size.X) * int64(c.size.Y), room: c.resident, canvas: c, icc: icc}
+	b.load = func(context.Context) (image.Image, []byte, error) {
+		img, err := c.open()
+		if err == nil {
+			b.load = nil // it stays there
+		}
+		return img, icc, err
 	}
+	return b
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and

@@ -439,7 +439,7 @@ func (r *run) scratch() (fsys.Root, error) {
 	}
 	if r.stateDir != "" && r.dry == nil {
 		r.scratchPath = filepath.Join(r.stateDir, "scratch")
-		if err := os.RemoveAll(r.scratchPath); err != nil { // left by a run that was killed
+		if err := os.RemoveAll(r.scratchPath); err != nil {
 			return nil, fmt.Errorf("clearing the scratch folder: %w", err)
 		}
 	} else {
@@ -455,6 +455,20 @@ func (r *run) scratch() (fsys.Root, error) {
 	}
 	r.scratchDir = root
 	return root, nil
+}
+
+// clearScratch removes what a run left that was killed: the pictures in there may be
+// large, and this run may need no such folder.
+func (r *run) clearScratch() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.scratchDir != nil { // it is this run's already
+		return nil
+	}
+	if err := os.RemoveAll(filepath.Join(r.stateDir, "scratch")); err != nil {
+		return fmt.Errorf("clearing the scratch folder: %w", err)
+	}
+	return nil
 }
 
 // Scratch is a folder for files of this run alone; it goes with the run.

@@ -66,6 +66,9 @@ func (r *run) openState() (err error) {
 	if err := os.Remove(filepath.Join(r.stateDir, quarantineName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("clearing the quarantine list of the last run: %w", err)
 	}
+	if err := r.clearScratch(); err != nil {
+		return err
+	}
 	r.rebooted = r.store.Recovery().Rebooted
 	r.openOutcomes()
 	if err := r.identifyStore(id); err != nil {

@@ -130,8 +130,14 @@ func (r *osRoot) Allocate(name string, bytes int64) error {
 	if err != nil {
 		return err
 	}
-	free, freeErr := r.Free() // before, as what was allocated in part goes again
-	if err = allocate(f, bytes); err != nil && IsFull(err) && freeErr == nil {
+	// First of all, as trying would take all that there is from everybody for a while.
+	free, freeErr := r.Free()
+	if freeErr == nil && free < bytes {
+		err = syscall.ENOSPC
+	} else {
+		err = allocate(f, bytes)
+	}
+	if IsFull(err) && freeErr == nil {
 		err = &NoRoomError{Need: bytes, Free: free, Err: err}
 	}
 	if cerr := f.Close(); err == nil {

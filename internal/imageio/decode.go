@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"image/gif"
 	"image/png"
 
@@ -18,7 +19,31 @@ import (
 // changed since, that end early or that decode to another size are errors, and
 // so is a panic in a decoder.
 func Decode(data []byte, h Header, lim Limits) (image.Image, error) {
-	return decodeAt(data, h, lim, turboEighths)
+	return decodeAt(data, h, lim, turboEighths, nil)
+}
+
+// DecodesInto tells whether DecodeInto takes the file: JPEGs that are stored upright, where
+// libturbojpeg is there.
+func (h Header) DecodesInto() bool {
+	_, err := turboLibrary()
+	return err == nil && h.Format == JPEG && h.Orientation == 1 && max(h.Width, h.Height) <= turboMaxSide
+}
+
+// Model is that of the picture that DecodeInto makes: color.GrayModel or color.RGBAModel.
+func (h Header) Model() color.Model {
+	if h.Bytes == int64(h.Width)*int64(h.Height) {
+		return color.GrayModel
+	}
+	return color.RGBAModel
+}
+
+// DecodeInto is Decode into samples that are there, h.Bytes of them: for a picture that is
+// larger than memory.
+func DecodeInto(pix, data []byte, h Header, lim Limits) (image.Image, error) {
+	if !h.DecodesInto() || int64(len(pix)) != h.Bytes {
+		panic("BUG: imageio: a file is decoded into samples that are not for it")
+	}
+	return decodeAt(data, h, lim, turboEighths, pix)
 }
 
 // DecodeScaled decodes like Decode, but a JPEG at the smallest scale n/8 at which
@@ -27,7 +52,7 @@ func Decode(data []byte, h Header, lim Limits) (image.Image, error) {
 // filter. Where even the full size is smaller, for other formats, and without
 // libturbojpeg, it decodes at full size.
 func DecodeScaled(data []byte, h Header, lim Limits, least image.Point) (image.Image, error) {
-	return decodeAt(data, h, lim, h.Eighths(least))
+	return decodeAt(data, h, lim, h.Eighths(least), nil)
 }
 
 // Eighths is the n of the scale n/8 at which DecodeScaled decodes; 8 is the full
@@ -65,8 +90,8 @@ func (h Header) Flipped() (x, y bool) {
 // eighths is what is left of a side at n/8, as libjpeg rounds it.
 func eighths(side, n int) int { return (side*n + turboEighths - 1) / turboEighths }
 
-// decodeAt decodes at n/8.
-func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err error) {
+// decodeAt decodes at n/8, a JPEG into the samples, unless they are nil.
+func decodeAt(data []byte, h Header, lim Limits, n int, into []byte) (img image.Image, err error) {
 	lim = lim.WithDefaults()
 	// Reading the header again costs nothing beside decoding, and nobody can then
 	// exchange a file between the check and the work.
@@ -83,14 +108,14 @@ func decodeAt(data []byte, h Header, lim Limits, n int) (img image.Image, err er
 			img, err = nil, fmt.Errorf("decoding %s: the decoder panicked: %v", h.Format, p)
 		}
 	}()
-	img, err = decode(data, h, lim, n)
+	img, err = decode(data, h, lim, n, into)
 	if err != nil {
 		return nil, fmt.Errorf("decoding %s: %w", h.Format, explain(err))
 	}
 	return img, nil
 }
 
-func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
+func decode(data []byte, h Header, lim Limits, n int, into []byte) (image.Image, error) {
 	size := image.Pt(h.Width, h.Height)
 	if h.Orientation >= 5 {
 		size.X, size.Y = size.Y, size.X
@@ -100,7 +125,7 @@ func decode(data []byte, h Header, lim Limits, n int) (image.Image, error) {
 	r := bytes.NewReader(data)
 	switch h.Format {
 	case JPEG:
-		img, err = decodeJPEG(data, lim, n)
+		img, err = decodeJPEG(data, lim, n, into)
 	case PNG:
 		if err = checkPNGSize(data, size); err == nil {
 			img, err = png.Decode(r)

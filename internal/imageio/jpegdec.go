@@ -11,9 +11,9 @@ import (
 )
 
 // decodeJPEG decodes to gray or opaque RGBA, scaled by eighths/8 where the
-// library does it. libturbojpeg and image/jpeg differ by a few levels, because
+// library does it; into samples that are there, unless they are nil. libturbojpeg and image/jpeg differ by a few levels, because
 // they round differently.
-func decodeJPEG(data []byte, lim Limits, n int) (image.Image, error) {
+func decodeJPEG(data []byte, lim Limits, n int, into []byte) (image.Image, error) {
 	j, err := readJPEG(data, lim)
 	if err != nil {
 		return nil, err
@@ -29,13 +29,13 @@ func decodeJPEG(data []byte, lim Limits, n int) (image.Image, error) {
 	if err != nil || !j.turbo() {
 		return decodePlainJPEG(data, &j)
 	}
-	return t.decode(data, &j, n)
+	return t.decode(data, &j, n, into)
 }
 
 // turbo tells whether libturbojpeg takes a file of this kind.
 func (j *jpegInfo) turbo() bool { return j.size.X <= turboMaxSide && j.size.Y <= turboMaxSide }
 
-func (t *turbo) decode(data []byte, j *jpegInfo, n int) (image.Image, error) {
+func (t *turbo) decode(data []byte, j *jpegInfo, n int, into []byte) (image.Image, error) {
 	size := image.Pt(eighths(j.size.X, n), eighths(j.size.Y, n))
 	rect := image.Rectangle{Max: size}
 	var img image.Image
@@ -43,14 +43,18 @@ func (t *turbo) decode(data []byte, j *jpegInfo, n int) (image.Image, error) {
 	format := int32(turboRGBA)
 	switch j.comps {
 	case 1:
-		m := image.NewGray(rect)
-		img, pix, format = m, m.Pix, turboGray
+		if pix = into; pix == nil {
+			pix = make([]uint8, size.X*size.Y)
+		}
+		img, format = &image.Gray{Pix: pix, Stride: size.X, Rect: rect}, turboGray
 	case 4:
 		format = turboCMYK
 		fallthrough
 	default:
-		m := &image.RGBA{Pix: samples(4 * size.X * size.Y), Stride: 4 * size.X, Rect: rect}
-		img, pix = m, m.Pix
+		if pix = into; pix == nil {
+			pix = samples(4 * size.X * size.Y)
+		}
+		img = &image.RGBA{Pix: pix, Stride: 4 * size.X, Rect: rect}
 	}
 	err := t.decompress(pix, data, j.size, size, format, turboStrict)
 	var said *turboError

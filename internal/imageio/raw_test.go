@@ -56,6 +56,14 @@ func TestRawKeepsEverySample(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				_, planes := got.(*image.YCbCr)
+				if _, alpha := got.(*image.NYCbCrA); alpha {
+					planes = true
+				}
+				told, is := imageio.RawBytes(want), imageio.Bytes(got)
+				if is > told || is < told && !planes {
+					t.Errorf("it has %d bytes, told were %d", is, told)
+				}
 				at := got.Bounds().Min
 				if got.Bounds().Size() != crop.Size() {
 					t.Fatalf("bounds %v", got.Bounds())

@@ -1,0 +1,87 @@
+package pipeline
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+)
+
+// leave puts the pages of all pictures out of memory.
+func (s *canvases) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.live {
+		if v.mapping != nil {
+			_ = v.mapping.Leave() // what stays in costs room and loses nothing
+		}
+	}
+}
+
+// tend keeps what is in memory of the pictures at about that many bytes, until stop is
+// closed. Nothing tells how much that is, but of the process's files together, in which
+// the program and its libraries hardly change.
+func (s *canvases) tend(stop <-chan struct{}, most int64) {
+	statm, err := os.Open("/proc/self/statm")
+	if err == nil {
+		defer statm.Close()
+	}
+	tick := time.NewTicker(tendTick)
+	defer tick.Stop()
+	var least int64
+	for {
+		if now, ok := filePages(statm); !ok || now-least > most {
+			s.leave()
+			least, _ = filePages(statm)
+		} else {
+			least = min(least, now)
+		}
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// filePages are the bytes of files that are in the process's memory (proc(5), statm,
+// the third figure).
+func filePages(statm *os.File) (bytes int64, ok bool) {
+	if statm == nil {
+		return 0, false
+	}
+	var b [128]byte
+	n, _ := statm.ReadAt(b[:], 0)
+	field := strings.Fields(string(b[:n]))
+	if len(field) < 3 {
+		return 0, false
+	}
+	pages, err := strconv.ParseInt(field[2], 10, 64)
+	return pages * int64(os.Getpagesize()), err == nil
+}
+
+// graves are the addresses of pictures that have gone. Frames must not be kept after a
+// call, but a program that ends is a worse answer to one that was than zeros are: such
+// addresses read as zeros, as long as no more than mostGraves have gone since.
+var graves struct {
+	mu  sync.Mutex
+	all []*fsys.Mapping
+}
+
+func bury(m *fsys.Mapping) {
+	if m.Blank() != nil {
+		_ = m.Close()
+		return
+	}
+	graves.mu.Lock()
+	defer graves.mu.Unlock()
+	graves.all = append(graves.all, m)
+	if len(graves.all) > mostGraves {
+		_ = graves.all[0].Close()
+		graves.all = slices.Delete(graves.all, 0, 1)
+	}
+}
