@@ -19,7 +19,7 @@ const (
 	overlapsInTile = 25
 	// pictureStep is what the tiles of one picture are multiples of where they need not be
 	// like those of others: that takes no longer per pixel.
-	pictureStep = 16
+	pictureStep = 8
 	// leastShare is the part of a tile, as its inverse, that an overlap of the stage's own
 	// choice has at most.
 	leastShare = 4
