@@ -33,9 +33,13 @@ func (s *Stage) divide() {
 		s.o.Part, s.o.PartBytes = s.o.Fit(s.least() / runShare)
 	}
 	switch {
-	case s.o.Fit != nil && onCPU:
-		s.batch = cmp.Or(s.file.Batch, s.o.Batch, 1)
-		s.lanes = spread(s.threads, int(s.hostLimit()/lanesShare/(int64(s.batch)*s.fitted())))
+	case s.o.Fit != nil:
+		together := max(int(s.least()/togetherShare/s.fitted()), 1)
+		s.batch = cmp.Or(s.file.Batch, s.o.Batch, min(together, defaultBatch))
+		if onCPU {
+			s.batch = cmp.Or(s.file.Batch, s.o.Batch, 1)
+			s.lanes = spread(s.threads, together/s.batch)
+		}
 	case !s.sized && s.file.Batch == 0:
 		s.batch = 1 // each shape would hold a whole batch of pictures
 	case s.sized && onCPU && s.threads > 1:
@@ -48,10 +52,10 @@ func (s *Stage) divide() {
 }
 
 const (
-	// runShare is the part of the memory, as its inverse, that a run may take for which
-	// Fit chose, and lanesShare that of all runs on the CPU together.
-	runShare   = 8
-	lanesShare = 4
+	// runShare is the part of the memory, as its inverse, that a run of one part may take
+	// that Fit chose, and togetherShare that of all such parts which are run at once.
+	runShare      = 8
+	togetherShare = 4
 )
 
 // hostLimit is how many bytes of the host there are for the pipeline.

@@ -40,8 +40,9 @@ type Options struct {
 	// Fit decides about Part and PartBytes where the stage can cut pictures into any
 	// parts: room is how many bytes a run may take beside the weights. It is asked when it
 	// is known where the network runs, and what it says must hang on nothing that changes
-	// from run to run, as room does not. Such a part is work enough for a run, so that on
-	// the CPU a batch is one of them, or smaller parts of as many bytes.
+	// from run to run, as room does not. A run takes at most so many of them as have room
+	// together, and on the CPU, where one is work enough, one; or as many smaller parts as
+	// have its bytes.
 	Fit func(room int64) (part image.Point, bytes int64)
 	// Batch is how many pictures a run of the network takes, at most. 0: the governor
 	// finds out on a GPU; on the CPU it is up to 8, or 4 where several runs go on at once.

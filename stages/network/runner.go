@@ -56,6 +56,9 @@ func (s *Stage) runnerOptions() model.RunnerOptions {
 	if !s.sized {
 		o.Batch = cmp.Or(s.file.Batch, 1)
 	}
+	if s.o.Fit != nil {
+		o.Most = s.batch // their tensors are in the host's memory, and large
+	}
 	// Without a bound the system would end the process where the runtime can say that
 	// there is no more.
 	host, cost, room := s.session, s.onHost(nil).Resident, max(s.env.HostRoom(), leastArena)

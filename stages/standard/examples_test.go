@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
@@ -27,6 +28,9 @@ func TestExamplesOfStages(t *testing.T) {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := testnet.Compact(4, 4, 1).WriteFile("4x.onnx"); err != nil {
+		t.Fatal(err)
 	}
 	r := standard.Registry()
 	for _, in := range slices.Concat(r.Sources(), r.Stages()) {
