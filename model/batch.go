@@ -37,8 +37,9 @@ const (
 	gone                // nobody waits for it here
 )
 
-// mostWorth bounds how many items a run is worth.
-const mostWorth = 64
+// mostWorth bounds how many items a run is worth: with more, what a run has beside its
+// items hardly counts any more, and on the CPU they leave its caches.
+const mostWorth = 12
 
 // least is how many items of so many bytes a run is worth.
 func (o RunnerOptions) least(bytes int) int {

@@ -43,7 +43,7 @@ type RunnerOptions struct {
 	// Most is how many items a run may take; 0: any number.
 	Most int
 	// Worth is how many bytes of items a run is worth: of smaller ones it begins with as
-	// many as have so many bytes, up to 64 and whatever Most says. 0: it begins with one.
+	// many as have so many bytes, up to 12 and whatever Most says. 0: it begins with one.
 	// What a larger item of so many bytes takes is expected to have room. It does not
 	// count where Batch is set.
 	Worth int64

@@ -211,7 +211,7 @@ func (s *Network) Close() error {
 }
 
 // mostTogether bounds how many small items a call gets.
-const mostTogether = 64
+const mostTogether = 12
 
 // Batch is one item that is larger than a tile, or smaller ones of as many pixels.
 func (s *Network) Batch() pipeline.BatchSpec {

@@ -126,3 +126,37 @@ func TestMemoryDecidesAboutTiles(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was made in tiles is made anew only when they are others.
+func TestTilesBelongToWhatIsCached(t *testing.T) {
+	dir, file, img := t.TempDir(), saved(t, testnet.Compact(2, 4, 1)), stagetest.Gray(80, 60)
+	for i, tt := range []struct {
+		tile   int
+		cached int64
+	}{{32, 0}, {32, 1}, {64, 0}} {
+		sum, seen := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)}, step(values{"model": file, "tile": tt.tile})).
+			Run(t, pipeline.RunOptions{StateDir: dir})
+		if sum.Cached != tt.cached || seen["p"].Size != image.Pt(160, 120) {
+			t.Errorf("run %d took %d from the cache: %v", i, sum.Cached, seen["p"].Size)
+		}
+	}
+}
+
+// The memory limit alone makes other tiles, and so another fingerprint.
+func TestTilesBelongToTheFingerprint(t *testing.T) {
+	file := saved(t, testnet.Compact(4, 16, 2))
+	of := func(limit int64, threads int) string {
+		b := stagetest.New(t, stagetest.Source{})
+		b.HostLimit = pipeline.Amount{Bytes: limit}
+		if err := b.Use(t.Context(), pipeline.NewRegistry(upscale.Info()), "upscale", "upscale", values{"model": file, "threads": threads}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Fingerprint()
+	}
+	if of(100<<20, 1) == of(2<<30, 1) {
+		t.Error("other tiles have the same fingerprint")
+	}
+	if of(2<<30, 1) != of(2<<30, 4) {
+		t.Error("the number of threads has an influence on tiles")
+	}
+}
