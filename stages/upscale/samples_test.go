@@ -199,6 +199,11 @@ func TestHiddenColours(t *testing.T) {
 		if err := stagetest.Same(a, b); err != nil {
 			t.Errorf("%s: %v", alpha, err)
 		}
+		for i, v := range a.(*image.NRGBA).Pix {
+			if alpha == "resize" && v > 0 && a.(*image.NRGBA).Pix[i|3] == 0 {
+				t.Fatalf("sample %d is %d below a transparent pixel", i, v)
+			}
+		}
 		premultiplied := image.NewRGBA(r)
 		draw.Draw(premultiplied, r, black, image.Point{}, draw.Src)
 		if err := near(enlarged(t, premultiplied, values{"model": file, "alpha": alpha}), a, 2.5*257); err != nil {
