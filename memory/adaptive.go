@@ -5,6 +5,7 @@ package memory
 //
 //   - It begins with 1 and 2, and then goes to its target, four times as large as what
 //     has been seen at most. The arena gives its free regions back before each growth.
+//     Where more items are worth a run (Least), it begins with those.
 //   - It believes that more would hardly be faster only after it has seen a run of four
 //     times as many, or of as many as have room, and looks again from time to time.
 //   - It holds the target, and sets it anew every eight runs if it has moved for more
@@ -47,17 +48,24 @@ const (
 
 func (a *adaptive) Next(s Situation) Choice {
 	fits := s.Cost.Fits(s.Budget, s.Most)
+	if !s.Cost.Known() && fits > 0 {
+		fits = max(fits, s.Least)
+	}
 	over := s.Allocated > s.Budget
 	if (fits < max(a.batch, 1) || over) && s.Scarce && !a.looked && s.Allocated > 0 {
 		a.looked = true
 		return Choice{Look: true, Rule: RulePressure}
 	}
 	over = over || fits < a.batch
-	switch want, rule := a.want(s, fits); {
+	want, rule := a.want(s, fits)
+	if rule == RuleProbe || rule == RuleSpeed {
+		want = max(want, min(s.Least, fits))
+	}
+	switch {
 	case fits == 0:
 		a.set(0, RuleNoRoom)
 	case a.batch > fits:
-		rule := RulePressure
+		rule = RulePressure
 		if s.Shared {
 			rule = RuleShared
 		}

@@ -246,7 +246,7 @@ func (w *Workload) next(shape string, r Room) (Choice, bool) {
 	s := w.situation(c, r)
 	s.Shared = r.Budget < there
 	choice := c.strategy.Next(s)
-	choice.Batch = min(max(choice.Batch, 0), w.o.Most)
+	choice.Batch = min(max(choice.Batch, 0), s.Most)
 	c.last, c.asked = choice, s
 	if choice.Shrink || choice.Look {
 		w.arena.empty()
@@ -270,7 +270,7 @@ func (g *Governor) beside(w *Workload) (held int64) {
 
 // situation is what a strategy is told. It needs the lock.
 func (w *Workload) situation(c *course, r Room) Situation {
-	s := Situation{Room: r, Most: w.o.Most, Cost: &c.models.cost, Speed: &c.models.speed, Surplus: w.arena.surplus()}
+	s := Situation{Room: r, Most: max(w.o.Most, r.Least), Cost: &c.models.cost, Speed: &c.models.speed, Surplus: w.arena.surplus()}
 	if c.emptied == w.arena.emptied {
 		s.Covered = c.covered
 	}
@@ -281,8 +281,8 @@ func (w *Workload) situation(c *course, r Room) Situation {
 }
 
 // Target is how many items the next run on that shape is likely to take: so many are
-// worth collecting.
-func (w *Workload) Target(shape string) int {
+// worth collecting. least is how many a run is worth beginning with (see Room); 0 is 1.
+func (w *Workload) Target(shape string, least int) int {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
 	c := w.shapes[shape]
@@ -294,10 +294,11 @@ func (w *Workload) Target(shape string) int {
 	case w.o.Batch > 0:
 		return min(w.o.Batch, w.o.Most)
 	}
+	least = max(least, 1)
 	if m := w.g.known(modelKey{w.o.Key, shape}); m != nil {
-		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), 1)
+		return max(m.speed.Enough(nearly, min(max(m.cost.Largest(), 1), w.o.Most)), least)
 	}
-	return 1
+	return least
 }
 
 // Bytes is what the arena takes for so many items of that shape, as far as is known;

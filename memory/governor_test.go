@@ -289,7 +289,7 @@ func TestManyShapesComeAndGo(t *testing.T) {
 	w := g.Workload(memory.WorkloadOptions{Key: "k"})
 	for i := range 5000 {
 		shape := fmt.Sprint(i)
-		if got := w.Target(shape); got != 1 {
+		if got := w.Target(shape, 0); got != 1 {
 			t.Fatalf("of a new shape %d items are worth collecting", got)
 		}
 		c := w.Next(shape, memory.Room{Budget: 1 << 30})
@@ -355,7 +355,7 @@ func TestGovernorAtOnce(t *testing.T) {
 				c := w.Next(shape, r)
 				w.Ran(shape, memory.Ran{Batch: max(c.Batch, 1), Seconds: 0.1, Bytes: int64(c.Batch) << 18, OutOfMemory: run%50 == 49}, r)
 				w.Queue(-1)
-				w.Target(shape)
+				w.Target(shape, 0)
 				if run%100 == 0 {
 					g.Soonest(workloads, shape)
 					g.Accounts()
@@ -385,7 +385,7 @@ func TestWhoIsToldMayCall(t *testing.T) {
 		told = append(told, d.Name)
 		g.Accounts()
 		g.Learned()
-		other.Target("")
+		other.Target("", 0)
 		other.Next("", room)
 	}})
 	w := g.Workload(memory.WorkloadOptions{Name: "w", Key: "w"})
@@ -575,7 +575,7 @@ func TestFixedBatch(t *testing.T) {
 		if got := w.Next("", room); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		if got := w.Target(""); got != 4 {
+		if got := w.Target("", 0); got != 4 {
 			t.Errorf("%d items are worth collecting", got)
 		}
 	}

@@ -49,7 +49,7 @@ func TestLearnedRoundTrip(t *testing.T) {
 		t.Errorf("what was not used has changed: %+v, was %+v", again, all)
 	}
 	w = g.Workload(memory.WorkloadOptions{Key: "k"})
-	if got := w.Target(""); got < target/2 {
+	if got := w.Target("", 0); got < target/2 {
 		t.Errorf("%d items are worth collecting, in the end it ran %d", got, target)
 	}
 	n.held = 0
@@ -203,7 +203,7 @@ func TestLearnedNonsense(t *testing.T) {
 	}
 	g := newGovernor(t, memory.GovernorOptions{Learned: []memory.Learned{{Key: "k", Sizes: sizes}, {Key: "empty"}}})
 	w := g.Workload(memory.WorkloadOptions{Key: "k"})
-	if got := w.Target(""); got < 1 || got > 1024 {
+	if got := w.Target("", 0); got < 1 || got > 1024 {
 		t.Errorf("%d are worth collecting", got)
 	}
 	if c := w.Next("", memory.Room{Budget: 1 << 30}); c.Batch < 0 || c.Batch > 1 {
@@ -280,7 +280,7 @@ func TestLearnedNeverRefuses(t *testing.T) {
 	if c := w.Next("", memory.Room{Budget: -gib}); c.Batch != 0 {
 		t.Errorf("without any room %+v", c)
 	}
-	if got := w.Target(""); got <= 1 {
+	if got := w.Target("", 0); got <= 1 {
 		t.Errorf("what is learned is forgotten: %d items are worth collecting", got)
 	}
 	room := memory.Room{Budget: gib / 2}

@@ -41,6 +41,10 @@ type Room struct {
 	Allocated int64 // that it has
 	// Items are those that there are for the next run; 0: as many as it wants.
 	Items int
+	// Least is how many items a run is worth beginning with: items that are much smaller
+	// than others which there is room for, also where WorkloadOptions.Most is less. 0 is 1.
+	// Where there turns out to be no room for so many, runs take fewer.
+	Least int
 	// Scarce says that others have taken all that was free. What more they want
 	// cannot be seen before there is something.
 	Scarce bool

@@ -37,6 +37,18 @@ const (
 	gone                // nobody waits for it here
 )
 
+// mostWorth bounds how many items a run is worth: with more, what a run has beside its
+// items hardly counts any more, and on the CPU they leave its caches.
+const mostWorth = 12
+
+// least is how many items of so many bytes a run is worth.
+func (o RunnerOptions) least(bytes int) int {
+	if o.Batch > 0 {
+		return 1
+	}
+	return int(min(max(o.Worth/int64(max(bytes, 1)), 1), mostWorth))
+}
+
 // shut lets a batch take no more items, and runs it once all are filled.
 func (r *Runner) shut(b *batch) {
 	r.open = slices.DeleteFunc(r.open, func(o *batch) bool { return o == b })

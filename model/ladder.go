@@ -152,14 +152,14 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 func (l *ladder) size(ctx context.Context, b *batch, items int) int {
 	switch {
 	case l.session == nil && l.fallback != nil:
-		c := l.workCPU.Next(b.key, memory.Room{Budget: math.MaxInt64, Items: items})
+		c := l.workCPU.Next(b.key, memory.Room{Budget: math.MaxInt64, Items: items, Least: l.o.least(b.bytes)})
 		return max(min(c.Batch, items), l.least())
 	case l.session == nil:
-		return max(min(l.work.Target(b.key), items), l.least())
+		return max(min(l.work.Target(b.key, l.o.least(b.bytes)), items), l.least())
 	}
 	for looked := false; ; looked = true {
 		room := l.share.room(l.session)
-		room.Items = items
+		room.Items, room.Least = items, l.o.least(b.bytes)
 		c := l.work.Next(b.key, room)
 		if c.Look && !looked {
 			l.giveBack(ctx)

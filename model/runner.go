@@ -42,6 +42,11 @@ type RunnerOptions struct {
 	Batch int
 	// Most is how many items a run may take; 0: any number.
 	Most int
+	// Worth is how many bytes of items a run is worth: of smaller ones it begins with as
+	// many as have so many bytes, up to 12 and whatever Most says. 0: it begins with one.
+	// What a larger item of so many bytes takes is expected to have room. It does not
+	// count where Batch is set.
+	Worth int64
 	// Fixed says that the network takes Batch items, no fewer: the rest is zeros.
 	Fixed bool
 	// Shrink gives the arena's free regions back after each run, which takes time:
@@ -308,7 +313,7 @@ func (r *Runner) take(ctx context.Context, shape []int64) (b *batch, i int, done
 		}
 		at = len(r.open)
 		seat := r.soonest(key)
-		n := seat.work.Target(key)
+		n := seat.work.Target(key, r.o.least(size))
 		if r.o.Fixed {
 			n = r.o.Batch
 		}
@@ -369,10 +374,10 @@ func (r *Runner) flushIdle() {
 func (r *Runner) Wants(shape []int64) (together, most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := fmt.Sprint(shape)
+	key, least := fmt.Sprint(shape), r.o.least(r.o.Type.Size()*int(elements(shape)))
 	seats := r.usable()
 	for _, s := range seats {
-		n := s.work.Target(key)
+		n := s.work.Target(key, least)
 		together += n * s.open
 		most = max(most, n)
 	}

@@ -797,3 +797,31 @@ func ExampleRunner() {
 	// 4
 	// 6
 }
+
+// Items that are smaller than what a run is worth are run together, however few of the
+// larger ones are.
+func TestSmallItemsAreRunTogether(t *testing.T) {
+	for name, tt := range map[string]struct {
+		elements int
+		o        model.RunnerOptions
+		most     int // items of a run
+	}{
+		"small ones":            {4, model.RunnerOptions{Most: 1, Worth: 10 * 4 * 4}, 10},
+		"tiny ones":             {1, model.RunnerOptions{Most: 1, Worth: 1 << 20}, 12},
+		"large ones":            {64, model.RunnerOptions{Most: 1, Worth: 10 * 4 * 4}, 1},
+		"nothing is said":       {4, model.RunnerOptions{Most: 1}, 1},
+		"a batch was asked for": {4, model.RunnerOptions{Batch: 2, Worth: 10 * 4 * 4}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &doubler{}
+			r := runner(t, d, tt.o)
+			if _, most := r.Wants([]int64{int64(tt.elements)}); most != tt.most {
+				t.Errorf("calls may give %d at a time", most)
+			}
+			check(t, r.Infer(t.Context(), items(120, tt.elements)))
+			if len(d.runs) != 120/tt.most || slices.Max(d.runs) != tt.most {
+				t.Errorf("runs of %v items", d.runs)
+			}
+		})
+	}
+}

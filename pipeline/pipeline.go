@@ -57,6 +57,7 @@ type door struct {
 	run     *run
 	share   shares
 	devices []memory.Device
+	pipe    *Pipeline
 	// hostLimit is that of the plan, in bytes; 0: there is none yet.
 	hostLimit atomic.Int64
 }
@@ -92,6 +93,7 @@ func New(name string, o Options) *Pipeline {
 		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
 		door: &door{share: shares{m: map[string]*shared{}}, devices: o.Devices},
 	}
+	p.door.pipe = p
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

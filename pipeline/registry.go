@@ -398,12 +398,29 @@ func (e Env) Courtesy(d Device) memory.Courtesy {
 // Device is what memory of a device beside the host is read from; nil for the host and
 // for what there is not.
 func (e Env) Device(d Device) memory.Device {
+	if e.door == nil {
+		return nil
+	}
 	for _, m := range e.door.devices {
 		if m.Name() == string(d) {
 			return m
 		}
 	}
 	return nil
+}
+
+// HostLimit is how many bytes of the host the pipeline may use: what memory.host.limit
+// says of what this machine has. It is the same in every run here, and so for what must
+// not change between them. 0: it is not known.
+func (e Env) HostLimit() int64 {
+	if e.door == nil || e.door.pipe == nil {
+		return 0
+	}
+	mem, err := (memory.Host{}).Memory()
+	if err != nil {
+		return 0
+	}
+	return e.door.pipe.hostLimit().of(mem.Total)
 }
 
 // HostRoom is how many bytes of host memory the run may still take, when the

@@ -209,7 +209,7 @@ func (d *driver) step() bool {
 		case s.running != nil: // it is known then how it ended
 		case s.queue == 0, s.network+1 < len(d.pools) && d.waiting(s.network+1) >= queueMost:
 			continue
-		case s.queue < int64(s.workload.Target("")) && d.coming(s.network):
+		case s.queue < int64(s.workload.Target("", 0)) && d.coming(s.network):
 			continue
 		case c.free.After(t):
 			t = c.free
@@ -259,14 +259,14 @@ func (d *driver) feed() {
 	for n := range d.pools {
 		var open []*memory.Workload
 		for _, s := range d.sessions {
-			if s.network == n && !d.cards[s.card].lost && s.queue < 2*int64(s.workload.Target("")) {
+			if s.network == n && !d.cards[s.card].lost && s.queue < 2*int64(s.workload.Target("", 0)) {
 				open = append(open, s.workload)
 			}
 		}
 		for len(open) > 0 && (n == 0 || d.pools[n] > 0) {
 			w := d.governor.Soonest(open, "")
 			s := d.sessions[slices.IndexFunc(d.sessions, func(s *driveSession) bool { return s.workload == w })]
-			batch := int64(w.Target(""))
+			batch := int64(w.Target("", 0))
 			if n == 0 {
 				d.d.Begun += batch
 			} else {
@@ -275,7 +275,7 @@ func (d *driver) feed() {
 			}
 			s.queue += batch
 			w.Queue(int(batch))
-			if s.queue >= 2*int64(w.Target("")) {
+			if s.queue >= 2*int64(w.Target("", 0)) {
 				open = slices.DeleteFunc(open, func(o *memory.Workload) bool { return o == w })
 			}
 		}

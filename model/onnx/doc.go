@@ -13,4 +13,8 @@
 // Dimensions are followed from the inputs on, so that a mistake is found where it
 // is made. [ReadHeader] walks a file and skips its weights; what is hostile or
 // broken gives an error, and never more memory than the file's own text needs.
+//
+// [ReadGeometry] follows a picture through a network's nodes: by how much it enlarges,
+// and how far pixels have an influence. [Convert] rewrites a network as float16 or
+// float32.
 package onnx

@@ -27,9 +27,9 @@ type Geometry struct {
 	// halves pictures does, or attends within windows. A part of a picture gives the same
 	// as the whole one where it begins at multiples of Grid. It is 1 where there are none.
 	Grid int
-	// Peak is how many bytes the tensors of a run need at most for each pixel of a picture,
-	// with its input and its outputs, and without weights and what operators need while
-	// they compute.
+	// Peak is about how many bytes the tensors of a run need at most for each pixel of a
+	// picture, with its input and its outputs, and without weights and what operators need
+	// while they compute. ONNX Runtime takes between 0.7 and 2.5 times as much.
 	Peak int64
 }
 

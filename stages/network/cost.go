@@ -2,6 +2,7 @@ package network
 
 import (
 	"cmp"
+	"context"
 	"image"
 	"strings"
 
@@ -27,16 +28,57 @@ const (
 // operators, so each has a run of its own where the pictures of all have room.
 func (s *Stage) divide() {
 	s.lanes, s.batch = 1, cmp.Or(s.file.Batch, s.o.Batch, defaultBatch)
+	onCPU := s.place.Devices[0] == string(pipeline.Host)
+	if s.o.Fit != nil {
+		s.o.Part, s.o.PartBytes = s.o.Fit(s.least() / runShare)
+	}
 	switch {
+	case s.o.Fit != nil:
+		together := max(int(s.least()/togetherShare/s.fitted()), 1)
+		s.batch = cmp.Or(s.file.Batch, s.o.Batch, min(together, defaultBatch))
+		if onCPU {
+			s.batch = cmp.Or(s.file.Batch, s.o.Batch, 1)
+			s.lanes = spread(s.threads, together/s.batch)
+		}
 	case !s.sized && s.file.Batch == 0:
 		s.batch = 1 // each shape would hold a whole batch of pictures
-	case s.sized && s.place.Devices[0] == string(pipeline.Host) && s.threads > 1:
+	case s.sized && onCPU && s.threads > 1:
 		batch := cmp.Or(s.file.Batch, s.o.Batch, laneBatch)
 		if lanes := spread(s.threads, s.picturesAtOnce()/batch); lanes > 1 {
 			s.lanes, s.batch = lanes, batch
 		}
 	}
 	s.session.Concurrent, s.session.Threads = s.lanes, (s.threads+s.lanes-1)/s.lanes
+}
+
+const (
+	// runShare is the part of the memory, as its inverse, that a run of one part may take
+	// that Fit chose, and togetherShare that of all such parts which are run at once.
+	runShare      = 8
+	togetherShare = 4
+)
+
+// hostLimit is how many bytes of the host there are for the pipeline.
+func (s *Stage) hostLimit() int64 { return cmp.Or(s.env.HostLimit(), s.host) }
+
+// least is how many bytes there are where there are least: on the host, where tensors
+// are in any case, or on one of the devices.
+func (s *Stage) least() int64 {
+	bytes := s.hostLimit()
+	for _, d := range s.place.Devices {
+		if m := s.env.Device(pipeline.Device(d)); m != nil {
+			if r, err := m.Read(context.Background()); err == nil {
+				bytes = min(bytes, r.Total)
+			}
+		}
+	}
+	return bytes
+}
+
+// fitted is what a run of one part takes that Fit chose, with what it takes on the way.
+func (s *Stage) fitted() int64 {
+	in, out := s.partBytes()
+	return max(s.o.PartBytes+in+2*out, 1)
 }
 
 // spread is how many runs there are, at most so many, when each has as few threads as

@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"image"
 	"testing"
 
 	"github.com/forgepipe/forgepipe/model"
@@ -53,4 +54,37 @@ func TestWorkIsDivided(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	})
+}
+
+// A stage that can cut pictures into any parts is asked for those that have room, and as
+// many runs of one of them go on at once as have room together.
+func TestPartsFit(t *testing.T) {
+	const mib = 1 << 20
+	for name, tt := range map[string]struct {
+		threads int
+		device  pipeline.Device
+		host    int64
+		want    network.Division
+	}{
+		"much room":  {4, pipeline.Host, 1 << 40, network.Division{Lanes: 4, Batch: 1, Threads: 1}},
+		"less room":  {4, pipeline.Host, 800 * mib, network.Division{Lanes: 2, Batch: 1, Threads: 2}},
+		"little":     {4, pipeline.Host, 100 * mib, network.Division{Lanes: 1, Batch: 1, Threads: 4}},
+		"a GPU":      {4, "gpu:0", 1 << 40, network.Division{Lanes: 1, Batch: 8, Threads: 4}},
+		"one thread": {1, pipeline.Host, 1 << 40, network.Division{Lanes: 1, Batch: 1, Threads: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var room int64
+			fit := func(r int64) (image.Point, int64) {
+				room = r
+				return image.Pt(64, 64), 90 * mib
+			}
+			s := newStage(t, saved(t, "net.onnx", testnet.Compact(4, 4, 1)), model.Spec{}, network.Options{Threads: tt.threads, Scale: 4, Fit: fit})
+			if got, _ := network.DividedOn(s, tt.device, tt.host); got != tt.want {
+				t.Errorf("%+v, want %+v", got, tt.want)
+			}
+			if room != tt.host/8 {
+				t.Errorf("it was asked for parts that have room in %d bytes", room)
+			}
+		})
+	}
 }

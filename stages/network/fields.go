@@ -60,12 +60,9 @@ func Ranges() []string {
 func preparation(c pipeline.Config, preset string) (model.Spec, error) {
 	s, _ := model.Preset(preset)
 	for field, set := range map[string]func(string){
-		"resize":   func(v string) { s.Resize = model.Resize(v) },
-		"filter":   func(v string) { s.Filter = v },
-		"crop":     func(v string) { s.Crop = model.Crop(v) },
-		"layout":   func(v string) { s.Layout = model.Layout(v) },
-		"channels": func(v string) { s.Channels = model.Channels(v) },
-		"range":    func(v string) { s.Range = model.Range(v) },
+		"resize": func(v string) { s.Resize = model.Resize(v) },
+		"filter": func(v string) { s.Filter = v },
+		"crop":   func(v string) { s.Crop = model.Crop(v) },
 	} {
 		if v := c.String(field); v != "" {
 			set(v)
@@ -74,6 +71,20 @@ func preparation(c pipeline.Config, preset string) (model.Spec, error) {
 	for field, v := range map[string]*int{"shorter": &s.Shorter, "width": &s.Width, "height": &s.Height, "multiple": &s.Multiple} {
 		if c.IsSet(field) {
 			*v = int(c.Int(field))
+		}
+	}
+	return s, samples(c, &s)
+}
+
+// samples reads what samples become: layout, channels, range, mean and std.
+func samples(c pipeline.Config, s *model.Spec) error {
+	for field, set := range map[string]func(string){
+		"layout":   func(v string) { s.Layout = model.Layout(v) },
+		"channels": func(v string) { s.Channels = model.Channels(v) },
+		"range":    func(v string) { s.Range = model.Range(v) },
+	} {
+		if v := c.String(field); v != "" {
+			set(v)
 		}
 	}
 	for _, f := range []struct {
@@ -85,18 +96,18 @@ func preparation(c pipeline.Config, preset string) (model.Spec, error) {
 			continue
 		}
 		if len(texts) != 1 && len(texts) != 3 {
-			return s, c.Errorf(f.name, 0, "one number is wanted, or three: for red, green and blue")
+			return c.Errorf(f.name, 0, "one number is wanted, or three: for red, green and blue")
 		}
 		for i := range f.v {
 			at := min(i, len(texts)-1)
 			x, err := strconv.ParseFloat(texts[at], 64)
 			if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
-				return s, c.ElementErrorf(f.name, at, "%q is no number", texts[at])
+				return c.ElementErrorf(f.name, at, "%q is no number", texts[at])
 			}
 			f.v[i] = x
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // RunFields are those with which a pipeline says how a network is run. Running reads

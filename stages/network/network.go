@@ -37,6 +37,13 @@ type Options struct {
 	// PartBytes is what a run of one such part takes beside the weights, its tensors
 	// included, as far as that is known; 0: it is estimated.
 	PartBytes int64
+	// Fit decides about Part and PartBytes where the stage can cut pictures into any
+	// parts: room is how many bytes a run may take beside the weights. It is asked when it
+	// is known where the network runs, and what it says must hang on nothing that changes
+	// from run to run, as room does not. A run takes at most so many of them as have room
+	// together, and on the CPU, where one is work enough, one; or as many smaller parts as
+	// have its bytes.
+	Fit func(room int64) (part image.Point, bytes int64)
 	// Batch is how many pictures a run of the network takes, at most. 0: the governor
 	// finds out on a GPU; on the CPU it is up to 8, or 4 where several runs go on at once.
 	// Pictures that come to the network in different sizes go one by one.
@@ -121,7 +128,7 @@ func NewParts(e pipeline.Env, f *model.File, o Options, begin Begin) (*Stage, er
 		threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)),
 		session: model.SessionOptions{Library: o.Library, Log: e.Log},
 	}
-	s.sized = o.Part != image.Point{} || f.Spec.OutputSize(ordinary) == f.Spec.OutputSize(image.Pt(300, 900))
+	s.sized = o.Part != image.Point{} || o.Fit != nil || f.Spec.OutputSize(ordinary) == f.Spec.OutputSize(image.Pt(300, 900))
 	if host, err := (memory.Host{}).Memory(); err == nil { // the plan says what is wrong
 		s.host = host.Total
 	}
@@ -153,6 +160,12 @@ func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.
 		devices[i] = pipeline.Device(d)
 	}
 	return devices, nil
+}
+
+// Infer runs parts through the network for who has some beside those of Process, and
+// gives one result for each. The stage must be open.
+func (s *Stage) Infer(ctx context.Context, inputs []model.Input) []model.Result {
+	return s.runner.Infer(ctx, inputs)
 }
 
 // Note says where it ran, when that was to be found out.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"image"
 	"path/filepath"
 	"runtime"
 
@@ -16,7 +17,7 @@ import (
 // Open takes a part in the network's Runner, which stages of the same network and
 // options share. The network is loaded with the first batch.
 func (s *Stage) Open(context.Context, pipeline.Device) error {
-	key := fmt.Sprintf("model %s %v on %v, CPU too %t, %d lanes, batch %d most %d sized %t threads %d %s", s.file.Hash, s.file.OutputNames(), s.place.Devices, s.place.CPUToo, s.lanes, s.o.Batch, s.batch, s.sized, s.session.Threads, s.session.Library)
+	key := fmt.Sprintf("model %s %v on %v, CPU too %t, %d lanes, batch %d most %d sized %t worth %d threads %d %s", s.file.Hash, s.file.OutputNames(), s.place.Devices, s.place.CPUToo, s.lanes, s.o.Batch, s.batch, s.sized, s.worth(), s.session.Threads, s.session.Library)
 	v, release, err := s.env.Share(key, func() (any, func() error, error) {
 		r := model.NewRunner(s.runnerOptions())
 		return r, r.Close, nil
@@ -36,15 +37,27 @@ func (s *Stage) Close() error {
 	return s.release()
 }
 
+// worth is how many bytes of parts a run is worth: those of the largest.
+func (s *Stage) worth() int64 {
+	if s.o.Part == (image.Point{}) {
+		return 0
+	}
+	in, _ := s.partBytes()
+	return in
+}
+
 func (s *Stage) runnerOptions() model.RunnerOptions {
 	o := model.RunnerOptions{
 		Type:  s.file.ElementType(),
 		Batch: cmp.Or(s.file.Batch, s.o.Batch), Fixed: s.file.Batch > 0, Shrink: !s.sized,
-		Governor: s.env.Governor(),
-		Name:     filepath.Base(s.file.Path), Log: s.env.Log,
+		Worth: s.worth(), Governor: s.env.Governor(),
+		Name: filepath.Base(s.file.Path), Log: s.env.Log,
 	}
 	if !s.sized {
 		o.Batch = cmp.Or(s.file.Batch, 1)
+	}
+	if s.o.Fit != nil {
+		o.Most = s.batch // their tensors are in the host's memory, and large
 	}
 	// Without a bound the system would end the process where the runtime can say that
 	// there is no more.

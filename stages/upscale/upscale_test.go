@@ -171,11 +171,13 @@ func TestWrongConfigurations(t *testing.T) {
 		field  string
 		want   string
 	}{
-		"no method": {values{"scale": 2}, "method", "upscale needs method"},
-		"no scale":  {values{"method": "lanczos"}, "scale", "upscale needs scale"},
+		"no method": {values{"scale": 2}, "model", "upscale needs model or method"},
+		"no scale":  {values{"method": "lanczos"}, "scale", "upscale needs scale with method"},
 		"a half":    {values{"scale": 1.5, "method": "lanczos"}, "scale", "wants a whole number"},
 		"too small": {values{"scale": 1, "method": "lanczos"}, "scale", "below the minimum, 2"},
 		"too large": {values{"scale": 9, "method": "lanczos"}, "scale", "above the maximum, 8"},
+		"both":      {values{"model": "4x.onnx", "method": "lanczos"}, "method", "two ways to enlarge"},
+		"a tile":    {values{"scale": 2, "method": "lanczos", "tile": 256}, "tile", "has no meaning with method"},
 		"unknown":   {values{"scale": 2, "method": "bicubix"}, "method", `did you mean "bicubic"?`},
 	}
 	for name, tt := range tests {
