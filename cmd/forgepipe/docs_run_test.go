@@ -53,7 +53,10 @@ type workplace struct {
 	trashed  string // an output folder of which something is in the trash
 }
 
-var networkName = regexp.MustCompile(`[\w-]+\.onnx\b`)
+var (
+	networkName    = regexp.MustCompile(`[\w-]+\.onnx\b`)
+	checkpointName = regexp.MustCompile(`[\w-]+\.safetensors\b`)
+)
 
 func newWorkplace(t *testing.T, repo, text string) *workplace {
 	t.Helper()
@@ -91,6 +94,9 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 		data, err := testnet.Embedder(o).Bytes()
 		must(err)
 		w.write(name, data)
+	}
+	for _, name := range checkpointName.FindAllString(text, -1) {
+		w.write(name, compactCheckpoint())
 	}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "MAKE") && !strings.HasPrefix(v, "MFLAGS=") {

@@ -85,21 +85,31 @@ func network(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
 }
 
-// checkpoint writes one of a Compact network that doubles pictures: checkpoint FILE.
+// checkpoint writes one of a network that doubles pictures: checkpoint FILE.
 func checkpoint(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), compactCheckpoint(), 0o666))
+}
+
+// compactCheckpoint is a safetensors file of an SRVGGNetCompact whose weights are 0: it
+// repeats pixels.
+func compactCheckpoint() []byte {
 	header, at := map[string]any{}, 0
-	for _, t := range []struct {
-		name  string
-		shape []int
-		n     int
-	}{{"body.0.weight", []int{4, 3, 3, 3}, 108}, {"body.0.bias", []int{4}, 4}, {"body.1.weight", []int{4}, 4}, {"body.2.weight", []int{12, 4, 3, 3}, 432}, {"body.2.bias", []int{12}, 12}} {
-		header[t.name] = map[string]any{"dtype": "F32", "shape": t.shape, "data_offsets": []int{at, at + 4*t.n}}
-		at += 4 * t.n
+	for name, shape := range map[string][]int{
+		"body.0.weight": {4, 3, 3, 3}, "body.0.bias": {4}, "body.1.weight": {4}, "body.2.weight": {12, 4, 3, 3}, "body.2.bias": {12},
+	} {
+		size := 4
+		for _, d := range shape {
+			size *= d
+		}
+		header[name] = map[string]any{"dtype": "F32", "shape": shape, "data_offsets": []int{at, at + size}}
+		at += size
 	}
 	text, err := json.Marshal(header)
-	ts.Check(err)
+	if err != nil {
+		panic(err)
+	}
 	data := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(append(data, text...), make([]byte, at)...), 0o666))
+	return append(append(data, text...), make([]byte, at)...)
 }
 
 // exits runs a command and wants its exit code: exits CODE COMMAND ARG...
