@@ -35,7 +35,7 @@ Exit codes: 0 all held; 1 something did not; 3 there is no GPU, or no runtime fo
 END
 }
 
-without=() gpu=0 out=results parts=()
+without=() gpu=0 out="" parts=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--without-gpu) without=(-without-gpu) ;;
@@ -53,6 +53,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
+[ -n "$out" ] || out=results${without[*]} # results-without-gpu: not among those of a card
 
 # The versions are those that go with each other, and with this forgepipe.
 get_runtime() {
@@ -83,7 +84,7 @@ shown() {
 	shift
 	echo '```'
 	echo "\$ $*"
-	timeout "${most[$part]}" "$@" 2>&1
+	timeout -k 5 "${most[$part]}" "$@" 2>&1
 	rc=$?
 	[ $rc -ne 124 ] || echo "it did not end within ${most[$part]} s"
 	echo '```'
@@ -111,7 +112,7 @@ machine() {
 	[ ${#without[@]} -gt 0 ] || ! bin/forgepipe doctor | grep -q 'the GPU is not used' || return 3
 }
 
-# tests runs each package in its folder. Those of ort load the runtime inside the program, whatever the variable says.
+# tests runs each package in its folder, with the runtime inside the program: what CUDA does is for the other parts.
 tests() {
 	local dir rc=0
 	mark tests
@@ -121,7 +122,7 @@ tests() {
 			printf -- '- memory/cuda with the tag cuda: not run, as there is no NVIDIA driver\n\n'
 			continue
 		fi
-		(cd "tests/$dir" && shown tests ./run.test -test.v >"$out/tests.log" 2>&1)
+		(cd "tests/$dir" && shown tests env -u FORGEPIPE_ORT_LIB ./run.test -test.v >"$out/tests.log" 2>&1)
 		local code=$?
 		printf -- '- %s: %s, %s passed, %s skipped, %s failed\n\n' "$dir" "$([ $code -eq 0 ] && echo HOLDS || echo FAILED)" \
 			"$(grep -c '^--- PASS' "$out/tests.log")" "$(grep -c '^--- SKIP' "$out/tests.log")" "$(grep -c '^--- FAIL' "$out/tests.log")"
@@ -163,7 +164,7 @@ pipeline() {
 
 # measured is a part of the benchmark, which writes its own file.
 measured() {
-	timeout "${most[$1]}" bin/gpu -part "$1" -gpu "$gpu" -out "$out" -dir work "${without[@]}"
+	timeout -k 5 "${most[$1]}" bin/gpu -part "$1" -gpu "$gpu" -out "$out" -dir work "${without[@]}"
 }
 
 use_runtime
