@@ -66,7 +66,6 @@ func main() {
 	job := flag.String("job", "", "nets or neighbour: the benchmark calls itself so")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	switch *job {
 	case "nets":
@@ -78,6 +77,7 @@ func main() {
 	default:
 		err = fmt.Errorf("there is no job %s", *job)
 	}
+	stop()
 	switch {
 	case errors.Is(err, errLacking):
 		fmt.Fprintln(os.Stderr, "gpu benchmark:", err)

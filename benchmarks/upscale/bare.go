@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -68,12 +69,12 @@ func bareJob(args []string) error {
 
 // bare runs all inputs, as many at once as the session can. Each shape has been run
 // before, as the first time takes longer.
-func bare(ctx context.Context, library *ort.Library, file string, inputs []*ort.Tensor, o ort.SessionOptions) (took, error) {
+func bare(ctx context.Context, library *ort.Library, file string, inputs []*ort.Tensor, o ort.SessionOptions) (all took, err error) {
 	s, err := library.Open(ctx, file, o)
 	if err != nil {
 		return took{}, err
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	for i, in := range inputs {
 		if i == 0 || in != inputs[i-1] {
 			if _, err := s.Run(ctx, []*ort.Tensor{in}, ort.RunOptions{}); err != nil {
