@@ -76,7 +76,7 @@ use_runtime() {
 	done
 }
 
-has_gpu() { nvidia-smi --query-gpu=name --format=csv,noheader >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; }
+has_gpu() { bin/forgepipe doctor 2>/dev/null | grep -q '  nvidia  gpu:'; }
 
 # shown runs a command of a part, and shows it with what it prints, as Markdown.
 shown() {
