@@ -93,7 +93,7 @@ func (b *benchmark) report(rounds int, load string) string {
 			return median(len(t.us.samples), func(i int) float64 { return f(t.parts(i)) })
 		}
 		whole, steady, byCPU := t.ofBare()
-		tiles := fmt.Sprintf("%d of %d px, %d px beyond", len(t.tiles()), t.tiling.tile, t.tiling.overlap)
+		tiles := fmt.Sprintf("%d of %dx%d, %d px beyond", len(t.tiles()), t.tiles()[0].X, t.tiles()[0].Y, t.tiling.overlap)
 		if len(t.tiles()) == 1 {
 			tiles = fmt.Sprintf("whole, up to %d in a run", t.tiling.batch)
 		}
@@ -101,7 +101,7 @@ func (b *benchmark) report(rounds int, load string) string {
 			part(func(p parts) float64 { return p.best().Wall }), part(func(p parts) float64 { return p.Shared.Wall }), part(func(p parts) float64 { return p.Apart.Wall }),
 			part(func(p parts) float64 { return p.best().CPU }), t.us.seconds(wall), t.us.seconds(cpu), t.start.seconds(wall), 100*whole, 100*steady, 100*byCPU)
 	}
-	s.WriteString("\nAgainst Python, with tiles of the same size and overlap (its last tiles are smaller); the lowest PSNR of a picture is with forgepipe's:\n")
+	s.WriteString("\nAgainst Python, with the largest tiles that forgepipe would take, and the same overlap; the lowest PSNR of a picture is with forgepipe's:\n")
 	s.WriteString("\n| | program | pictures/s | forgepipe is faster by (wall, CPU) | wall s | CPU s | peak RSS MB | lowest PSNR dB |\n|---|---|---|---|---|---|---|---|\n")
 	for _, t := range b.tasks {
 		for _, e := range append([]*entrant{t.us}, t.peers...) {

@@ -192,7 +192,7 @@ func does(stdout []byte, pictures int) (d done, note string, err error) {
 	return doc.Summary.Governed[0], note, nil
 }
 
-var tilesNote = regexp.MustCompile(`tiles of (\d+) x (\d+) with an overlap of (\d+) px`)
+var tilesNote = regexp.MustCompile(`tiles of up to (\d+) x (\d+) with an overlap of (\d+) px`)
 
 // plan runs forgepipe once, to learn in what tiles it cuts the pictures.
 func (t *task) plan() error {

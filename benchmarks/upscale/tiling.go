@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image"
+	"slices"
 )
 
 // tiling is how forgepipe cuts pictures; package upscale says why.
@@ -11,18 +12,22 @@ type tiling struct {
 	batch         int // small pictures in a run, at most
 }
 
-// sides are the lengths of the tiles along a side of n pixels.
+// sides are the lengths of the tiles along a side of n pixels: as few as there can be, and
+// as short as they can be then.
 func (t tiling) sides(n int) []int {
 	if n <= t.tile {
 		return []int{n}
 	}
-	all := []int{t.tile}
-	for at := 0; at < n-t.tile; {
-		at = min(at+t.tile-2*t.overlap, n-t.tile)
-		all = append(all, t.tile)
-	}
-	return all
+	count := up(n-2*t.overlap, t.tile-2*t.overlap)
+	shortest := up(n+2*t.overlap*(count-1), count)
+	return slices.Repeat([]int{min(step*up(shortest, step), t.tile)}, count)
 }
+
+// step is what shorter tiles are multiples of.
+const step = 8
+
+// up is a quotient, rounded up.
+func up(n, by int) int { return (n + by - 1) / by }
 
 // tiles are those of one picture.
 func (t *task) tiles() (all []image.Point) {
