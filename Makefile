@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-upscale bench-governor fuzz cuda-check gpu-bundle ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 60s), one after another
 cuda-check: platform ## build and test the tag cuda against CUDA's headers, without a GPU (gets them with pip)
 	@memory/cuda/check.sh bin/cuda-check
 
+gpu-bundle: build cuda-check ## put what measures forgepipe on another machine's GPU into bin/forgepipe-gpu.tar.gz (docs/gpu.md)
+	@benchmarks/gpu/bundle.sh
+
 bench-engine: ## measure the engine against its peers and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/engine -record benchmarks/RESULTS.md
 
@@ -111,6 +114,9 @@ bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and
 
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
+
+bench-upscale: build ## measure upscale against the bare runtime and against Python and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/upscale -record benchmarks/RESULTS.md
 
 bench-governor: platform ## measure how well batch sizes are chosen, simulated and with the runtime, and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/governor -record benchmarks/RESULTS.md -images benchmarks/images
