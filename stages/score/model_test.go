@@ -286,7 +286,7 @@ func TestCostOfPieces(t *testing.T) {
 		return c
 	}
 	fits := cost(values{"regions": "crops", "infer_batch": 2}, 200, 100)
-	if fits.Work != 2*3*4*64*64 {
+	if fits.Work != 2*(3*4*64*64+2*4) {
 		t.Errorf("two pieces take %d bytes", fits.Work)
 	}
 	if small := cost(values{"regions": "crops", "infer_batch": 2}, 20, 10); small.Work < fits.Work+4*128*64 {

@@ -121,7 +121,7 @@ func Finite(data []float32) error {
 
 // Of reads the number from what the network gave for one picture; see Type.
 func (n Number) Of(out *model.Tensor) (pipeline.Value, error) {
-	data := out.Numbers()
+	data := numbers(out)
 	if err := n.fits(n.Output, int64(len(data))); err != nil {
 		return pipeline.Value{}, err
 	}
@@ -144,6 +144,15 @@ func (n Number) Of(out *model.Tensor) (pipeline.Value, error) {
 		return pipeline.Float(float64(slices.Max(data))), nil
 	}
 	return pipeline.Float(float64(data[0])), nil
+}
+
+// numbers are those of an output, to be read only: a map may be too large to be copied
+// for each number of it.
+func numbers(out *model.Tensor) []float32 {
+	if out.Type.Size() == 4 { // float32: there is only float16 beside it
+		return out.Float32s()
+	}
+	return out.Numbers()
 }
 
 // softmax is the i-th of them.
