@@ -48,7 +48,8 @@ func FindUnresized(c pipeline.Config) (*Model, error) {
 	m.Preset = preset
 	known, _ := model.Preset(preset)
 	m.Spec = model.Spec{Layout: known.Layout, Channels: known.Channels, Range: known.Range, Mean: known.Mean, Std: known.Std}
-	return m, samples(c, &m.Spec)
+	err = samples(c, &m.Spec)
+	return m, err
 }
 
 // locate looks at the network's file, and knows the preset of the store or of the file.
