@@ -320,7 +320,7 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 // errors of the others. Those that have failed in a session that is no more, as another
 // lane has given it up, are tried once more in the next one: it was to blame.
 func (l *ladder) oneByOne(ctx context.Context, b *batch, lo, hi int) []error {
-	errs, in := make([]error, hi-lo), make([]int, hi-lo)
+	errs, in, again := make([]error, hi-lo), make([]int, hi-lo), make([]bool, hi-lo)
 	try := func(i int) {
 		errs[i] = nil
 		for answered := 0; answered == 0 && errs[i] == nil; {
@@ -331,9 +331,17 @@ func (l *ladder) oneByOne(ctx context.Context, b *batch, lo, hi int) []error {
 	for i := range errs {
 		try(i)
 	}
-	for i := range errs {
-		if errs[i] != nil && ctx.Err() == nil && (in[i] < l.opened || givenUp(l.used())) {
-			try(i)
+	for more := true; more && ctx.Err() == nil; {
+		more = false
+		there := l.opened // one for all of them: it may be given up any time
+		if givenUp(l.used()) {
+			there++
+		}
+		for i := range errs {
+			if errs[i] != nil && in[i] < there && !again[i] {
+				more, again[i] = true, true
+				try(i)
+			}
 		}
 	}
 	return errs
