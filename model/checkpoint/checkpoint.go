@@ -100,7 +100,7 @@ func (f *File) Find(name string) *Tensor {
 // mapped would end the process where that is done without it; here it is an error.
 func (f *File) Use(do func() error) error {
 	if err := guarded(do); err != nil {
-		return fmt.Errorf("reading the checkpoint %s: %w", f.Path, err)
+		return fmt.Errorf("the checkpoint %s: %w", f.Path, err)
 	}
 	return nil
 }
