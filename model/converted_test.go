@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -214,7 +215,8 @@ func TestCheckpointsThatCannotBeUsed(t *testing.T) {
 // A network is written as float16 when that is asked for, and stays as it was when it
 // cannot be written.
 func TestConvert(t *testing.T) {
-	path, _ := written(t, "x2.safetensors", compactCheckpoint(0))
+	content := compactCheckpoint(0)
+	path, _ := written(t, "x2.safetensors", content)
 	out := filepath.Join(t.TempDir(), "x2.onnx")
 	n, err := model.Convert(t.Context(), out, model.ConvertOptions{Element: model.Float16}, path)
 	if err != nil || n.Architecture != "SRVGGNetCompact" || n.Details != "2x, 2 convolutions of 4 features" {
@@ -227,7 +229,7 @@ func TestConvert(t *testing.T) {
 	if _, err := model.Convert(t.Context(), path, model.ConvertOptions{}, path); err == nil || !strings.Contains(err.Error(), "another name") {
 		t.Errorf("onto itself: %v", err)
 	}
-	if data, err := os.ReadFile(path); err != nil || string(data) != string(compactCheckpoint(0)) {
+	if data, err := os.ReadFile(path); err != nil || !bytes.Equal(data, content) {
 		t.Errorf("the checkpoint is another one: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
