@@ -146,6 +146,12 @@ type Info struct {
 	// names made of the source alone are no longer unique.
 	Derives bool
 
+	// Expand, if not nil, tells which entries one with this configuration stands for, in
+	// their order, where it stands for several or for another one: they are planned, run,
+	// cached and recorded each by itself, and New is not called. Nil entries: it stands for
+	// itself.
+	Expand func(Config) ([]Entry, error)
+
 	// New makes the stage, NewSource the source; one of them is set. They
 	// validate and read headers, and allocate nothing that needs Close.
 	New       func(context.Context, Config, Env) (Stage, error)

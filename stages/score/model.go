@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
@@ -15,6 +16,9 @@ import (
 
 // hyperiqa is the preset of HyperIQA (Su et al. 2020), whose score is that of 25 crops.
 const hyperiqa = "hyperiqa"
+
+// scoreOutput is the output that is the score where a network has several.
+const scoreOutput = "score"
 
 const (
 	whole = "whole"
@@ -25,7 +29,7 @@ const (
 // modelLong describes what a network measures.
 const modelLong = `model names a network, an ONNX file that takes pictures and gives a score: IC9600 (complexity), HyperIQA (quality), an aesthetics predictor, or one of your own. What it says becomes one attribute, called name. For several numbers of one network, and for vectors, there is infer.
 
-output says which number is the score; without it the network must have one output of one number:
+output says which number is the score; without it that is the output "score", or the only output, which must have one number:
 
 ` + readout.Doc + `
 
@@ -42,7 +46,7 @@ preset: hyperiqa takes crops as its published implementation does (pyiqa 0.1): 5
 ` + network.Devices
 
 var modelExamples = []pipeline.Example{
-	{Doc: "How complex an image is, in 0..1, as IC9600 sees it.", YAML: "score: {model: ./ic9600.onnx, preset: ic9600, name: complexity}"},
+	{Doc: "The same of a file of your own.", YAML: "score: {model: ./ic9600.pth, preset: ic9600, name: complexity}"},
 	{Doc: "The quality that HyperIQA gives to an image, in 0..1: the mean of 25 crops.", YAML: "score: {model: ./hyperiqa.onnx, preset: hyperiqa}"},
 	{Doc: "The worst of all tiles of an image, by the second number of an output.", YAML: "score:\n  model: ./artefacts.onnx\n  output: logits[1]\n  regions: tiles\n  width: 256\n  height: 256\n  combine: max"},
 }
@@ -126,6 +130,9 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	n, err := number(c)
 	if err != nil {
 		return nil, c.Errorf("output", 0, "%w", err)
+	}
+	if c.String("output") == "" && slices.ContainsFunc(m.Header.Outputs, func(p onnx.Port) bool { return p.Name == scoreOutput }) {
+		n.Output = scoreOutput // IC9600 has a map, too
 	}
 	port, err := readout.Find(m.Header.Outputs, n.Output)
 	if err == nil {
