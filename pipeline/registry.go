@@ -65,6 +65,10 @@ type Field struct {
 	Flush    bool      // matters to a barrier's Flush alone: cached results of its Process stay valid
 }
 
+// filled tells whether a text, where it is given, must not be empty: an empty condition says
+// nothing.
+func (f Field) filled() bool { return f.Required || f.Type == FieldExpr }
+
 // Choice declares one word that a FieldChoices can hold, and its options:
 //
 //	by: [sha256, {pdq: {max_distance: 20}}]
