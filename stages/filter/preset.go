@@ -28,14 +28,16 @@ type limit struct {
 	operator string
 	value    string // as its author has it
 	network  bool   // measured by one, whose file the field name + "_model" says
+	unit     string
+	most     float64
 	doc      string
 }
 
 // bhiLimits are in the order of what they cost.
 var bhiLimits = []limit{
-	{name: "blockiness", operator: "<", value: "30", doc: "With preset: bhi, what is as blocky as this or more is rejected; see blockiness in score."},
-	{name: "ic9600", operator: ">=", value: "0.4", network: true, doc: "With preset: bhi, what is less complex is rejected."},
-	{name: "hyperiqa", operator: ">=", value: "0.2", network: true, doc: "With preset: bhi, what has less quality is rejected."},
+	{name: "blockiness", operator: "<", value: "30", unit: "of blockiness", most: 1e6, doc: "With preset: bhi, what is as blocky as this or more is rejected; see blockiness in score."},
+	{name: "ic9600", operator: ">=", value: "0.4", network: true, unit: "of complexity", most: 1, doc: "With preset: bhi, what is less complex is rejected."},
+	{name: "hyperiqa", operator: ">=", value: "0.2", network: true, unit: "of quality", most: 1, doc: "With preset: bhi, what has less quality is rejected."},
 }
 
 // presetFields are those of presets.
@@ -45,7 +47,7 @@ func presetFields() []pipeline.Field {
 		Doc: "A known rule, in the place of keep.",
 	}}
 	for _, l := range bhiLimits {
-		fields = append(fields, pipeline.Field{Name: l.name, Type: pipeline.FieldFloat, Default: l.value, Doc: l.doc})
+		fields = append(fields, pipeline.Field{Name: l.name, Type: pipeline.FieldFloat, Unit: l.unit, Default: l.value, Max: l.most, Doc: l.doc})
 	}
 	for _, l := range bhiLimits {
 		if l.network {
