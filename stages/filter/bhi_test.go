@@ -18,8 +18,11 @@ import (
 	"testing"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx"
+	"github.com/forgepipe/forgepipe/model/store"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
@@ -360,6 +363,56 @@ func TestBHI(t *testing.T) {
 	// The same again, and a tighter one, measure nothing.
 	if s, _, _ = preset(t, dir, state, nets, limits); forwards(s) != 0 {
 		t.Errorf("again %d were looked at", forwards(s))
+	}
+}
+
+// On a card that holds one of the networks, they run in phases; on a larger one and on the
+// CPU, images stream through both.
+func TestBHIInPhases(t *testing.T) {
+	nets := networks{standIn(t, 512, 1, 1, 1), standIn(t, 224, 1, 1, 1)}
+	for name, tt := range map[string]struct {
+		total  int64
+		phases int
+	}{"a small card": {1400 << 20, 2}, "a large card": {8 << 30, 1}} {
+		t.Run(name, func(t *testing.T) {
+			card, err := sim.New(sim.Config{Name: "sim:0", Total: tt.total})
+			if err != nil {
+				t.Fatal(err)
+			}
+			yaml := fmt.Sprintf("source: {images: {path: .}}\nstages:\n  - {filter: {preset: bhi, ic9600_model: %s, hyperiqa_model: %s}, device: gpu}\n", nets.ic9600, nets.hyperiqa)
+			p, err := pipeline.Load(t.Context(), "bhi.yaml", []byte(yaml), pipeline.Options{Registry: standard.Registry(), Devices: []memory.Device{card}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := p.Plan(pipeline.RunOptions{NoStore: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(plan.Phases) != tt.phases {
+				t.Errorf("%d phases, want %d", len(plan.Phases), tt.phases)
+			}
+		})
+	}
+}
+
+// What a preset does not take is refused, where it stands.
+func TestWrongPresets(t *testing.T) {
+	t.Setenv(store.Variable, t.TempDir())
+	for name, tt := range map[string]struct{ fields, want string }{
+		"neither":             {"{}", "p.yaml:3:5: stage filter: keep: say what to keep: a condition, or preset: bhi"},
+		"both":                {`{preset: bhi, keep: "width > 3"}`, "p.yaml:3:33: stage filter: keep: preset and keep are two ways to filter"},
+		"a limit alone":       {`{keep: "width > 3", ic9600: 0.5}`, "p.yaml:3:41: stage filter: ic9600: it is for a preset: add preset: bhi, or write the limit into keep"},
+		"no such preset":      {"{preset: bih}", `"bih" is none of bhi; did you mean "bhi"?`},
+		"a limit of 2":        {"{preset: bhi, hyperiqa: 2}", "p.yaml:3:37: filter.hyperiqa: "},
+		"the first network":   {"{preset: bhi}", "stage filter.measure-ic9600: model: this machine lacks something: the model ic9600 is not in the store: it has not been fetched: forgepipe models fetch ic9600"},
+		"the second, as well": {"{preset: bhi}", "stage filter.measure-hyperiqa: model: this machine lacks something: the model hyperiqa is not in the store"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pipeline.Load(t.Context(), "p.yaml", []byte("source: {images: {path: .}}\nstages:\n  - filter: "+tt.fields+"\n"), pipeline.Options{Registry: standard.Registry()})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the error is %v, want %s", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -11,14 +11,7 @@ import (
 // super-resolution is trained with.
 const bhi = "bhi"
 
-const presetLong = `preset: bhi is a rule that needs no stage before it, and measures what it asks itself: blockiness < 30, IC9600's complexity >= 0.4 and HyperIQA's quality >= 0.2. The cheapest comes first and HyperIQA, by far the most work, last; each measures only what those before it have left. It stands for six stages, which are planned, cached and listed one by one: filter.measure-blockiness and filter.blockiness, then likewise for ic9600 and hyperiqa. They are what these entries would be:
-
-    - score:  {metrics: [blockiness]}
-    - filter: {keep: "blockiness < 30"}
-    - score:  {metrics: [ic9600]}
-    - filter: {keep: "ic9600 >= 0.4"}
-    - score:  {metrics: [hyperiqa]}
-    - filter: {keep: "hyperiqa >= 0.2"}
+const presetLong = `preset: bhi is a rule that needs no stage before it, and measures what it asks itself: blockiness < 30, IC9600's complexity >= 0.4 and HyperIQA's quality >= 0.2. The cheapest comes first and HyperIQA, by far the most work, last; each measures only what those before it have left. It stands for six stages, which are planned, cached and listed one by one: filter.measure-blockiness and filter.blockiness, then likewise for ic9600 and hyperiqa. They are what entries for score and filter would be, a pair for each.
 
 An item is rejected by the first that it does not meet, with the value. What was measured is kept from run to run: after a change of limits, only what had not come so far is measured. Where the networks are not in the store, lint says which command brings them. device is for the networks.`
 
