@@ -53,7 +53,7 @@ type workplace struct {
 	trashed  string // an output folder of which something is in the trash
 }
 
-var networkName = regexp.MustCompile(`[\w-]+\.onnx\b`)
+var networkName = regexp.MustCompile(`[\w-]+\.(?:onnx|pth|pkl)\b`)
 
 func newWorkplace(t *testing.T, repo, text string) *workplace {
 	t.Helper()
@@ -83,8 +83,11 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 	w.write("Makefile", w.makefile)
 	for _, name := range networkName.FindAllString(text, -1) {
 		o := testnet.EmbedderOptions{Size: 224}
-		if name == "ic9600.onnx" { // it gives one number, of pictures of 512 x 512
+		switch name { // that give one number
+		case "ic9600.onnx", "ic9600.pth":
 			o = testnet.EmbedderOptions{Size: 512, Dim: 1}
+		case "koniq_pretrained.pkl":
+			o.Dim = 1
 		}
 		data, err := testnet.Embedder(o).Bytes()
 		must(err)
