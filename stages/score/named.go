@@ -15,9 +15,12 @@ type networkMetric struct {
 	doc  string // what it is, its range and its source
 }
 
+// ic9600 is the preset of IC9600.
+const ic9600 = "ic9600"
+
 // networkMetrics are all there are, in the order of the documentation.
 var networkMetrics = []networkMetric{
-	{name: "ic9600", doc: "how complex the picture is, 0 to 1, as IC9600's network rates it (Feng et al. 2022): of the whole picture squashed to 512 x 512. A plain wall is near 0, a crowd or foliage near 1."},
+	{name: ic9600, doc: "how complex the picture is, 0 to 1, as IC9600's network rates it (Feng et al. 2022): of the whole picture squashed to 512 x 512, or in its own size with mode: native. A plain wall is near 0, a crowd or foliage near 1."},
 	{name: hyperiqa, doc: "how good the picture is, 0 to 1, as HyperIQA rates it (Su et al. 2020): the mean of 25 crops of 224 px, so that it is by far the most work of all."},
 }
 
@@ -65,6 +68,8 @@ func expand(c pipeline.Config) ([]pipeline.Entry, error) {
 	for _, f := range modelFields() {
 		switch {
 		case !c.IsSet(f.Name):
+		case f.Name == "mode" && len(networks) == 1:
+			run[f.Name] = c.String(f.Name)
 		case slices.Contains(runFields(), f.Name):
 			run[f.Name] = written(c, f)
 		default:

@@ -103,3 +103,69 @@ func TestWrongMetrics(t *testing.T) {
 		})
 	}
 }
+
+// In its own size, IC9600 gets a picture as reflect padding (NumPy's) makes it: 32 px on
+// all sides, and what is missing to multiples of 64 at the right and at the bottom.
+func TestNativeMode(t *testing.T) {
+	g := onnx.NewGraph("any size")
+	x := g.Input("input", onnx.Float32, g.Dim("batch"), 3, g.Dim("height"), g.Dim("width"))
+	g.Output("map", x)
+	g.Output("score", g.ReduceMean(g.ReduceMean(x, false, 2, 3), true, 1))
+	net := saved(t, "any.onnx", g)
+	mirrored := func(i, n int) int {
+		for i < 0 || i >= n {
+			if i < 0 {
+				i = -i
+			} else {
+				i = 2*(n-1) - i
+			}
+		}
+		return i
+	}
+	for _, size := range []image.Point{{70, 65}, {64, 128}, {9, 7}} {
+		img := pattern(size.X, size.Y).(*image.NRGBA)
+		width, height := (size.X+64+63)/64*64, (size.Y+64+63)/64*64
+		var sum float64
+		for y := range height {
+			for x := range width {
+				at := img.NRGBAAt(mirrored(x-32, size.X), mirrored(y-32, size.Y))
+				sum += float64(at.R) + float64(at.G) + float64(at.B)
+			}
+		}
+		want := sum / float64(3*255*width*height)
+		s := stagetest.Step{Info: score.Info(), Values: values{"model": net, "preset": "ic9600", "name": "q", "mode": "native"}}
+		if got := scored(t, s, img)["q"].Float(); !(math.Abs(got-want) <= 1e-5) {
+			t.Errorf("%v: %v, want %v", size, got, want)
+		}
+	}
+	step := stagetest.Step{Info: score.Info(), Values: values{"model": net, "preset": "ic9600", "name": "q", "mode": "native"}}
+	cost := func(w, h int) int64 {
+		one, _ := stagetest.Cost(t, step, stagetest.Picture("p", image.NewGray(image.Rect(0, 0, w, h))))
+		return one.Work
+	}
+	if small, large := cost(1000, 1000), cost(6000, 4000); small < 300e6 || large < 4*small || large > 2500e6 {
+		t.Errorf("a picture of a million pixels takes %d bytes, and one of 24 million %d", small, large)
+	}
+	if got := scored(t, step, image.NewGray(image.Rect(0, 0, 2500, 2000)))["q"].Float(); got != 0 {
+		t.Errorf("a large picture that is black: %v", got)
+	}
+	for name, tt := range map[string]struct {
+		more values
+		want string
+	}{
+		"another network": {values{"preset": "clip"}, "mode: it is for IC9600"},
+		"a size":          {values{"width": 64, "height": 64}, "mode: native says how pictures are prepared: leave"},
+		"regions":         {values{"regions": "tiles"}, "regions: mode: native says how"},
+		"a smaller scale": {values{"decode": "fast"}, "decode: mode: native takes pictures at their full scale"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := values{"model": net, "preset": "ic9600", "mode": "native"}
+			for k, x := range tt.more {
+				v[k] = x
+			}
+			if err := stagetest.Err(t, stagetest.Step{Info: score.Info(), Values: v}); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the error is %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
