@@ -144,7 +144,7 @@ func TestNativeMode(t *testing.T) {
 		one, _ := stagetest.Cost(t, step, stagetest.Picture("p", image.NewGray(image.Rect(0, 0, w, h))))
 		return one.Work
 	}
-	if small, large := cost(1000, 1000), cost(6000, 4000); small < 300e6 || large < 2*small || large > 2500e6 {
+	if small, large := cost(1000, 1000), cost(6000, 4000); small < 300e6 || large < 2*small || large > 1600e6 {
 		t.Errorf("a picture of a million pixels takes %d bytes, and one of 24 million %d", small, large)
 	}
 	if got := scored(t, step, image.NewGray(image.Rect(0, 0, 2500, 2000)))["q"].Float(); got != 0 {

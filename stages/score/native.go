@@ -6,6 +6,7 @@ import (
 	"image/color"
 	"math"
 
+	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
@@ -103,18 +104,29 @@ func (s *Native) begin(_ context.Context, it *pipeline.Item) (network.Job, error
 	return network.Job{Parts: func(yield func(network.Part) bool) { yield(part) }}, nil
 }
 
-// Cost adds to that of the stage what the network takes of large pictures, where it runs.
+// Cost is that of the network's weights, and for each picture of its tensor, of the one
+// that is made smaller, and of what the network makes of it.
 func (s *Native) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
-	c := s.Stage.Cost(d, batch)
-	if c.Resident <= 0 {
-		return c
+	c := pipeline.Cost{Resident: s.Stage.Cost(d, nil).Resident}
+	add := func(src image.Point) {
+		scaled := nativeSize(src)
+		padded := s.spec.OutputSize(withMargin(scaled))
+		if c.Resident > 0 { // it computes here
+			c.Work += nativeBytes * int64(padded.X) * int64(padded.Y)
+		}
+		if d != pipeline.Host {
+			return
+		}
+		c.Work += s.spec.TensorBytes(padded)
+		if scaled != src {
+			c.Work += 4*int64(scaled.X)*int64(scaled.Y) + resample.RowsBytes(src, scaled, scaled, filter("bilinear"))
+		}
 	}
 	for _, it := range batch {
-		size := s.spec.OutputSize(withMargin(nativeSize(it.Size())))
-		c.Work += nativeBytes * int64(size.X) * int64(size.Y)
+		add(it.Size())
 	}
 	if len(batch) == 0 {
-		c.Work += nativeBytes * nativeMost
+		add(image.Pt(4000, 3000))
 	}
 	return c
 }
