@@ -314,7 +314,7 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e stageSpec, r Regi
 }
 
 // loadStep appends one of the steps of an entry.
-func (p *Pipeline) loadStep(ctx context.Context, b *parser, e StageSpec, s Step) {
+func (p *Pipeline) loadStep(ctx context.Context, b *parser, e stageSpec, s Step) {
 	if err := p.construct(ctx, &s); err != nil {
 		at := b.place(e, err)
 		b.problem(at, "stage %s: %v%s", s.ID, err, missing(at, err))
