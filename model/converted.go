@@ -1,6 +1,8 @@
 package model
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,8 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"time"
 
 	"github.com/forgepipe/forgepipe/model/arch"
 	"github.com/forgepipe/forgepipe/model/checkpoint"
@@ -40,7 +42,8 @@ func isCheckpoint(path string) (bool, error) {
 func (f *File) fromCheckpoint(o FileOptions) error {
 	sum := sha256.New()
 	// What is made of the files belongs to what they are as well as to how it is made.
-	fmt.Fprintf(sum, "arch %d quick gelu %t\n", arch.Version, o.QuickGELU)
+	gelu := activation(o.Preset)
+	fmt.Fprintf(sum, "arch %d gelu %s\n", arch.Version, gelu)
 	paths := append([]string{f.Path}, o.Beside...)
 	for _, path := range paths {
 		if err := f.add(sum, path); err != nil {
@@ -54,9 +57,12 @@ func (f *File) fromCheckpoint(o FileOptions) error {
 	}
 	f.network = filepath.Join(dir, f.Hash+".onnx")
 	if f.Header, err = onnx.ReadHeader(f.network); err == nil {
+		now := time.Now()
+		_ = os.Chtimes(f.network, now, now) // it is in use: see clean
 		return nil
 	}
-	if _, err := Convert(f.network, ConvertOptions{QuickGELU: o.QuickGELU}, paths...); err != nil {
+	clean(dir)
+	if _, err := Convert(context.Background(), f.network, ConvertOptions{GELU: gelu}, paths...); err != nil {
 		return err
 	}
 	f.Header, err = onnx.ReadHeader(f.network)
@@ -73,20 +79,58 @@ func cacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
+// activation is that of the CLIP networks which a preset is for.
+func activation(preset string) arch.GELU {
+	switch preset {
+	case "clip":
+		return arch.ExactGELU
+	case clipOpenAI:
+		return arch.QuickGELU
+	}
+	return ""
+}
+
+// unusedAfter is when a network that nobody has opened leaves the cache, and staleAfter
+// when a file that is half written is not being written any more.
+const (
+	unusedAfter = 30 * 24 * time.Hour
+	staleAfter  = time.Hour
+)
+
+// clean takes networks out of the cache that have long not been used, and what a process
+// that was killed has left.
+func clean(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // it is no worse than before
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		age := time.Since(info.ModTime())
+		if age > unusedAfter || age > staleAfter && filepath.Ext(e.Name()) != ".onnx" {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
 // ConvertOptions say how a checkpoint becomes a network. The zero value is what Open does
 // with one.
 type ConvertOptions struct {
 	// Element is the type that the network computes with; "" is Float32.
 	Element Element
-	// QuickGELU is that of FileOptions.
-	QuickGELU bool
+	// GELU is that of arch.Options.
+	GELU arch.GELU
 }
 
 // Convert builds the network whose weights the checkpoints have, which together are one,
 // and writes it as an ONNX file: whole, or not at all. It tells what the network is. Weights are copied from
 // file to file and not read into memory, but for the few that are computed. An error that
-// is arch.ErrUnknown says that no known architecture has such weights.
-func Convert(out string, o ConvertOptions, checkpoints ...string) (*arch.Network, error) {
+// is arch.ErrUnknown says that no known architecture has such weights; out must not be one
+// of the checkpoints. When ctx ends, so does the work, with ctx's error.
+func Convert(ctx context.Context, out string, o ConvertOptions, checkpoints ...string) (*arch.Network, error) {
 	var files []*checkpoint.File
 	defer func() {
 		for _, f := range files {
@@ -94,6 +138,9 @@ func Convert(out string, o ConvertOptions, checkpoints ...string) (*arch.Network
 		}
 	}()
 	for _, path := range checkpoints {
+		if same(path, out) {
+			return nil, fmt.Errorf("converting the checkpoint %s: it would be replaced by the network: give another name", path)
+		}
 		f, err := checkpoint.Open(path)
 		if err != nil {
 			return nil, err
@@ -104,15 +151,28 @@ func Convert(out string, o ConvertOptions, checkpoints ...string) (*arch.Network
 	if o.Element == Float16 {
 		element = onnx.Float16
 	}
-	n, err := arch.Build(arch.Options{Type: element, QuickGELU: o.QuickGELU}, files...)
+	var n *arch.Network
+	err := files[0].Use(func() (err error) {
+		if n, err = arch.Build(arch.Options{Type: element, GELU: o.GELU}, files...); err != nil {
+			return err
+		}
+		return n.Graph.WriteFileContext(ctx, out)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("converting the checkpoint %s: %w", checkpoints[0], err)
-	}
-	if err := n.Graph.WriteFile(out); err != nil {
-		return nil, fmt.Errorf("converting the checkpoint %s: %w", checkpoints[0], err)
+		return nil, fmt.Errorf("converting %w", err)
 	}
 	n.Graph = nil // it reads the files
 	return n, nil
+}
+
+// same tells whether two paths are of one file.
+func same(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // ReadHeader reads what a model's file, as Open takes it, says of its network.
@@ -124,15 +184,10 @@ func ReadHeader(path string, o FileOptions) (*onnx.Header, error) {
 
 // prepared is how pictures are prepared for a network that says so itself, where nothing
 // else is asked for.
-func (f *File) prepared(asked Spec) Spec {
-	i := slices.IndexFunc(presets, func(p struct {
-		name string
-		spec Spec
-	}) bool {
-		return p.name == f.Header.Metadata[arch.PresetKey]
-	})
-	if i < 0 || asked != (Spec{}) {
-		return asked
+func (f *File) prepared(o FileOptions) Spec {
+	if o.Spec != (Spec{}) {
+		return o.Spec
 	}
-	return presets[i].spec
+	s, _ := Preset(cmp.Or(o.Preset, f.Header.Metadata[arch.PresetKey]))
+	return s
 }

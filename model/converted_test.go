@@ -1,15 +1,19 @@
 package model_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/arch"
@@ -149,6 +153,39 @@ func TestCacheOfCheckpoints(t *testing.T) {
 	_ = s.Close()
 }
 
+// What has not been used for long leaves the cache, and so does what was never finished.
+func TestCacheIsCleaned(t *testing.T) {
+	path, cache := written(t, "x2.safetensors", compactCheckpoint(0))
+	dir := filepath.Join(cache, "forgepipe", "networks")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{"used.onnx": 24 * time.Hour, "old.onnx": 31 * 24 * time.Hour, ".old.onnx.123": 2 * time.Hour, ".new.onnx.456": time.Minute} {
+		file := filepath.Join(dir, name)
+		then := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Chtimes(file, then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := model.Open(path, model.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	want := []string{".new.onnx.456", f.Hash + ".onnx", "used.onnx"}
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		t.Errorf("the cache has %q, want %q", names, want)
+	}
+}
+
 // What cannot be used says which file it is and what is wrong with it.
 func TestCheckpointsThatCannotBeUsed(t *testing.T) {
 	whole := compactCheckpoint(0)
@@ -178,16 +215,33 @@ func TestCheckpointsThatCannotBeUsed(t *testing.T) {
 // A network is written as float16 when that is asked for, and stays as it was when it
 // cannot be written.
 func TestConvert(t *testing.T) {
-	path, _ := written(t, "x2.safetensors", compactCheckpoint(0))
+	content := compactCheckpoint(0)
+	path, _ := written(t, "x2.safetensors", content)
 	out := filepath.Join(t.TempDir(), "x2.onnx")
-	n, err := model.Convert(out, model.ConvertOptions{Element: model.Float16}, path)
+	n, err := model.Convert(t.Context(), out, model.ConvertOptions{Element: model.Float16}, path)
 	if err != nil || n.Architecture != "SRVGGNetCompact" || n.Details != "2x, 2 convolutions of 4 features" {
 		t.Errorf("it is %+v, %v", n, err)
 	}
 	if h, err := onnx.ReadHeader(out); err != nil || h.Inputs[0].Type != onnx.Float16 {
 		t.Errorf("what was written takes %+v, %v", h, err)
 	}
-	if _, err := model.Convert(filepath.Join(out, "x2.onnx"), model.ConvertOptions{}, path); err == nil || !strings.Contains(err.Error(), path) {
+	// A checkpoint is not replaced by its own network, and what is cancelled writes nothing.
+	if _, err := model.Convert(t.Context(), path, model.ConvertOptions{}, path); err == nil || !strings.Contains(err.Error(), "another name") {
+		t.Errorf("onto itself: %v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || !bytes.Equal(data, content) {
+		t.Errorf("the checkpoint is another one: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	other := filepath.Join(t.TempDir(), "other.onnx")
+	if _, err := model.Convert(ctx, other, model.ConvertOptions{}, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(other)); err != nil || len(left) > 0 {
+		t.Errorf("cancelled, it left %v, %v", left, err)
+	}
+	if _, err := model.Convert(t.Context(), filepath.Join(out, "x2.onnx"), model.ConvertOptions{}, path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -75,9 +75,10 @@ type FileOptions struct {
 	// Beside are more files of a checkpoint whose weights come in several, such as the
 	// backbone that LPIPS' layers belong to.
 	Beside []string
-	// QuickGELU gives a CLIP checkpoint the activation with which OpenAI trained its
-	// networks, where the file does not tell; see arch.Options.
-	QuickGELU bool
+	// Preset is a name of Presets, where it is known which of them is for the network. It
+	// is the Spec when that is zero, and tells of a checkpoint what its weights do not:
+	// "clip" and "clip-openai" are of networks with other activations.
+	Preset string
 }
 
 // Open looks at a model: an ONNX file, or a checkpoint (safetensors, or what torch.save
@@ -89,7 +90,7 @@ func Open(path string, o FileOptions) (*File, error) {
 	if err := f.read(o); err != nil {
 		return nil, err
 	}
-	o.Spec = f.prepared(o.Spec)
+	o.Spec = f.prepared(o)
 	if err := f.choose(o); err != nil {
 		return nil, fmt.Errorf("using the model %s: %w", path, err)
 	}

@@ -69,6 +69,7 @@ type ladder struct {
 
 	session  Session
 	fallback Session
+	opened   int     // of both, so far
 	shape    []int64 // of the last batch's items
 	vain     []vain  // shapes of which one item alone had no room
 	shrink   bool    // before the next run the arena's free regions are given back
@@ -133,7 +134,7 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 	most := hi - lo
 	for lo < hi {
 		n := min(l.size(ctx, b, min(most, hi-lo)), hi-lo)
-		session := l.session
+		opened := l.opened
 		answered, err := l.part(ctx, b, lo, lo+n)
 		if err != nil {
 			if !l.trial || !l.runner.larger(l.seat, l.trial, b, lo, lo+n) {
@@ -141,7 +142,7 @@ func (l *ladder) items(ctx context.Context, b *batch, lo, hi int) {
 			}
 			answered = n
 		}
-		if lo += answered; answered == 0 && l.session == session {
+		if lo += answered; answered == 0 && l.opened == opened {
 			most = max(n/2, 1) // in any case, whatever the strategy makes of it
 		}
 	}
@@ -301,13 +302,8 @@ func (l *ladder) noSession(ctx context.Context, b *batch, lo, hi int, err error)
 // reason may be one of them, with which the others must not fail, or the session.
 func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 	errs := []error{err}
-	if hi-lo > 1 && ctx.Err() == nil {
-		errs = make([]error, hi-lo)
-		for i := range errs {
-			for answered := 0; answered == 0 && errs[i] == nil; {
-				answered, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
-			}
-		}
+	if ctx.Err() == nil && (hi-lo > 1 || givenUp(l.used())) {
+		errs = l.oneByOne(ctx, b, lo, hi)
 	}
 	if !slices.Contains(errs, nil) && ctx.Err() == nil && l.renew(len(errs), err) {
 		l.items(ctx, b, lo, hi)
@@ -318,6 +314,37 @@ func (l *ladder) failing(ctx context.Context, b *batch, lo, hi int, err error) {
 			b.answer(lo+i, lo+i+1, nil, fmt.Errorf("running %s: %w", l.o.Name, err))
 		}
 	}
+}
+
+// oneByOne answers the items from lo to hi that can be computed alone, and returns the
+// errors of the others. Those that have failed in a session that is no more, as another
+// lane has given it up, are tried once more in the next one: it was to blame.
+func (l *ladder) oneByOne(ctx context.Context, b *batch, lo, hi int) []error {
+	errs, in, again := make([]error, hi-lo), make([]int, hi-lo), make([]bool, hi-lo)
+	try := func(i int) {
+		errs[i] = nil
+		for answered := 0; answered == 0 && errs[i] == nil; {
+			answered, errs[i] = l.part(ctx, b, lo+i, lo+i+1)
+		}
+		in[i] = l.opened
+	}
+	for i := range errs {
+		try(i)
+	}
+	for more := true; more && ctx.Err() == nil; {
+		more = false
+		there := l.opened // one for all of them: it may be given up any time
+		if givenUp(l.used()) {
+			there++
+		}
+		for i := range errs {
+			if errs[i] != nil && in[i] < there && !again[i] {
+				more, again[i] = true, true
+				try(i)
+			}
+		}
+	}
+	return errs
 }
 
 // alone tries what cannot be split again.
@@ -341,7 +368,7 @@ func (l *ladder) alone(ctx context.Context, b *batch, lo, hi int, err error) {
 			l.o.Log.Warn("out of memory: what has no room is computed on the CPU", "network", l.o.Name, "error", err)
 		}
 		out, err = l.onCPU(ctx, b, lo, hi)
-		if err != nil && !outOfMemory(err) && ctx.Err() == nil && l.renewCPU(1, err) {
+		if err != nil && !outOfMemory(err) && ctx.Err() == nil && (givenUp(l.fallback) || l.renewCPU(1, err)) {
 			out, err = l.onCPU(ctx, b, lo, hi)
 		}
 	}
@@ -398,7 +425,7 @@ func (l *ladder) onCPU(ctx context.Context, b *batch, lo, hi int) ([]*ort.Tensor
 	out, err := l.run(ctx, l.fallback, b.input(l.o, lo, hi), ort.RunOptions{Shrink: true})
 	if errors.Is(err, errGivenUp) { // by another lane: the next one is a new one
 		l.closed(l.fallback.Close())
-		l.fallback = nil
+		l.fallback, l.trustCPU.failed = nil, 0
 		return l.onCPU(ctx, b, lo, hi)
 	}
 	if err == nil {

@@ -45,10 +45,19 @@ func (l *ladder) openFallback(ctx context.Context) error {
 		return fmt.Errorf("loading %s on the CPU: %w", l.o.Name, err)
 	}
 	l.fallback = s
+	l.opened++
 	if l.workCPU == nil {
 		l.workCPU = l.o.workload(&RunnerDevice{Device: "host", Key: l.seat.Key + " on the CPU"})
 	}
 	return nil
+}
+
+// used is the session that items run in; nil while there is none.
+func (l *ladder) used() Session {
+	if l.session == nil {
+		return l.fallback
+	}
+	return l.session
 }
 
 // attempt runs items once, with that lock. When another lane has given the session up
@@ -65,6 +74,7 @@ func (l *ladder) attempt(ctx context.Context, b *batch, lo, hi int, beside sync.
 			return out, err
 		}
 		l.discard()
+		l.trust.failed = 0 // that was in the other one
 	}
 }
 
@@ -145,6 +155,7 @@ func (l *ladder) reopen(ctx context.Context) error {
 		s, err := l.open(ctx)
 		if err == nil {
 			l.session, l.shrink, l.clean, l.grown, l.shut = s, false, true, 0, attempted{}
+			l.opened++
 			l.share.opened(s)
 			l.work.Opened()
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type network struct {
 
 type netSession struct {
 	*network
+	nth      int
 	running  atomic.Int32
 	elements atomic.Int64 // in runs
 	dead     atomic.Bool
@@ -46,7 +48,7 @@ func (n *network) load(context.Context) (model.Session, error) {
 	n.loaded++
 	n.open++
 	n.most = max(n.most, n.open)
-	return &netSession{network: n}, nil
+	return &netSession{network: n, nth: n.loaded}, nil
 }
 
 func (s *netSession) Stats() (ort.Stats, error) {
@@ -196,6 +198,114 @@ func TestLanesLoseTheirSession(t *testing.T) {
 		}
 		n.ended(t)
 	})
+}
+
+// held are sessions whose runs of one item alone wait for something: before they begin,
+// or before they end.
+type held struct {
+	model.Session
+	before, after func(item float32)
+}
+
+func (s held) Run(ctx context.Context, in []*ort.Tensor, o ort.RunOptions) ([]*ort.Tensor, error) {
+	alone := in[0].Shape[0] == 1
+	if alone {
+		s.before(in[0].Float32s()[0])
+	}
+	out, err := s.Session.Run(ctx, in, o)
+	if alone {
+		s.after(in[0].Float32s()[0])
+	}
+	return out, err
+}
+
+// What fails in a session that another lane gives up meanwhile is computed in the next
+// one, whether the lane finds out while it tries the items one by one, or at the end.
+func TestItemsOfASessionThatIsGivenUp(t *testing.T) {
+	const device, host, noRoom = "device", "host", "no room on the device"
+	for name, tt := range map[string]struct {
+		where string
+		batch int
+		lost  []int // items that fail before any lane can know that it is the session
+	}{
+		"batches, on the device":                       {device, 4, nil},
+		"batches, on the CPU":                          {host, 4, nil},
+		"single items, on the device":                  {device, 1, []int{2, 3}},
+		"single items, on the CPU":                     {host, 1, []int{2, 3}},
+		"single items that have no room on the device": {noRoom, 1, []int{2, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failed, next := make(chan struct{}), make(chan struct{}) // item 3, and the session that comes next
+				n := &network{run: func(s *netSession, _ int, x *ort.Tensor) error {
+					s.dead.CompareAndSwap(false, s.nth == 1)
+					return only(s.dead.Load(), errors.New("dead"))
+				}}
+				wait := map[float32]chan struct{}{4: next, 8: failed}
+				after := map[float32]chan struct{}{}
+				if tt.batch == 1 {
+					wait, after = after, map[float32]chan struct{}{1: next}
+				}
+				shared := model.Shared(func(ctx context.Context) (model.Session, error) {
+					s, err := n.load(ctx)
+					if n.loaded == 2 {
+						close(next)
+					}
+					return s, err
+				})
+				var once sync.Once
+				open := func(ctx context.Context) (model.Session, error) {
+					s, err := shared(ctx)
+					return held{s, func(item float32) {
+						if c := wait[item]; c != nil {
+							<-c
+						}
+					}, func(item float32) {
+						if item == 3 {
+							once.Do(func() { close(failed) })
+						}
+						if c := after[item]; c != nil {
+							<-c
+						}
+					}}, err
+				}
+				full := &network{run: func(*netSession, int, *ort.Tensor) error { return &ort.OutOfMemoryError{Text: "no room"} }}
+				o := model.RunnerOptions{Batch: tt.batch, Devices: []model.RunnerDevice{{Lanes: 2, Open: open}}, Name: "net", Type: ort.Float32}
+				switch tt.where {
+				case host:
+					o.Fallback = open
+					o.Devices[0].Open = func(context.Context) (model.Session, error) { return nil, ort.ErrNoProvider }
+				case noRoom:
+					o.Fallback = open
+					o.Devices[0].Open = full.load
+				}
+				r := model.NewRunner(o)
+				for i, res := range r.Infer(t.Context(), items(8, 3)) {
+					if lost := slices.Contains(tt.lost, i+1); (res.Err != nil) != lost {
+						t.Errorf("item %d: %v", i+1, res.Err)
+					}
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				if n.loaded != 2 || n.most != 1 {
+					t.Errorf("%d sessions were loaded, and %d were open at once, want 2 and 1", n.loaded, n.most)
+				}
+				n.ended(t)
+				full.ended(t)
+			})
+		})
+	}
+}
+
+// A lane that is still to load does not load what the others have closed at the end.
+func TestSharedIsNotLoadedForNobody(t *testing.T) {
+	n := &network{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := model.Shared(n.load)(ctx); !errors.Is(err, context.Canceled) || n.loaded > 0 {
+		t.Errorf("%v, and it was loaded %d times", err, n.loaded)
+	}
 }
 
 func TestShared(t *testing.T) {

@@ -187,10 +187,10 @@ func NewRunner(o RunnerOptions) *Runner {
 // Close ends the Runner and its sessions. Who still waits gets an error.
 func (r *Runner) Close() error {
 	r.mu.Lock()
+	r.cancel(errClosed) // before any lane ends: none is to load what another has closed
 	r.closed = true
 	r.idle.Broadcast()
 	r.mu.Unlock()
-	r.cancel(errClosed)
 	<-r.stopped
 	return r.closeErr
 }

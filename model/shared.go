@@ -48,6 +48,9 @@ func (s *shared) open(ctx context.Context) (Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.session == nil {
+		if ctx.Err() != nil { // while it waited
+			return nil, context.Cause(ctx)
+		}
 		session, err := s.load(ctx)
 		if err != nil {
 			return nil, err
@@ -101,6 +104,15 @@ func (h handle) Stats() (ort.Stats, error) {
 	st, err := s.Stats()
 	n := h.handles.Load()
 	return ort.Stats{InUse: st.InUse / n, Allocated: st.Allocated / n, MaxInUse: st.MaxInUse / n, Limit: st.Limit / n}, err
+}
+
+// givenUp tells whether a session that is open was closed through another handle.
+func givenUp(s Session) bool {
+	if s == nil {
+		return false
+	}
+	_, err := s.Stats()
+	return errors.Is(err, errGivenUp)
 }
 
 // Close waits for the runs in flight and closes the session, unless another handle has.

@@ -7,6 +7,14 @@ var (
 	imagenetStd  = [3]float64{0.229, 0.224, 0.225}
 )
 
+// clipSpec is how CLIP sees pictures.
+var clipSpec = Spec{
+	Resize: Shortest, Shorter: 224, Filter: "bicubic", Crop: Centre, Width: 224, Height: 224,
+	Mean: [3]float64{0.48145466, 0.4578275, 0.40821073}, Std: [3]float64{0.26862954, 0.26130258, 0.27577711},
+}
+
+const clipOpenAI = "clip-openai"
+
 // presets are those that Preset knows, in the order of the documentation.
 var presets = []struct {
 	name string
@@ -15,10 +23,10 @@ var presets = []struct {
 	// torchvision's classifiers (ImageClassification with its defaults).
 	{"imagenet", Spec{Resize: Shortest, Shorter: 256, Filter: "bilinear", Crop: Centre, Width: 224, Height: 224, Mean: imagenetMean, Std: imagenetStd}},
 	// CLIP, Radford et al. 2021; open_clip's models have the same.
-	{"clip", Spec{
-		Resize: Shortest, Shorter: 224, Filter: "bicubic", Crop: Centre, Width: 224, Height: 224,
-		Mean: [3]float64{0.48145466, 0.4578275, 0.40821073}, Std: [3]float64{0.26862954, 0.26130258, 0.27577711},
-	}},
+	{"clip", clipSpec},
+	// The same, of a network that OpenAI trained: checkpoints of it are built with the
+	// activation that it has.
+	{clipOpenAI, clipSpec},
 	// DINOv2, Oquab et al. 2023: its evaluation transform.
 	{"dinov2", Spec{Resize: Shortest, Shorter: 256, Filter: "bicubic", Crop: Centre, Width: 224, Height: 224, Mean: imagenetMean, Std: imagenetStd}},
 	// SSCD, Pizzi et al. 2022: the transform whose batches have one shape.

@@ -106,7 +106,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestPresets(t *testing.T) {
-	want := []string{"imagenet", "clip", "dinov2", "sscd", "ic9600", "hyperiqa", "lpips"}
+	want := []string{"imagenet", "clip", "clip-openai", "dinov2", "sscd", "ic9600", "hyperiqa", "lpips"}
 	if got := model.Presets(); !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}

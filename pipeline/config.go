@@ -236,7 +236,7 @@ func (f Field) parse(text string) (any, error) {
 		}
 		return text, nil
 	}
-	if f.Required && text == "" {
+	if f.filled() && text == "" {
 		return nil, errors.New("must not be empty")
 	}
 	return text, nil

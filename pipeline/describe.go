@@ -230,11 +230,12 @@ func (in Info) variants() []variant {
 	return all
 }
 
-// exemplary gives every required field of one value that of its first example.
+// exemplary gives every required field of one value, and every condition, that of its first
+// example.
 func (in Info) exemplary() (values map[string]any, said []string) {
 	values = map[string]any{}
 	for _, f := range in.Fields {
-		if f.Required && len(f.Examples) > 0 && f.Type != FieldStrings && f.Type != FieldChoices {
+		if f.filled() && len(f.Examples) > 0 && f.Type != FieldStrings && f.Type != FieldChoices {
 			values[f.Name] = f.Examples[0]
 			said = append(said, f.Name+": "+f.Examples[0])
 		}

@@ -64,7 +64,13 @@ func (s *spec) graph(r Registry) *Graph {
 	for _, e := range s.Stages {
 		in, _ := r.Stage(e.Name)
 		c, _ := (&parser{file: s.File}).configure(in, e)
-		g.Stages = append(g.Stages, graphStage(e.ID, in, c))
+		parts, err := r.expand(in, c, Step{ID: e.ID})
+		if err != nil {
+			parts = []Step{{ID: e.ID, Info: in, Config: c}}
+		}
+		for _, s := range parts {
+			g.Stages = append(g.Stages, graphStage(s.ID, s.Info, s.Config))
+		}
 	}
 	return g
 }

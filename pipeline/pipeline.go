@@ -73,6 +73,8 @@ type Step struct {
 	Device  Device   // in Add, what is wanted, and then the first of Devices; empty: the stage decides
 	Devices []Device // where it computes; Add finds that out
 	OnError OnError  // empty: the pipeline's
+
+	part bool // of an entry that stands for several
 }
 
 // Options for building pipelines. The zero value is ready.
@@ -139,7 +141,8 @@ func (p *Pipeline) env(id string) Env {
 }
 
 // Use appends a stage of the registry, made with the values that YAML would
-// have ("512", "60%", []string), see NewConfig. The error says which field is wrong, or
+// have ("512", "60%", []string), see NewConfig; or several, where the stage's Expand says so.
+// The error says which field is wrong, or
 // which attribute the stage needs that none before it makes.
 func (p *Pipeline) Use(ctx context.Context, r Registry, name, id string, values map[string]any) error {
 	return p.UseStep(ctx, r, name, Step{ID: id}, values)
@@ -156,15 +159,23 @@ func (p *Pipeline) UseStep(ctx context.Context, r Registry, name string, step St
 	if err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
-	// The constructor first: it may know better where in a field the fault lies.
-	if step.Stage, err = in.New(ctx, c, p.env(step.ID)); err != nil {
+	all, err := r.expand(in, c, step)
+	if err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
-	if err := p.checkNeeds(in, c); err != nil {
-		return err
+	for _, s := range all {
+		// The constructor first: it may know better where in a field the fault lies.
+		if err := p.construct(ctx, &s); err != nil {
+			return fmt.Errorf("stage %s: %w", name, err)
+		}
+		if err := p.checkNeeds(s.Info, s.Config); err != nil {
+			return err
+		}
+		if err := p.Add(s); err != nil {
+			return err
+		}
 	}
-	step.Info, step.Config = in, c
-	return p.Add(step)
+	return nil
 }
 
 // Add appends a stage to the chain.
@@ -291,19 +302,31 @@ func (p *Pipeline) loadStage(ctx context.Context, b *parser, e stageSpec, r Regi
 		p.open = true
 		return
 	}
-	s, err := in.New(ctx, c, p.env(e.ID))
+	all, err := r.expand(in, c, Step{ID: e.ID, Workers: e.Workers, Batch: e.BatchSize, Device: e.Device, OnError: e.OnError})
 	if err != nil {
+		b.problem(b.place(e, err), "stage %s: %v", e.ID, err)
+		p.open = true
+		return
+	}
+	for _, s := range all {
+		p.loadStep(ctx, b, e, s)
+	}
+}
+
+// loadStep appends one of the steps of an entry.
+func (p *Pipeline) loadStep(ctx context.Context, b *parser, e stageSpec, s Step) {
+	if err := p.construct(ctx, &s); err != nil {
 		at := b.place(e, err)
-		b.problem(at, "stage %s: %v%s", e.ID, err, missing(at, err))
+		b.problem(at, "stage %s: %v%s", s.ID, err, missing(at, err))
 		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 		p.open = true
 		return
 	}
-	if err := p.checkNeeds(in, c); err != nil {
+	if err := p.checkNeeds(s.Info, s.Config); err != nil {
 		b.problem(b.place(e, err), "%v", err)
 		return
 	}
-	if err := p.Add(Step{ID: e.ID, Stage: s, Info: in, Config: c, Workers: e.Workers, Batch: e.BatchSize, Device: e.Device, OnError: e.OnError}); err != nil {
+	if err := p.Add(s); err != nil {
 		b.problem(e.at, "%v", err)
 		b.problems[len(b.problems)-1].Lacking = errors.Is(err, ErrLacking)
 	}

@@ -65,6 +65,10 @@ type Field struct {
 	Flush    bool      // matters to a barrier's Flush alone: cached results of its Process stay valid
 }
 
+// filled tells whether a text, where it is given, must not be empty: an empty condition says
+// nothing.
+func (f Field) filled() bool { return f.Required || f.Type == FieldExpr }
+
 // Choice declares one word that a FieldChoices can hold, and its options:
 //
 //	by: [sha256, {pdq: {max_distance: 20}}]
@@ -145,6 +149,12 @@ type Info struct {
 	// Derives says that the stage returns items with a longer lineage, so that
 	// names made of the source alone are no longer unique.
 	Derives bool
+
+	// Expand, if not nil, tells which entries one with this configuration stands for, in
+	// their order, where it stands for several or for another one: they are planned, run,
+	// cached and recorded each by itself, and New is not called. Nil entries: it stands for
+	// itself.
+	Expand func(Config) ([]Entry, error)
 
 	// New makes the stage, NewSource the source; one of them is set. They
 	// validate and read headers, and allocate nothing that needs Close.

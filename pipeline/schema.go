@@ -270,7 +270,7 @@ func (b *schemaBuilder) field(where string, f Field) *schema {
 		s.AnyOf = append(s.AnyOf, &schema{Type: "string", Pattern: devicePattern})
 	default:
 		s = &schema{Type: scalars}
-		if f.Required {
+		if f.filled() {
 			s.Pattern = textPattern
 		}
 	}

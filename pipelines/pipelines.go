@@ -32,6 +32,8 @@ func Goals() []Goal {
 		{Name: "filter", path: "filter.yaml"},
 		{Name: "embed", path: "embed.yaml"},
 		{Name: "score", path: "score.yaml"},
+		{Name: "bhi", path: "bhi.yaml"},
+		{Name: "sr-dataset", path: "sr-dataset.yaml"},
 	}
 	for i := range goals {
 		goals[i].read()

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/arch"
 	"github.com/forgepipe/forgepipe/model/store"
 )
 
@@ -15,7 +16,7 @@ type modelsConvertFlags struct {
 	modelsFlags
 	out       string
 	half      bool
-	quickGELU bool
+	gelu      string
 	overwrite bool
 }
 
@@ -31,12 +32,14 @@ together. Stages need no conversion: they take the checkpoint itself.
 
 Reading a checkpoint runs no code that is in it.`,
 		Example: `  forgepipe models convert 4x.pth --out 4x.onnx
-  forgepipe models convert clip.safetensors --quick-gelu --out clip.onnx
+  forgepipe models convert clip.safetensors --gelu quick --out clip.onnx
   forgepipe models convert vgg16.pth lpips-vgg.pth --out lpips.onnx`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
 				return usagef("see forgepipe models convert --help", "%s wants a checkpoint", commandName(cmd))
+			case f.gelu != "" && f.gelu != string(arch.ExactGELU) && f.gelu != string(arch.QuickGELU):
+				return usagef("", "--gelu wants exact or quick, not %q", f.gelu)
 			case f.out == "":
 				return usagef("for example --out net.onnx", "say with --out where the network goes")
 			}
@@ -44,18 +47,18 @@ Reading a checkpoint runs no code that is in it.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.begun = true
-			return a.interruptible(cmd, func(context.Context) error { return runModelsConvert(a, f, args) })
+			return a.interruptible(cmd, func(ctx context.Context) error { return runModelsConvert(ctx, a, f, args) })
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "the ONNX `FILE` that is written")
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace the file that is there")
 	cmd.Flags().BoolVar(&f.half, "float16", false, "write a network that computes in float16: half as large, for GPUs")
-	cmd.Flags().BoolVar(&f.quickGELU, "quick-gelu", false, "give CLIP the activation of OpenAI's networks, where the file does not tell")
+	cmd.Flags().StringVar(&f.gelu, "gelu", "", "the activation of CLIP, where its file does not tell: `exact|quick` (LAION's networks, OpenAI's)")
 	return cmd
 }
 
-func runModelsConvert(a *app, f modelsConvertFlags, args []string) error {
+func runModelsConvert(ctx context.Context, a *app, f modelsConvertFlags, args []string) error {
 	if _, err := os.Lstat(f.out); err == nil && !f.overwrite {
 		return usagef("give another name, or --overwrite", "%s is there already", f.out)
 	}
@@ -67,11 +70,11 @@ func runModelsConvert(a *app, f modelsConvertFlags, args []string) error {
 		}
 		paths = append(paths, found.Path)
 	}
-	o := model.ConvertOptions{QuickGELU: f.quickGELU}
+	o := model.ConvertOptions{GELU: arch.GELU(f.gelu)}
 	if f.half {
 		o.Element = model.Float16
 	}
-	n, err := model.Convert(f.out, o, paths...)
+	n, err := model.Convert(ctx, f.out, o, paths...)
 	if err != nil {
 		return err
 	}

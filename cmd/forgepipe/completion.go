@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forgepipe/forgepipe/model/arch"
 	"github.com/forgepipe/forgepipe/model/store"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/pipelines"
@@ -81,7 +82,7 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"models fetch":  modelNames(func(m store.Model) bool { return m.Fetchable() && m.Path == "" }),
 		"models verify": modelNames(func(m store.Model) bool { return m.Record != nil }),
 		"models rm":     modelNames(func(m store.Model) bool { return m.Record != nil || m.Partial > 0 }),
-		"models add":    first(modelFiles), "models inspect": first(modelsOrFiles),
+		"models add":    first(modelFiles), "models inspect": first(modelsOrFiles), "models convert": modelsOrFiles,
 	}
 	values := map[string]cobra.CompletionFunc{
 		"set": a.variables, "state": folders, "to": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
@@ -110,6 +111,9 @@ func (a *app) completeArguments(root *cobra.Command) {
 			complete(cmd, "batch", words("1,2,4,8"))
 			complete(cmd, "size", words("128,256,512"))
 			complete(cmd, "threads", words("1", "2", "4", "8"))
+		case "models convert":
+			complete(cmd, "gelu", words(string(arch.ExactGELU), string(arch.QuickGELU)))
+			complete(cmd, "out", anyFile)
 		case "models fetch":
 			complete(cmd, "max-size", words("20GiB"))
 		case "graph":

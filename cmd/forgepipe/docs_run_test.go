@@ -54,7 +54,7 @@ type workplace struct {
 }
 
 var (
-	networkName    = regexp.MustCompile(`[\w-]+\.onnx\b`)
+	networkName    = regexp.MustCompile(`[\w-]+\.(?:onnx|pth|pkl)\b`)
 	checkpointName = regexp.MustCompile(`[\w-]+\.safetensors\b`)
 )
 
@@ -88,8 +88,11 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 	w.write("Makefile", w.makefile)
 	for _, name := range networkName.FindAllString(text, -1) {
 		o := testnet.EmbedderOptions{Size: 224}
-		if name == "ic9600.onnx" { // it gives one number, of pictures of 512 x 512
+		switch name { // that give one number
+		case "ic9600.onnx", "ic9600.pth":
 			o = testnet.EmbedderOptions{Size: 512, Dim: 1}
+		case "koniq_pretrained.pkl":
+			o.Dim = 1
 		}
 		data, err := testnet.Embedder(o).Bytes()
 		must(err)

@@ -85,7 +85,7 @@ func TestHelp(t *testing.T) {
 
 var (
 	namedFlag    = regexp.MustCompile(`(?:^|[ (])--([a-z][a-z-]*)`)
-	namedCommand = regexp.MustCompile(`(?:^|[ (])forgepipe ((?:memory )?[a-z]+)\b`)
+	namedCommand = regexp.MustCompile(`(?:^|[ (])forgepipe ((?:(?:memory|models) )?[a-z]+)\b`)
 )
 
 // What a help text names is there: flags of this command, unless it speaks of another,

@@ -61,11 +61,20 @@ var ErrUnknown = errors.New("the architecture is not known")
 type Options struct {
 	// Type is that of its elements, onnx.Float32 or onnx.Float16; 0 is onnx.Float32.
 	Type onnx.ElementType
-	// QuickGELU gives CLIP the activation x sigmoid(1.702 x), with which OpenAI trained
-	// its networks, instead of the exact one, with which LAION did. Only checkpoints in
-	// OpenAI's own form tell, and have it without being asked for.
-	QuickGELU bool
+	// GELU is the activation of a CLIP network whose file does not tell it.
+	GELU GELU
 }
+
+// GELU is a way to compute that activation (Hendrycks and Gimpel 2016).
+type GELU string
+
+// The ways. LAION trained its CLIP networks with the exact one, OpenAI with the quick
+// one, x sigmoid(1.702 x). Files in OpenAI's own form and in open_clip's tell whose they
+// are; those in Hugging Face's do not.
+const (
+	ExactGELU GELU = "exact"
+	QuickGELU GELU = "quick"
+)
 
 // Build recognises the network whose weights the files have, which together are one
 // checkpoint, and builds it. An

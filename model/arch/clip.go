@@ -67,8 +67,16 @@ func buildCLIP(n *net) {
 	tokens := n.w.dim(names.positions, 0)
 	side := int(math.Sqrt(float64(max(tokens-1, 0))))
 	v := vit{width: width, tokens: tokens, epsilon: 1e-5, gelu: n.Gelu}
+	gelu := n.gelu
+	switch {
+	case gelu != "":
+	case n.w.openAI:
+		gelu = QuickGELU
+	case names.transposed:
+		n.w.refuse("a file in Hugging Face's form does not tell whether OpenAI trained the network or LAION, which took other activations: say preset: clip-openai or preset: clip in a pipeline, or --gelu to forgepipe models convert")
+	}
 	activation := ""
-	if n.quick || n.w.openAI {
+	if gelu == QuickGELU {
 		v.gelu, activation = n.QuickGelu, ", with the activation of OpenAI's"
 	}
 
@@ -93,4 +101,7 @@ func buildCLIP(n *net) {
 	n.Output("output", y, n.Dim("batch"), dim)
 	n.about.Details = fmt.Sprintf("ViT of %d layers of %d numbers, patches of %d pixels, %d numbers%s", layers, width, patch, dim, activation)
 	n.about.Preset = "clip"
+	if gelu == QuickGELU {
+		n.about.Preset = "clip-openai"
+	}
 }

@@ -17,13 +17,13 @@ type net struct {
 	arch    architecture
 	w       *weights
 	element onnx.ElementType
-	quick   bool // Options.QuickGELU
+	gelu    GELU // Options.GELU
 	about   Network
 }
 
 func newNet(a architecture, o Options, files []*checkpoint.File) (*net, error) {
 	w, err := newWeights(files, a.ignore)
-	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: cmp.Or(o.Type, onnx.Float32), quick: o.QuickGELU}, err
+	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: cmp.Or(o.Type, onnx.Float32), gelu: o.GELU}, err
 }
 
 // build builds the network, and sees to it that nothing is left over.

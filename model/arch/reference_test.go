@@ -291,7 +291,14 @@ func TestAsPublished(t *testing.T) {
 			g := readGolden(t, name)
 			f := checkpointOf(t, g, nil)
 			build := func(element onnx.ElementType) *arch.Network {
-				n, err := arch.Build(arch.Options{Type: element, QuickGELU: strings.Contains(name, "quick")}, f)
+				gelu := arch.GELU("")
+				switch {
+				case strings.Contains(name, "quick"):
+					gelu = arch.QuickGELU
+				case strings.Contains(name, "huggingface"):
+					gelu = arch.ExactGELU
+				}
+				n, err := arch.Build(arch.Options{Type: element, GELU: gelu}, f)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -355,6 +362,21 @@ func TestUnknown(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a checkpoint does not tell of its network is asked for, and not guessed.
+func TestNotGuessed(t *testing.T) {
+	f := checkpointOf(t, readGolden(t, "clip-huggingface"), nil)
+	if _, err := arch.Build(arch.Options{}, f); err == nil || errors.Is(err, arch.ErrUnknown) || !strings.Contains(err.Error(), "preset: clip-openai") {
+		t.Errorf("whose activation: %v", err)
+	}
+	g := readGolden(t, "clip-openclip")
+	for i, tensor := range g.Tensors { // ViT-H/14 is 1280 wide, with heads of 80
+		g.Tensors[i][1] = bytes.ReplaceAll(bytes.ReplaceAll(bytes.ReplaceAll(tensor[1], []byte("128"), []byte("1280")), []byte("384"), []byte("3840")), []byte("512"), []byte("5120"))
+	}
+	if _, err := arch.Build(arch.Options{}, checkpointOf(t, g, nil)); err == nil || !strings.Contains(err.Error(), "tokens have 1280 numbers") {
+		t.Errorf("how wide its heads are: %v", err)
 	}
 }
 

@@ -7,8 +7,12 @@ import (
 )
 
 // headWidth is how many numbers of a token each head of attention has, in all networks
-// here.
-const headWidth = 64
+// here. Weights do not tell it, and larger networks have others: mostWidth is the width
+// of a token up to which all have this one.
+const (
+	headWidth = 64
+	mostWidth = 1024
+)
 
 // A block of a vision transformer (Dosovitskiy et al. 2020): attention and a perceptron,
 // each normalised before and added to what came in.
@@ -44,6 +48,10 @@ func (n *net) block(x *onnx.Value, b vitBlock, v vit) *onnx.Value {
 
 // attention is that of Vaswani et al. 2017, with heads of headWidth.
 func (n *net) attention(x *onnx.Value, b vitBlock, v vit) *onnx.Value {
+	if v.width > mostWidth || v.width%headWidth != 0 {
+		n.w.refuse("its tokens have %d numbers, of which it is not known how many each head of attention has: export the network as ONNX (torch.onnx.export) and use that file", v.width)
+		return n.broken(b.out)
+	}
 	var q, k, value *onnx.Value
 	if b.key[0] == "" {
 		all := n.Split(n.affine(b.query[0], b.query[1], x, v.width, 3*v.width), 2, v.width, v.width, v.width)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime/debug"
 
 	"github.com/forgepipe/forgepipe/model/onnx"
 )
@@ -95,6 +96,15 @@ func (f *File) Find(name string) *Tensor {
 	return nil
 }
 
+// Use calls do, which looks at tensors' Bytes. A file that is cut short while it is
+// mapped would end the process where that is done without it; here it is an error.
+func (f *File) Use(do func() error) error {
+	if err := guarded(do); err != nil {
+		return fmt.Errorf("the checkpoint %s: %w", f.Path, err)
+	}
+	return nil
+}
+
 // Close ends the use of the file. Tensors must not be looked at any more.
 func (f *File) Close() error { return f.unmap() }
 
@@ -133,9 +143,14 @@ func open(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := Read(data)
+	var f *File
+	err = guarded(func() (err error) {
+		f, err = Read(data)
+		return err
+	})
 	if err != nil {
-		return nil, errors.Join(err, unmap())
+		_ = unmap() // of no matter beside err
+		return nil, err
 	}
 	f.Path, f.unmap = path, unmap
 	return f, nil
@@ -169,14 +184,37 @@ func Read(data []byte) (*File, error) {
 	return f, nil
 }
 
-// elements is the product of a shape, and whether it is one that can be.
+// elements is the product of a shape, and whether it is one that can be: its bytes can be
+// counted, too.
 func elements(shape []int) (n int, ok bool) {
 	n = 1
 	for _, d := range shape {
-		if d < 0 || d > 0 && n > math.MaxInt/8/d {
+		if d < 0 || d > 0 && n > math.MaxInt/64/d {
 			return 0, false
 		}
 		n *= d
 	}
 	return n, true
+}
+
+// maxDims bounds the dimensions of a tensor.
+const maxDims = 16
+
+// bytesOf is what so many elements take.
+func bytesOf(n int, t onnx.ElementType) int { return n * (t.Bits() / 8) }
+
+// guarded does what looks at a mapped file. Where the file has been cut short meanwhile,
+// that is an error, and does not end the process.
+func guarded(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		fault, ok := recover().(interface {
+			error
+			Addr() uintptr
+		})
+		if ok {
+			err = fmt.Errorf("it changed while it was read: %w", fault)
+		}
+	}()
+	return do()
 }

@@ -170,6 +170,8 @@ func TestRefused(t *testing.T) {
 		"offsets that run back":   {header(`{"a":{"dtype":"F32","shape":[0],"data_offsets":[8,4]}}`, 8), "do not lie"},
 		"another size than shape": {header(`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}`, 8), "8 bytes for the shape [3] of float32"},
 		"a shape that overflows":  {header(`{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, 0), "no tensor has the shape"},
+		"bytes that overflow":     {header(`{"a":{"dtype":"F64","shape":[288230376151711744],"data_offsets":[0,0]}}`, 0), "no tensor has the shape"},
+		"a shape of millions":     {header(`{"a":{"dtype":"F32","shape":[`+strings.Repeat("1,", 1<<20)+`1],"data_offsets":[0,4]}}`, 4), "a list of more than 16 numbers"},
 		"a negative shape":        {header(`{"a":{"dtype":"F32","shape":[-1,-4],"data_offsets":[0,16]}}`, 16), "no tensor has the shape"},
 		"two of one name":         {header(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 4), `"a" is there twice`},
 		"a type of the future":    {header(`{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}`, 1), `type "F4"`},

@@ -4,9 +4,12 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +89,10 @@ func pickles() map[string]struct{ pickle, cause string } {
 			"ends too early"},
 		"a number of 2 GB":          {"\x80\x02\x8b\xff\xff\xff\x7f1.", "a number of"},
 		"a huge storage":            {dictionary(tensor(stored("0", 1<<50), 0, []int64{1 << 50}, []int64{1})), `storage "0" has 16 bytes`},
+		"bytes that overflow":       {dictionary(tensor(strings.Replace(stored("0", 1<<58), "FloatStorage", "DoubleStorage", 1), 0, []int64{1 << 58}, []int64{1})), "storage of 288230376151711744 numbers"},
+		"bytes that become fewer":   {dictionary(tensor(strings.Replace(stored("0", 1<<60-1), "FloatStorage", "DoubleStorage", 1), 0, []int64{1}, []int64{1})), "storage of 1152921504606846975 numbers"},
+		"a class of a list":         {"\x80\x04]q\x00" + text("a") + "\x93.", "a list where a name should be"},
+		"a class of a long text":    {"\x80\x04" + text(strings.Repeat("a", 5<<10)) + text("a") + "\x93.", "text where a name should be"},
 		"a storage beyond numbers":  {dictionary(tensor(stored("0", -1), 0, []int64{1}, []int64{1})), "storage of -1 numbers"},
 		"a storage that is missing": {dictionary(tensor(stored("7", 4), 0, []int64{4}, []int64{1})), "no net/data/7"},
 		"a storage of elsewhere":    {dictionary(tensor(stored("../../net/data.pkl", 4), 0, []int64{4}, []int64{1})), "no net/data/../"},
@@ -121,9 +128,62 @@ func TestHostilePickles(t *testing.T) {
 	t.Run("a compressed bomb", func(t *testing.T) {
 		refused(t, archived(t, zip.Deflate, dictionary(text(strings.Repeat("\x00", 64<<20)))), "is compressed")
 	})
+	t.Run("entries that lie over each other", func(t *testing.T) {
+		refused(t, overlapping(t), "lie over each other")
+	})
 	t.Run("a large pickle", func(t *testing.T) {
 		refused(t, archived(t, zip.Store, dictionary(text(strings.Repeat("\x00", 65<<20)))), "more than the 67108864")
 	})
+}
+
+// overlapping is an archive of which many entries are the same bytes.
+func overlapping(t *testing.T) []byte {
+	const n = 200
+	numbers := int64(64 << 10)
+	pickle := "\x80\x02}"
+	for i := range n {
+		pickle += text(fmt.Sprint("t", i)) + tensor(stored(fmt.Sprint("k", i), numbers), 0, []int64{numbers}, []int64{1}) + "s"
+	}
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	add := func(name string, content []byte) {
+		w, err := z.CreateRaw(&zip.FileHeader{Name: name, CRC32: crc32.ChecksumIEEE(content), CompressedSize64: uint64(len(content)), UncompressedSize64: uint64(len(content))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("net/data.pkl", []byte(pickle+"."))
+	zeros := make([]byte, 4*numbers)
+	for i := range n {
+		add(fmt.Sprintf("net/data/k%d", i), zeros)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Cut all but the first storage out, and let the directory's entries all lead there.
+	data := b.Bytes()
+	first := bytes.Index(data, []byte("net/data/k0")) - 30
+	second := bytes.Index(data, []byte("net/data/k1")) - 30
+	directory := bytes.Index(data, []byte("PK\x01\x02"))
+	short := append(slices.Clone(data[:second]), data[directory:]...)
+	gone := directory - second
+	for at := second; ; {
+		i := bytes.Index(short[at:], []byte("PK\x01\x02"))
+		if i < 0 {
+			break
+		}
+		at += i
+		if name := short[at+46:]; bytes.HasPrefix(name, []byte("net/data/k")) {
+			binary.LittleEndian.PutUint32(short[at+42:], uint32(first))
+		}
+		at += 46
+	}
+	end := bytes.LastIndex(short, []byte("PK\x05\x06"))
+	binary.LittleEndian.PutUint32(short[end+16:], uint32(directory-gone))
+	return short
 }
 
 // refused reads what has to be refused, within 100 MB.

@@ -38,8 +38,8 @@ func readLegacy(data []byte) (*File, error) {
 	if magic, ok := values[0].(*big.Int); !ok || magic.Cmp(legacyMagic) != 0 {
 		return nil, ErrFormat
 	}
-	if values[1] != legacyVersion {
-		return nil, fmt.Errorf("its format has the version %v, where %d is known", values[1], legacyVersion)
+	if version, ok := values[1].(int); !ok || version != legacyVersion {
+		return nil, fmt.Errorf("its format has another version (%d) than the one that is known, %d", version, legacyVersion)
 	}
 	if machine, ok := values[2].(*dict); ok && machine.values["little_endian"] == false {
 		return nil, errors.New("its numbers are written by a machine with another byte order (big-endian), which is not read")
@@ -61,7 +61,7 @@ func (l *legacy) fill(keys []any, rest []byte) error {
 		key, _ := k.(string)
 		s := l.storages[key]
 		if s == nil {
-			return fmt.Errorf("it lists a storage %v that nothing in it uses: it is damaged", k)
+			return fmt.Errorf("it lists a storage %.100q that nothing in it uses: it is damaged", key)
 		}
 		if len(rest) < 8 {
 			return fmt.Errorf("it ends before the storage %q: it was not copied whole", key)
@@ -71,7 +71,7 @@ func (l *legacy) fill(keys []any, rest []byte) error {
 		if n != uint64(s.elements) {
 			return fmt.Errorf("the storage %q has %d numbers, and the pickle says %d", key, n, s.elements)
 		}
-		size := s.elements * s.kind.Bits() / 8
+		size := bytesOf(s.elements, s.kind)
 		if size > len(rest) {
 			return fmt.Errorf("it ends within the storage %q, after %d of %d bytes: it was not copied whole", key, len(rest), size)
 		}

@@ -116,12 +116,12 @@ func (u *unpickler) run(op byte) error {
 		name, err := u.line()
 		return u.pushed(class(module+"."+name), err)
 	case 0x93: // STACK_GLOBAL
-		name, err := u.pop()
+		name, err := u.popText()
 		if err != nil {
 			return err
 		}
-		module, err := u.pop()
-		return u.pushed(class(fmt.Sprint(module, ".", name)), err)
+		module, err := u.popText()
+		return u.pushed(class(module+"."+name), err)
 	case 'R', 0x81: // REDUCE, NEWOBJ
 		args, err := u.pop()
 		if err != nil {
@@ -369,6 +369,19 @@ func (u *unpickler) pop() (any, error) {
 		u.stack = u.stack[:len(u.stack)-1]
 	}
 	return v, err
+}
+
+// popText takes a text, as short as names are.
+func (u *unpickler) popText() (string, error) {
+	v, err := u.pop()
+	if err != nil {
+		return "", err
+	}
+	s, ok := v.(string)
+	if !ok || len(s) > maxLine {
+		return "", fmt.Errorf("the pickle has %s where a name should be", kindOf(v))
+	}
+	return s, nil
 }
 
 func (u *unpickler) top() (any, error) {

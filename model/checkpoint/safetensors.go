@@ -86,11 +86,21 @@ func (f *File) header(text, data []byte) error {
 	return f.cover(data)
 }
 
+// list is a short list of numbers: a long one is refused before it takes memory.
+type list[T any] []T
+
+func (l *list[T]) UnmarshalJSON(text []byte) error {
+	if bytes.Count(text, []byte(",")) >= maxDims {
+		return fmt.Errorf("a list of more than %d numbers", maxDims)
+	}
+	return json.Unmarshal(text, (*[]T)(l))
+}
+
 func safetensor(d *json.Decoder, name string, data []byte) (Tensor, error) {
 	var said struct {
-		Type    string   `json:"dtype"`
-		Shape   []int    `json:"shape"`
-		Offsets []uint64 `json:"data_offsets"`
+		Type    string       `json:"dtype"`
+		Shape   list[int]    `json:"shape"`
+		Offsets list[uint64] `json:"data_offsets"`
 	}
 	if err := d.Decode(&said); err != nil {
 		return Tensor{}, err
@@ -110,7 +120,7 @@ func safetensor(d *json.Decoder, name string, data []byte) (Tensor, error) {
 	switch {
 	case from > to || to > uint64(len(data)):
 		return t, fmt.Errorf("its bytes from %d to %d do not lie in the %d that follow the header: it was not copied whole, or is damaged", from, to, len(data))
-	case to-from != uint64(n*t.Type.Bits()/8):
+	case to-from != uint64(bytesOf(n, t.Type)):
 		return t, fmt.Errorf("%d bytes for the shape %v of %v", to-from, t.Shape, t.Type)
 	}
 	t.data = data[from:to]

@@ -170,7 +170,7 @@ func (t *Tensor) view(s *storage, offset int, strides []int) error {
 		return outside()
 	}
 	if s.data != nil || s.elements == 0 {
-		t.data = s.data[offset*t.Type.Bits()/8:]
+		t.data = s.data[bytesOf(offset, t.Type):]
 		return nil
 	}
 	t.offset = offset
@@ -182,7 +182,7 @@ func (t *Tensor) view(s *storage, offset int, strides []int) error {
 func (s *storage) give(data []byte) {
 	s.data = data
 	for _, t := range s.views {
-		t.data = data[t.offset*t.Type.Bits()/8:]
+		t.data = data[bytesOf(t.offset, t.Type):]
 	}
 	s.views = nil
 }
@@ -192,7 +192,7 @@ func ints(v any) ([]int, error) {
 	if !ok {
 		return nil, fmt.Errorf("the pickle has %s where a tensor's size should be", kindOf(v))
 	}
-	if len(t.items) > 16 {
+	if len(t.items) > maxDims {
 		return nil, fmt.Errorf("the pickle makes a tensor of %d dimensions", len(t.items))
 	}
 	var out []int

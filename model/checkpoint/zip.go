@@ -22,6 +22,7 @@ type archive struct {
 	folder  string // with a slash at its end, or empty
 	entries map[string]*zip.File
 	read    map[string]*storage
+	summed  int // bytes of the entries that were read
 }
 
 func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
@@ -82,6 +83,11 @@ func (a *archive) entry(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s in its zip archive lies outside of the file: it was not copied whole, or is damaged", name)
 	}
 	content := a.data[offset:][:e.UncompressedSize64]
+	// Each is read once, to check its sum. Entries that are parts of each other could make
+	// that as much as one wants.
+	if a.summed += len(content); a.summed > len(a.data) {
+		return nil, errors.New("its zip archive has entries that lie over each other: it is damaged")
+	}
 	if crc32.ChecksumIEEE(content) != e.CRC32 {
 		return nil, fmt.Errorf("%s in its zip archive has not the sum that it should have: it is damaged", name)
 	}
@@ -103,7 +109,7 @@ func (a *archive) storage(id any) (any, error) {
 	if s.data, err = a.entry("data/" + s.key); err != nil {
 		return nil, err
 	}
-	if len(s.data) != s.elements*s.kind.Bits()/8 {
+	if len(s.data) != bytesOf(s.elements, s.kind) {
 		return nil, fmt.Errorf("the storage %q has %d bytes, and the pickle says %d numbers of %v", s.key, len(s.data), s.elements, s.kind)
 	}
 	a.read[s.key] = s

@@ -3,6 +3,7 @@ package onnx
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -339,6 +340,19 @@ func (g *Graph) WriteTo(w io.Writer) (int64, error) {
 	return count.n, nil
 }
 
+// whileIn writes as long as its context has not ended.
+type whileIn struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (w whileIn) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	return w.Writer.Write(p)
+}
+
 // counter counts what has reached a writer.
 type counter struct {
 	w io.Writer
@@ -368,13 +382,21 @@ func (g *Graph) Bytes() ([]byte, error) {
 // WriteFile writes the graph to a file, which is replaced when it is there. On an
 // error it stays as it was.
 func (g *Graph) WriteFile(path string) error {
+	return g.WriteFileContext(context.Background(), path)
+}
+
+// WriteFileContext is WriteFile that ends with ctx.
+func (g *Graph) WriteFileContext(ctx context.Context, path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("writing the graph %q: %w", g.name, err)
 	}
-	_, err = g.WriteTo(f)
+	_, err = g.WriteTo(whileIn{ctx, f})
 	if err == nil {
 		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync() // or a name could stand for a file without content after a power loss
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

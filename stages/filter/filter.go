@@ -22,16 +22,20 @@ func Info() pipeline.Info {
 
 A condition compares attributes (laplacian >= 4), joins comparisons with && (and), || (or) and ! (not), looks into lists (source.format in ["jpeg", "png"]) and texts (source.path contains "/raw/"; startsWith, endsWith and matches work likewise), and calculates (width / height < 2). It may choose (width > height ? laplacian > 4 : laplacian > 6) and call ` + strings.Join(functions, ", ") + `. Whole numbers and others can be compared with each other.
 
-Attributes are those that the stages before have set, and width, height, pixels, source.path, source.format, source.width, source.height and source.bytes, which every item has. Hashes are texts of hexadecimal digits. An item that lacks an attribute the condition names fails, whatever the other parts of the condition say.`,
+Attributes are those that the stages before have set, and width, height, pixels, source.path, source.format, source.width, source.height and source.bytes, which every item has. Hashes are texts of hexadecimal digits. An item that lacks an attribute the condition names fails, whatever the other parts of the condition say.
+
+` + presetLong,
 		Examples: []pipeline.Example{
 			{Doc: "Keep what has detail and shows little of JPEG compression.", YAML: `filter: {keep: "laplacian >= 4 && blockiness < 100"}`},
 			{Doc: "Keep large photographs. A condition with quotes in it has the other kind around it.", YAML: `filter: {keep: 'pixels >= 1000000 && source.format in ["jpeg", "webp"]'}`},
+			{Doc: "Keep what is fit to train super-resolution with, by the rule of BHI.", YAML: "filter: {preset: bhi}"},
+			{Doc: "The same with other limits, and with weights that are not in the store.", YAML: "filter: {preset: bhi, blockiness: 50, hyperiqa: 0.3, hyperiqa_model: ./hyperiqa.pth}"},
 		},
-		Fields: []pipeline.Field{{
-			Name: "keep", Type: pipeline.FieldExpr, Required: true,
-			Doc:      "The condition under which an item is kept.",
+		Fields: append([]pipeline.Field{{
+			Name: "keep", Type: pipeline.FieldExpr,
+			Doc:      "The condition under which an item is kept; it, or else preset, is needed.",
 			Examples: []string{"laplacian >= 4", "width >= 1024 && height >= 1024", `source.format != "gif"`},
-		}},
+		}}, presetFields()...),
 		Needs: func(c pipeline.Config) []string {
 			uses, err := analyse(c.String("keep"))
 			if err != nil {
@@ -43,6 +47,7 @@ Attributes are those that the stages before have set, and width, height, pixels,
 			}
 			return names
 		},
+		Expand:  expand,
 		Blind:   true,
 		Version: 1,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
@@ -63,6 +68,9 @@ var _ pipeline.Stage = (*Stage)(nil)
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	text := c.String("keep")
+	if !c.IsSet("keep") {
+		return nil, c.Errorf("keep", 0, "say what to keep: a condition, or preset: %s", bhi)
+	}
 	program, uses, err := compile(text, e.Attributes, e.Undeclared)
 	if err != nil {
 		var f *fault

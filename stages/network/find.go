@@ -29,11 +29,10 @@ type Model struct {
 // its file. An error is one of a field; it wraps pipeline.ErrLacking where the network is
 // known and not in the store, and says what brings it there.
 func Find(c pipeline.Config) (*Model, error) {
-	m, preset, err := locate(c)
+	m, err := locate(c, c.String("preset"))
 	if err != nil {
 		return nil, err
 	}
-	m.Preset = cmp.Or(c.String("preset"), preset)
 	m.Spec, err = preparation(c, m.Preset)
 	return m, err
 }
@@ -41,37 +40,38 @@ func Find(c pipeline.Config) (*Model, error) {
 // FindUnresized is Find for a stage that takes pictures at their own size: of the
 // PreparationFields it has layout, channels, range, mean and std.
 func FindUnresized(c pipeline.Config) (*Model, error) {
-	m, preset, err := locate(c)
+	m, err := locate(c, "")
 	if err != nil {
 		return nil, err
 	}
-	m.Preset = preset
-	known, _ := model.Preset(preset)
+	known, _ := model.Preset(m.Preset)
 	m.Spec = model.Spec{Layout: known.Layout, Channels: known.Channels, Range: known.Range, Mean: known.Mean, Std: known.Std}
 	err = samples(c, &m.Spec)
 	return m, err
 }
 
-// locate looks at the network's file, and knows the preset of the store or of the file.
-func locate(c pipeline.Config) (m *Model, preset string, err error) {
+// locate looks at the network's file. Its preset is the one that is said, else that of
+// the store, else what the file itself says.
+func locate(c pipeline.Config, said string) (*Model, error) {
 	found, err := store.Find(c.String(modelField))
 	if errors.Is(err, store.ErrMissing) {
 		err = fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
 	}
 	if err != nil {
-		return nil, "", c.Errorf(modelField, 0, "%w", err)
+		return nil, c.Errorf(modelField, 0, "%w", err)
 	}
-	m = &Model{Path: found.Path, c: c}
-	if m.Header, err = model.ReadHeader(found.Path, model.FileOptions{}); err != nil {
-		return nil, "", c.Errorf(modelField, 0, "%w", err)
+	m := &Model{Path: found.Path, Preset: cmp.Or(said, found.Preset), c: c}
+	if m.Header, err = model.ReadHeader(found.Path, model.FileOptions{Preset: m.Preset}); err != nil {
+		return nil, c.Errorf(modelField, 0, "%w", err)
 	}
-	return m, cmp.Or(found.Preset, m.Header.Metadata[arch.PresetKey]), nil
+	m.Preset = cmp.Or(m.Preset, m.Header.Metadata[arch.PresetKey])
+	return m, nil
 }
 
 // Open opens the network for these outputs, which may be left out where it has one. An
 // error is one of the field "model".
 func (m *Model) Open(outputs ...string) (*model.File, error) {
-	f, err := model.Open(m.Path, model.FileOptions{Spec: m.Spec, Outputs: outputs})
+	f, err := model.Open(m.Path, model.FileOptions{Spec: m.Spec, Outputs: outputs, Preset: m.Preset})
 	if err != nil {
 		return nil, m.c.Errorf(modelField, 0, "%w", err)
 	}

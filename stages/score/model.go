@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
@@ -15,6 +16,9 @@ import (
 
 // hyperiqa is the preset of HyperIQA (Su et al. 2020), whose score is that of 25 crops.
 const hyperiqa = "hyperiqa"
+
+// scoreOutput is the output that is the score where a network has several.
+const scoreOutput = "score"
 
 const (
 	whole = "whole"
@@ -25,7 +29,7 @@ const (
 // modelLong describes what a network measures.
 const modelLong = `model names a network, an ONNX file that takes pictures and gives a score: IC9600 (complexity), HyperIQA (quality), an aesthetics predictor, or one of your own. What it says becomes one attribute, called name. For several numbers of one network, and for vectors, there is infer.
 
-output says which number is the score; without it the network must have one output of one number:
+output says which number is the score; without it that is the output "score", or the only output, which must have one number:
 
 ` + readout.Doc + `
 
@@ -39,10 +43,12 @@ The size is that of the network's input, or width and height. Pieces are taken a
 
 preset: hyperiqa takes crops as its published implementation does (pyiqa 0.1): 5 x 5 of 224 px, whose columns begin at i floor((width - 224) / 5), of a picture whose sides are made at least 225 px, bilinear. It rounds what it made larger to 8 bits, which pyiqa does not.
 
+mode: native gives IC9600 the picture in its own size, with a mirrored margin of 32 px, sides that are made multiples of 64, and no mean or std: as tools do that look at tiles. Its numbers are not those of mode: paper. A picture of more than 4 million pixels is scaled down to so many, since a pixel takes about 300 bytes.
+
 ` + network.Devices
 
 var modelExamples = []pipeline.Example{
-	{Doc: "How complex an image is, in 0..1, as IC9600 sees it.", YAML: "score: {model: ./ic9600.onnx, preset: ic9600, name: complexity}"},
+	{Doc: "The same of a file of your own.", YAML: "score: {model: ./ic9600.pth, preset: ic9600, name: complexity}"},
 	{Doc: "The quality that HyperIQA gives to an image, in 0..1: the mean of 25 crops.", YAML: "score: {model: ./hyperiqa.onnx, preset: hyperiqa}"},
 	{Doc: "The worst of all tiles of an image, by the second number of an output.", YAML: "score:\n  model: ./artefacts.onnx\n  output: logits[1]\n  regions: tiles\n  width: 256\n  height: 256\n  combine: max"},
 }
@@ -57,6 +63,7 @@ func modelFields() []pipeline.Field {
 			{Name: "name", Type: pipeline.FieldString, Doc: "What the attribute is called; by default like the file, without its extension and with _ for what is neither letter nor digit."},
 			{Name: "output", Type: pipeline.FieldString, Doc: "Which number is the score, where the network has several.", Examples: []string{"quality", "logits[1]", "softmax(logits)[1]"}},
 			{Name: "regions", Type: pipeline.FieldEnum, Enum: []string{whole, crops, tiles}, Doc: "What of a picture the network gets; by default the whole, and crops with preset: hyperiqa."},
+			{Name: "mode", Type: pipeline.FieldEnum, Enum: []string{paper, native}, Doc: "How IC9600 gets a picture: paper (the default) squashes it to 512 x 512, native leaves it as it is."},
 			{Name: "grid", Type: pipeline.FieldInt, Unit: "crops", Min: 1, Max: 64, Doc: "How many crops there are in each direction, with regions: crops; 5 by default."},
 			{Name: "combine", Type: pipeline.FieldEnum, Enum: combinations(), Doc: "How the scores of crops or tiles become one; mean by default."},
 		},
@@ -123,9 +130,15 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkMode(c, m); err != nil {
+		return nil, err
+	}
 	n, err := number(c)
 	if err != nil {
 		return nil, c.Errorf("output", 0, "%w", err)
+	}
+	if c.String("output") == "" && slices.ContainsFunc(m.Header.Outputs, func(p onnx.Port) bool { return p.Name == scoreOutput }) {
+		n.Output = scoreOutput // IC9600 has a map, too
 	}
 	port, err := readout.Find(m.Header.Outputs, n.Output)
 	if err == nil {
@@ -139,12 +152,22 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.String("mode") == native {
+		m.Spec = nativeSpec
+	}
 	f, err := m.Open(port.Name)
 	if err != nil {
 		return nil, err
 	}
 	o := network.Running(c)
 	o.Doing = "scoring"
+	if c.String("mode") == native {
+		s, err := newNative(e, f, o, name, n)
+		if err != nil {
+			return nil, c.Errorf("library", 0, "%w", err)
+		}
+		return s, nil
+	}
 	if r != nil {
 		if r.size = image.Pt(f.Spec.Width, f.Spec.Height); r.size.X == 0 {
 			return nil, c.Errorf("regions", 0, "the network takes pictures of any size: say with width and height how large the pieces are")

@@ -47,7 +47,7 @@ func metricNames() []string {
 	for i, m := range metrics {
 		names[i] = m.name
 	}
-	return names
+	return append(names, networkMetricNames()...)
 }
 
 // chosen returns the metrics that the configuration names, in its order.
@@ -65,7 +65,7 @@ func chosen(c pipeline.Config) []metric {
 func Info() pipeline.Info {
 	long := `Measures every image and sets attributes, for filters and for the manifest. What is measured says either metrics or model. Of a pair, the high-quality image is measured. A tile is measured by itself, as if it were a file of its own; only blockiness asks where it was cut.
 
-metrics names what is computed from the pixels, each an attribute of that name. All metrics that one score names are measured in one pass.
+metrics names what is measured, each an attribute of that name. What is computed from the pixels is measured in one pass.
 
 Gray means the ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, from 0 (black) to 255 (white) and not rounded unless said; 16-bit images are scaled down to that range, with their fractions. Alpha is ignored: a transparent pixel counts with the colour that it would have.
 
@@ -74,13 +74,17 @@ The metrics are:
 	for _, m := range metrics {
 		long += "\n- " + m.name + ": " + m.doc
 	}
-	long += "\n\n" + modelLong
+	for _, m := range networkMetrics {
+		long += "\n- " + m.name + ": " + m.doc
+	}
+	long += "\n\n" + namedLong + "\n\n" + modelLong
 	return pipeline.Info{
 		Name:  "score",
 		Short: "Measures images and sets attributes.",
 		Long:  long,
 		Examples: slices.Concat([]pipeline.Example{
 			{Doc: "How much detail an image has, and how much is to be seen of its JPEG compression.", YAML: "score: {metrics: [laplacian, blockiness]}"},
+			{Doc: "How complex an image is, as IC9600 of the store sees it.", YAML: "score: {metrics: [ic9600]}"},
 		}, modelExamples),
 		Fields: slices.Concat([]pipeline.Field{{
 			Name: "metrics", Type: pipeline.FieldStrings, Enum: metricNames(),
@@ -95,8 +99,12 @@ The metrics are:
 			for _, m := range chosen(c) {
 				made = append(made, pipeline.Made{Name: m.name, Type: pipeline.TypeFloat, Doc: m.doc})
 			}
+			for _, m := range named(c) { // for documentation: these are other entries
+				made = append(made, pipeline.Made{Name: m.name, Type: pipeline.TypeFloat, Doc: m.doc})
+			}
 			return made
 		},
+		Expand:  expand,
 		Pure:    true,
 		Waits:   true,
 		WaitsIf: func(c pipeline.Config) bool { return c.IsSet("model") },
@@ -119,6 +127,9 @@ var (
 )
 
 func newStage(c pipeline.Config) (*Stage, error) {
+	if err := checkMetrics(c); err != nil {
+		return nil, err
+	}
 	s := &Stage{metrics: chosen(c)}
 	if len(s.metrics) == 0 {
 		return nil, c.Errorf("metrics", 0, "say what to measure: name at least one metric, or a model")
@@ -126,11 +137,6 @@ func newStage(c pipeline.Config) (*Stage, error) {
 	for _, f := range modelFields() {
 		if c.IsSet(f.Name) {
 			return nil, c.Errorf(f.Name, 0, "it is for a network: name its file with model, or leave %s out", f.Name)
-		}
-	}
-	for i, m := range s.metrics {
-		if slices.ContainsFunc(s.metrics[:i], func(o metric) bool { return o.name == m.name }) {
-			return nil, c.Errorf("metrics", 0, "%s is named twice", m.name)
 		}
 	}
 	return s, nil

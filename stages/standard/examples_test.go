@@ -32,7 +32,7 @@ func TestExamplesOfStages(t *testing.T) {
 	}
 	scorer := testnet.Embedder(testnet.EmbedderOptions{Dim: 1})
 	for name, g := range map[string]*onnx.Graph{
-		"ic9600.onnx": scorer, "hyperiqa.onnx": scorer,
+		"ic9600.onnx": scorer, "ic9600.pth": scorer, "hyperiqa.onnx": scorer, "hyperiqa.pth": scorer,
 		"artefacts.onnx": several(), "classifier.onnx": several(), "quality.onnx": several(), "denoise.onnx": several(), "4x.onnx": testnet.Compact(4, 4, 1),
 	} {
 		if err := g.WriteFile(name); err != nil {

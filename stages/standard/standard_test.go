@@ -11,8 +11,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
 	"github.com/forgepipe/forgepipe/stages/standard"
 )
 
@@ -67,9 +69,44 @@ func network(t *testing.T, numbers int) string {
 	return path
 }
 
+// published saves the network of a published architecture with random weights, of which
+// those of that name are shifted, so that the limits of BHI lie among its scores.
+func published(t *testing.T, architecture, name string, shift float64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), architecture+".onnx")
+	weights := stagetest.Checkpoint(t, architecture, map[string]float64{name: shift})
+	if _, err := model.Convert(path, model.ConvertOptions{}, weights); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// photos is a folder with some of the test photographs, and their sidecars.
+func photos(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		files, err := filepath.Glob("../../testdata/photos/" + name + ".*")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
 // Every example pipeline runs on the test pictures, and does what it says. A
 // second run finds everything done.
 func TestExamples(t *testing.T) {
+	complexity, quality := published(t, "icnet", "head.2.bias", -0.2552), published(t, "hyperiqa", "fc5b_fc.bias", 2.2)
 	tests := map[string]struct {
 		vars     map[string]string
 		summary  string   // in, derived, consumed, out, quarantined, rejected
@@ -108,6 +145,14 @@ func TestExamples(t *testing.T) {
 		"score.yaml": {
 			map[string]string{"INPUT": "../../testdata/photos", "MODEL": network(t, 1), "LEAST": "-1.5"}, "18 in, 0 derived, 0 consumed, 9 out, 0 quarantined, 9 rejected",
 			[]string{"mountains.jpg", "mountains.txt"}, []string{".jpg"}, "",
+		},
+		"bhi.yaml": {
+			map[string]string{"INPUT": photos(t, "mountains", "boats", "bridge", "dandelions"), "IC9600": complexity, "HYPERIQA": quality}, "4 in, 0 derived, 0 consumed, 1 out, 0 quarantined, 3 rejected",
+			[]string{"bridge.jpg"}, []string{".jpg"}, "",
+		},
+		"sr-dataset.yaml": {
+			map[string]string{"INPUT": photos(t, "dandelions", "dragonfly"), "IC9600": complexity, "HYPERIQA": quality}, "2 in, 2 derived, 2 consumed, 1 out, 0 quarantined, 1 rejected",
+			[]string{"hq/*_x*_y*.png", "lq/*_x*_y*.png"}, []string{".png"}, "",
 		},
 	}
 	files, err := filepath.Glob("../../pipelines/*.yaml")
