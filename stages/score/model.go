@@ -92,7 +92,7 @@ func modelName(c pipeline.Config) string {
 
 func modelMakes(c pipeline.Config) pipeline.Made {
 	m := pipeline.Made{Name: modelName(c), Type: pipeline.TypeFloat, Doc: "what the network gives the image"}
-	if n, err := number(c); err == nil && regionsOf(c, c.String("preset")) == whole {
+	if n, err := number(c); err == nil {
 		m.Type = n.Type()
 	}
 	return m
@@ -169,6 +169,9 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 		return s, nil
 	}
 	if r != nil {
+		if n.Type() != pipeline.TypeFloat { // places among an output's numbers cannot be combined
+			return nil, c.Errorf("output", 0, "each of several pieces has an argmax of its own: set regions: whole, or take a number that can be combined, as softmax(%s)[0]", n.Output)
+		}
 		if r.size = image.Pt(f.Spec.Width, f.Spec.Height); r.size.X == 0 {
 			return nil, c.Errorf("regions", 0, "the network takes pictures of any size: say with width and height how large the pieces are")
 		}
