@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,6 +107,11 @@ func (n Number) fits(output string, count int64) error {
 	return nil
 }
 
+var attribute = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// IsAttribute tells whether an attribute can be called so: that conditions can name it.
+func IsAttribute(name string) bool { return attribute.MatchString(name) }
+
 // ErrNotFinite is that of numbers that are infinite or none.
 var ErrNotFinite = errors.New("the network gives numbers that are not finite: the picture may be prepared otherwise than it wants (see preset), or float16 is too narrow for it")
 
@@ -192,22 +198,7 @@ func Find(outputs []onnx.Port, name string) (onnx.Port, error) {
 func List(outputs []onnx.Port) string {
 	var all []string
 	for _, p := range outputs {
-		var axes []string
-		for i, n := range p.Shape {
-			switch {
-			case n >= 0:
-				axes = append(axes, strconv.FormatInt(n, 10))
-			case i < len(p.Axes) && p.Axes[i] != "":
-				axes = append(axes, p.Axes[i])
-			default:
-				axes = append(axes, "?")
-			}
-		}
-		shape := strings.Join(axes, " x ")
-		if p.Shape == nil {
-			shape = "of any shape"
-		}
-		all = append(all, fmt.Sprintf("%s (%s)", p.Name, shape))
+		all = append(all, fmt.Sprintf("%s (%s)", p.Name, p.Dims()))
 	}
 	return strings.Join(all, ", ")
 }
