@@ -10,10 +10,10 @@ import (
 // sides are multiples of what networks want sides to be multiples of.
 var usual = image.Pt(768, 512)
 
-// arena is how many bytes the runtime's arena has at most for one that tensors need: it
+// Arena is how many bytes the runtime's arena has at most for one that tensors need: it
 // keeps regions that are too small for what comes next. With networks of the kinds of
 // Compact, RRDB, SPAN and U-Net it was 1.0 to 2.1.
-const arena = 2
+const Arena = 2
 
 // sizes is what a run takes of which the network's nodes tell it: for tensors of that
 // many bytes each.
@@ -79,7 +79,7 @@ func (s *Stage) outOf(in int64) int64 {
 func (s *Stage) runOf(in int64) int64 {
 	run := ownSize*in + s.outOf(in)
 	if s.sizes.in > 0 {
-		run = max(run, share(arena*s.sizes.peak, in, s.sizes.in))
+		run = max(run, share(Arena*s.sizes.peak, in, s.sizes.in))
 	}
 	return run
 }

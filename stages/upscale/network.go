@@ -102,7 +102,7 @@ func (s *Network) look(c pipeline.Config) error {
 	case err == nil && g.Up > mostScale:
 		return c.Errorf("model", 0, "%s makes pictures %d times as large: %d times is the most", s.file.Path, g.Up, mostScale)
 	case err == nil:
-		s.scale, p.multiple, p.bytes = g.Up, lcm(g.Multiple, g.Grid), arena*g.Peak
+		s.scale, p.multiple, p.bytes = g.Up, lcm(g.Multiple, g.Grid), network.Arena*g.Peak
 		if g.Unbounded == "" {
 			p.reach = g.Reach
 		}
@@ -140,11 +140,6 @@ func lcm(a, b int) int {
 	}
 	return a / x * b
 }
-
-// arena is how many bytes the runtime's arena has at most for one that tensors need: it
-// keeps regions that are too small for what comes next. With networks of the kinds of
-// Compact, RRDB, SPAN and U-Net it was 1.0 to 2.1.
-const arena = 2
 
 // unknownPeak is what a run takes for each pixel of a network that cannot be followed:
 // that of 64 channels, three times, at twice the size of the picture.
