@@ -21,7 +21,7 @@ func published(t *testing.T, architecture, bias string, shift float64) string {
 	path := filepath.Join(t.TempDir(), architecture+".onnx")
 	weights := stagetest.Checkpoint(t, architecture, map[string]float64{bias: shift})
 	defer os.Remove(weights)
-	if _, err := model.Convert(path, model.ConvertOptions{}, weights); err != nil {
+	if _, err := model.Convert(t.Context(), path, model.ConvertOptions{}, weights); err != nil {
 		t.Fatal(err)
 	}
 	return path
