@@ -75,7 +75,7 @@ func published(t *testing.T, architecture, name string, shift float64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), architecture+".onnx")
 	weights := stagetest.Checkpoint(t, architecture, map[string]float64{name: shift})
-	if _, err := model.Convert(path, model.ConvertOptions{}, weights); err != nil {
+	if _, err := model.Convert(t.Context(), path, model.ConvertOptions{}, weights); err != nil {
 		t.Fatal(err)
 	}
 	return path
