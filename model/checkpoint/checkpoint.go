@@ -21,8 +21,8 @@ const (
 
 // File is a checkpoint that is open. Its tensors are valid until Close.
 type File struct {
-	Path   string
-	Format Format
+	Path   string // as it was given
+	Format Format // what it is written in
 	// Tensors are the weights, in the file's order, each with a name of its own. What
 	// training scripts put around the network's own names has been taken away, see
 	// Within and Prefix.
@@ -41,7 +41,7 @@ type File struct {
 
 // Tensor is an array of weights in a file.
 type Tensor struct {
-	Name  string
+	Name  string           // its key, without Prefix
 	Type  onnx.ElementType // such as onnx.Float32, onnx.BFloat16
 	Shape []int            // nil for a single number
 

@@ -75,16 +75,16 @@ func Picture(i, batch, height, width int) []float32 {
 // Golden is a file that reference.py wrote: a network, and what an implementation by
 // others made of some pictures.
 type Golden struct {
-	About   string
-	Gain    float64
-	Tensors []Tensor
-	Cases   []Case
+	About   string   // who made it
+	Gain    float64  // of the weights, for Weight
+	Tensors []Tensor // of its checkpoint
+	Cases   []Case   // what came of pictures
 }
 
 // Tensor is a weight of a Golden.
 type Tensor struct {
-	Name  string
-	Shape []int
+	Name  string // its key
+	Shape []int  // its dimensions
 }
 
 // UnmarshalJSON reads ["name", [2, 3]].
@@ -94,13 +94,13 @@ func (t *Tensor) UnmarshalJSON(b []byte) error {
 
 // Case is a batch, by its number for Picture, and what came of it.
 type Case struct {
-	Size    [3]int // batch, height, width
-	Outputs map[string]Output
+	Size    [3]int            // batch, height, width
+	Outputs map[string]Output // by their names
 }
 
 // Output is one of a Case's tensors.
 type Output struct {
-	Shape []int
+	Shape []int  // its dimensions
 	Data  string // float32, little-endian, base64
 }
 
