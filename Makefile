@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-governor fuzz cuda-check ort-blob platform
+.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-models bench-governor fuzz cuda-check ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -111,6 +111,9 @@ bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and
 
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
+
+bench-models: platform ## measure the networks of checkpoints against PyTorch and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/models -record benchmarks/RESULTS.md
 
 bench-governor: platform ## measure how well batch sizes are chosen, simulated and with the runtime, and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/governor -record benchmarks/RESULTS.md -images benchmarks/images
