@@ -75,7 +75,7 @@ func bench(file, dir, only, interpreter string, rounds int) error {
 			return fmt.Errorf("%s: %w", n.title, err)
 		}
 	}
-	if strings.Contains("large", only) {
+	if only == "" || only == "large" {
 		for _, kind := range []string{"float32", "bfloat16"} {
 			if err := b.large(kind); err != nil {
 				return fmt.Errorf("a large checkpoint of %s: %w", kind, err)
