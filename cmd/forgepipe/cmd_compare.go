@@ -97,7 +97,7 @@ their files are identical, their pictures equal (what looks the same, in other
 files), or different. --list compares names only.
 
 --lpips adds the perceptual distance LPIPS (v0.1) of whole pictures, 0 for none. Of
-pictures at their own size it takes about 1.9 kB of memory a pixel, so that larger ones
+pictures at their own size it takes about 2 kB of memory a pixel, so that larger ones
 than 2 megapixels want --lpips-size. forgepipe models fetch lpips-vgg vgg16 brings its
 network.
 
