@@ -39,8 +39,11 @@ func mapFields() []pipeline.Field {
 	}, run...)
 }
 
-// mapped tells whether a network places the tiles.
-func mapped(c pipeline.Config) bool { return c.String("pick") == pickBest && c.String("by") == ic9600 }
+// mapped tells whether a network places the tiles. A stage that is added without a
+// configuration has none of the fields.
+func mapped(c pipeline.Config) bool {
+	return c.IsSet("by") && c.String("by") == ic9600 && c.String("pick") == pickBest
+}
 
 // Mapped cuts items into the tiles over which a network's map of complexity has the
 // largest mean. What runs the network, once for each item, is a network.Stage.
