@@ -126,9 +126,9 @@ func (g *Governor) Accounts() []Account {
 
 // Did says in a line what was decided.
 func (a Account) Did() string {
-	text := fmt.Sprintf("%s on %s: no item done", a.Name, a.Device)
+	text := fmt.Sprintf("%s on %s: no part done", a.Name, a.Device)
 	if a.Runs > 0 {
-		text = fmt.Sprintf("%s on %s: %s in %s", a.Name, a.Device, count(a.Items, "item"), count(a.Runs, "run"))
+		text = fmt.Sprintf("%s on %s: %s in %s", a.Name, a.Device, count(a.Items, "part"), count(a.Runs, "run"))
 	}
 	if a.Runs > 1 {
 		text += fmt.Sprintf(", most of them %d at once", a.Typical)
@@ -141,7 +141,7 @@ func (a Account) Did() string {
 		events = append(events, fmt.Sprintf("stepped back %s for others", times(n)))
 	}
 	if a.OutOfMemory > 0 {
-		events = append(events, fmt.Sprintf("ran out of memory %s, and repeated that in parts", times(a.OutOfMemory)))
+		events = append(events, fmt.Sprintf("ran out of memory %s, and repeated that in smaller batches", times(a.OutOfMemory)))
 	}
 	if len(events) > 0 {
 		text += "; " + strings.Join(events, "; ")
@@ -170,7 +170,7 @@ func (a Account) Limit() string {
 	}
 	rules := slices.Concat(limits, slices.Sorted(maps.Keys(a.Limited))) // of equal ones the first counts
 	worst := slices.MaxFunc(rules, func(x, y Rule) int { return cmp.Compare(a.Limited[x], a.Limited[y]) })
-	share := fmt.Sprintf("(%d %% of the items)", (100*a.Limited[worst]+a.Items/2)/a.Items)
+	share := fmt.Sprintf("(%d %% of the parts)", (100*a.Limited[worst]+a.Items/2)/a.Items)
 	switch {
 	case worst == RuleProbe:
 		return "it was over before the best batch had been found out " + share
@@ -190,8 +190,8 @@ var limitTexts = map[Rule]string{
 	RulePressure: "what others took of the device's memory",
 	RuleShared:   "what other networks or sessions of this run have of the device's memory",
 	RuleFailed:   "runs that had no room: something else takes memory, or the device's is in pieces",
-	RuleMost:     "the most items that a run may take",
+	RuleMost:     "the most parts that a run may take",
 	RulePinned:   "the batch, which is pinned by the pipeline, or by the network",
-	RuleInput:    "what comes before: it did not get more items at once",
-	RuleNoRoom:   "the device's memory: there was hardly room for an item",
+	RuleInput:    "what comes before: it did not get more parts at once",
+	RuleNoRoom:   "the device's memory: there was hardly room for a part",
 }

@@ -58,6 +58,6 @@ func Example_alone() {
 	fmt.Println(account.Limit())
 	// Output:
 	// 2 GiB are free, and 1.5 GiB can be leased
-	// segment on sim:0: 100 items in 13 runs, most of them 15 at once
-	// limited by the device's memory: with more of it, larger batches would be faster (75 % of the items)
+	// segment on sim:0: 100 parts in 13 runs, most of them 15 at once
+	// limited by the device's memory: with more of it, larger batches would be faster (75 % of the parts)
 }

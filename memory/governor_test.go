@@ -522,11 +522,11 @@ func TestAccountsInWords(t *testing.T) {
 		got = append(got, a.Did(), a.Limit())
 	}
 	want := []string{
-		"clip on gpu:0: 79 items in 11 runs, most of them 8 at once; ran out of memory once, and repeated that in parts",
-		"limited by the batch, which is pinned by the pipeline, or by the network (91 % of the items)",
-		"one on gpu:1: 1 item in 1 run",
-		"limited by what comes before: it did not get more items at once (100 % of the items)",
-		"failed on gpu:1: no item done; ran out of memory 2 times, and repeated that in parts",
+		"clip on gpu:0: 79 parts in 11 runs, most of them 8 at once; ran out of memory once, and repeated that in smaller batches",
+		"limited by the batch, which is pinned by the pipeline, or by the network (91 % of the parts)",
+		"one on gpu:1: 1 part in 1 run",
+		"limited by what comes before: it did not get more parts at once (100 % of the parts)",
+		"failed on gpu:1: no part done; ran out of memory 2 times, and repeated that in smaller batches",
 		"nothing was done, so that nothing limited it",
 	}
 	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
@@ -545,11 +545,11 @@ func TestLimitsInWords(t *testing.T) {
 		limited map[memory.Rule]int64
 		want    string
 	}{
-		"most were to learn":    {map[memory.Rule]int64{memory.RuleProbe: 60, memory.RuleSpeed: 40}, "it was over before the best batch had been found out (60 % of the items)"},
-		"what tells more":       {map[memory.Rule]int64{memory.RuleProbe: 50, memory.RuleMemory: 50}, "limited by the device's memory: with more of it, larger batches would be faster (50 % of the items)"},
-		"no room":               {map[memory.Rule]int64{memory.RuleNoRoom: 100}, "limited by the device's memory: there was hardly room for an item (100 % of the items)"},
-		"a rule of one's own":   {map[memory.Rule]int64{memory.RuleProbe: 20, "the moon": 80}, "limited by the moon (80 % of the items)"},
-		"two of one's own":      {map[memory.Rule]int64{"the sun": 50, "the moon": 50}, "limited by the moon (50 % of the items)"},
+		"most were to learn":    {map[memory.Rule]int64{memory.RuleProbe: 60, memory.RuleSpeed: 40}, "it was over before the best batch had been found out (60 % of the parts)"},
+		"what tells more":       {map[memory.Rule]int64{memory.RuleProbe: 50, memory.RuleMemory: 50}, "limited by the device's memory: with more of it, larger batches would be faster (50 % of the parts)"},
+		"no room":               {map[memory.Rule]int64{memory.RuleNoRoom: 100}, "limited by the device's memory: there was hardly room for a part (100 % of the parts)"},
+		"a rule of one's own":   {map[memory.Rule]int64{memory.RuleProbe: 20, "the moon": 80}, "limited by the moon (80 % of the parts)"},
+		"two of one's own":      {map[memory.Rule]int64{"the sun": 50, "the moon": 50}, "limited by the moon (50 % of the parts)"},
 		"a strategy is silent":  {map[memory.Rule]int64{"": 100}, "nobody said what limited it"},
 		"nobody said what next": {nil, "nobody said what limited it"},
 	} {

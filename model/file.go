@@ -130,7 +130,7 @@ func (f *File) choose(o FileOptions) (err error) {
 	}
 	for _, p := range f.Outputs {
 		if out := p.Shape; out != nil && (len(out) == 0 || out[0] >= 0 && out[0] != n) {
-			return fmt.Errorf("its output %s (%s) has no value for each picture of its input (%s): the first axis of both must be the pictures", p.Name, shape(p), shape(f.Input))
+			return fmt.Errorf("its output %s (%s) has no value for each picture of its input (%s): the first axis of both must be the pictures", p.Name, p.Dims(), f.Input.Dims())
 		}
 	}
 	f.Spec, err = complete(o.Spec, f.Input)
@@ -152,7 +152,7 @@ func imageInput(inputs []onnx.Port) (onnx.Port, error) {
 		return onnx.Port{}, fmt.Errorf("its input %s takes elements of type %s, and only float32 and float16 are supported", p.Name, p.Type)
 	}
 	if p.Shape[0] == 0 {
-		return onnx.Port{}, fmt.Errorf("its input %s takes no pictures: %s", p.Name, shape(p))
+		return onnx.Port{}, fmt.Errorf("its input %s takes no pictures: %s", p.Name, p.Dims())
 	}
 	return p, nil
 }
@@ -225,12 +225,12 @@ func complete(s Spec, p onnx.Port) (Spec, error) {
 		return s, err
 	}
 	if channels > 0 && int64(s.Depth()) != channels {
-		return s, fmt.Errorf("its input %s takes %d channels (%s), and pictures are given with %d: set layout or channels, or export the network for RGB pictures", p.Name, channels, shape(p), s.Depth())
+		return s, fmt.Errorf("its input %s takes %d channels (%s), and pictures are given with %d: set layout or channels, or export the network for RGB pictures", p.Name, channels, p.Dims(), s.Depth())
 	}
 	// Two pictures of other shapes tell whether the size is always the same.
 	for _, src := range []image.Point{{X: 1000, Y: 700}, {X: 300, Y: 900}} {
 		if got := s.OutputSize(src); width > 0 && int64(got.X) != width || height > 0 && int64(got.Y) != height {
-			return s, fmt.Errorf("its input %s takes pictures of one size (%s), and %d x %d would come as %d x %d: set width and height, or leave both to the model", p.Name, shape(p), src.X, src.Y, got.X, got.Y)
+			return s, fmt.Errorf("its input %s takes pictures of one size (%s), and %d x %d would come as %d x %d: set width and height, or leave both to the model", p.Name, p.Dims(), src.X, src.Y, got.X, got.Y)
 		}
 	}
 	return s, nil
@@ -243,28 +243,9 @@ func ports(list []onnx.Port) string {
 	}
 	var all []string
 	for _, p := range list {
-		all = append(all, fmt.Sprintf("%s (%s %s)", p.Name, p.Type, shape(p)))
+		all = append(all, fmt.Sprintf("%s (%s %s)", p.Name, p.Type, p.Dims()))
 	}
 	return strings.Join(all, ", ")
-}
-
-// shape is that of a port for messages: "batch x 3 x 224 x 224".
-func shape(p onnx.Port) string {
-	if p.Shape == nil {
-		return "of any shape"
-	}
-	var axes []string
-	for i, n := range p.Shape {
-		switch {
-		case n >= 0:
-			axes = append(axes, fmt.Sprint(n))
-		case p.Axes[i] != "":
-			axes = append(axes, p.Axes[i])
-		default:
-			axes = append(axes, "?")
-		}
-	}
-	return strings.Join(axes, " x ")
 }
 
 // hash reads all bytes that make the network.

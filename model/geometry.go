@@ -18,7 +18,7 @@ func (f *File) Geometry(output string) (onnx.Geometry, error) {
 	case i < 0:
 		return onnx.Geometry{}, fmt.Errorf("following the picture through %s: the output %q is not among those that are wanted, %q", f.Path, output, f.OutputNames())
 	case f.Outputs[i].Shape != nil && len(f.Outputs[i].Shape) != 4:
-		return onnx.Geometry{}, fmt.Errorf("following the picture through %s: its output %s (%s) is no picture, which has four axes", f.Path, output, shape(f.Outputs[i]))
+		return onnx.Geometry{}, fmt.Errorf("following the picture through %s: its output %s (%s) is no picture, which has four axes", f.Path, output, f.Outputs[i].Dims())
 	}
 	if err := f.unchanged(); err != nil {
 		return onnx.Geometry{}, err

@@ -162,6 +162,9 @@ func runModelsInspect(ctx context.Context, a *app, f modelsInspectFlags, what st
 
 func (a *app) measure(ctx context.Context, f modelsInspectFlags, found store.Found, h *onnx.Header) ([]measure.Point, error) {
 	spec, _ := model.Preset(found.Preset) // none is as good as an unknown one
+	if spec.Resize == model.NoResize {    // who cuts pictures to the network's size is not here
+		spec.Resize = ""
+	}
 	outputs := []string{f.output}
 	if f.output == "" { // all of them
 		outputs = nil

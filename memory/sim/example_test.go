@@ -76,6 +76,6 @@ func ExampleDrive() {
 	// 30.4s embed on sim:0 takes 21 items at once now, 62 before: others have taken memory (about 4.1 GiB of 5.5 GiB; 168 items/s)
 	// 31.4s embed on sim:0 takes 26 items at once now, 21 before: more would hardly be faster (about 5.1 GiB of 5.5 GiB; 173.3 items/s)
 	// 34.3s embed on sim:0 takes 28 items at once now, 26 before: to learn what a run takes (about 5.5 GiB of 5.5 GiB; 175 items/s)
-	// embed on sim:0: 10793 items in 288 runs, most of them 62 at once (at most 73); stepped back once for others
-	// limited by the device's speed: larger batches would hardly be faster (93 % of the items)
+	// embed on sim:0: 10793 parts in 288 runs, most of them 62 at once (at most 73); stepped back once for others
+	// limited by the device's speed: larger batches would hardly be faster (93 % of the parts)
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -46,6 +48,25 @@ type Port struct {
 	Type  ElementType // Undefined for what is no tensor
 	Shape []int64     // -1 is dynamic; nil: not even the number of dimensions is told
 	Axes  []string    // as long as Shape: the names of dynamic dimensions, or ""
+}
+
+// Dims is the shape for messages: "batch x 3 x ? x 224", or "of any shape".
+func (p Port) Dims() string {
+	if p.Shape == nil {
+		return "of any shape"
+	}
+	axes := make([]string, len(p.Shape))
+	for i, n := range p.Shape {
+		switch {
+		case n >= 0:
+			axes[i] = strconv.FormatInt(n, 10)
+		case i < len(p.Axes) && p.Axes[i] != "":
+			axes[i] = p.Axes[i]
+		default:
+			axes[i] = "?"
+		}
+	}
+	return strings.Join(axes, " x ")
 }
 
 // External is a file that holds weights.

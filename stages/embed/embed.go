@@ -9,6 +9,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
 )
 
@@ -109,7 +110,7 @@ func (s *Stage) vector(out *model.Tensor) (pipeline.Vector, error) {
 	case len(data) == 0:
 		return pipeline.Vector{}, errors.New("the network gives no numbers")
 	case math.IsNaN(sum) || math.IsInf(sum, 0):
-		return pipeline.Vector{}, errors.New("the network gives numbers that are not finite: the picture may be prepared otherwise than it wants (see preset), or float16 is too narrow for it")
+		return pipeline.Vector{}, readout.ErrNotFinite
 	case sum == 0:
 		return pipeline.Vector{}, errors.New("the network gives nothing but zeros, which have no direction")
 	}

@@ -2,7 +2,6 @@ package infer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -64,9 +63,6 @@ func (w *wanted) usePlain(name string) (int, error) {
 	return i, err
 }
 
-// attribute is what attributes can be called, so that conditions can name them.
-var attribute = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
 // all reads what the pipeline asks for.
 func (w *wanted) all() (numbers []number, vectors []vector, err error) {
 	taken := map[string]bool{}
@@ -79,7 +75,7 @@ func (w *wanted) all() (numbers []number, vectors []vector, err error) {
 		switch {
 		case d.plain && strings.ContainsAny(d.name, "[("):
 			return nil, nil, fail(0, fmt.Errorf("%s needs a name: write NAME = %[1]s", d.name))
-		case !attribute.MatchString(d.name):
+		case !readout.IsAttribute(d.name):
 			return nil, nil, fail(0, fmt.Errorf("an attribute cannot be called %q: give it a name of letters, digits and _, as in NAME = %s", d.name, d.right))
 		case builtin:
 			return nil, nil, fail(0, fmt.Errorf("every item has the attribute %s: give this one another name", d.name))

@@ -429,6 +429,8 @@ func TestLint(t *testing.T) {
 		"no picture":          {`{model: several.onnx, image: ^means}`, `image: the output means has 2 axes, and a picture has 4`},
 		"a wrong scale":       {`{model: several.onnx, image: twice, scale: ^4}`, `scale: the network makes pictures 2 times as large, as its file tells: leave scale out`},
 		"a range of nothing":  {`{model: several.onnx, attributes: level, image_range: ^0..1}`, `image_range: it is for a network whose picture is taken`},
+		"no std":              {`{model: several.onnx, attributes: level, std: [^0]}`, `std: samples are divided by it: give a number above 0, or leave std out`},
+		"one std below 0":     {`{model: several.onnx, attributes: level, std: [1, ^-2, 1]}`, `std: samples are divided by it`},
 		"two means":           {`{model: several.onnx, attributes: level, mean: ^[1, 2]}`, `mean: one number is wanted, or three`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 // threads each. On the CPU threads that share a run wait for each other at each of its
 // operators, so each has a run of its own where the pictures of all have room.
 func (s *Stage) divide() {
-	s.lanes, s.batch = 1, cmp.Or(s.file.Batch, s.o.Batch, defaultBatch)
+	s.lanes, s.batch = 1, cmp.Or(s.file.Batch, s.o.Batch, s.most(defaultBatch))
 	onCPU := s.place.Devices[0] == string(pipeline.Host)
 	if s.o.Fit != nil {
 		s.o.Part, s.o.PartBytes = s.o.Fit(s.least() / runShare)
@@ -43,7 +43,7 @@ func (s *Stage) divide() {
 	case !s.sized && s.file.Batch == 0:
 		s.batch = 1 // each shape would hold a whole batch of pictures
 	case s.sized && onCPU && s.threads > 1:
-		batch := cmp.Or(s.file.Batch, s.o.Batch, laneBatch)
+		batch := cmp.Or(s.file.Batch, s.o.Batch, s.most(laneBatch))
 		if lanes := spread(s.threads, s.picturesAtOnce()/batch); lanes > 1 {
 			s.lanes, s.batch = lanes, batch
 		}
@@ -78,7 +78,7 @@ func (s *Stage) least() int64 {
 // fitted is what a run of one part takes that Fit chose, with what it takes on the way.
 func (s *Stage) fitted() int64 {
 	in, out := s.partBytes()
-	return max(s.o.PartBytes+in+2*out, 1)
+	return max(s.o.PartBytes+in+copies*out, 1)
 }
 
 // spread is how many runs there are, at most so many, when each has as few threads as
@@ -96,8 +96,19 @@ const hostShare = 32
 // lanes is refused: so they take little of what there is, and where that is too little,
 // what one run of the default size takes.
 func (s *Stage) picturesAtOnce() int {
-	in, _ := s.partBytes()
-	return max(defaultBatch, int(s.host/hostShare/cmp.Or(s.o.PartBytes, in*activations)))
+	in, out := s.partBytes()
+	return max(s.most(defaultBatch), int(s.host/hostShare/(cmp.Or(s.o.PartBytes, in*activations+out)+copies*out)))
+}
+
+// most is how many pictures a run takes of so many: of those of which much comes out,
+// as many as have room in a part of what the pipeline may use.
+func (s *Stage) most(batch int) int {
+	_, out := s.partBytes()
+	limit := s.env.HostLimit()
+	if limit == 0 || out == 0 {
+		return batch
+	}
+	return min(batch, max(1, int(limit/togetherShare/((1+copies)*out))))
 }
 
 const (
@@ -107,6 +118,9 @@ const (
 	// ownSize is the same for networks that take pictures at their own size. They are
 	// made for that, and nobody knows beforehand how large the pictures are.
 	ownSize = 4
+	// copies is how often what comes out is in memory beside the runtime's arena: as the
+	// tensor that Take gets, and as the numbers or the picture that it makes of that.
+	copies = 2
 	// leastArena is what a run gets beside the weights, however little room there is.
 	leastArena = 64 << 20
 	// madeBytes is what a pixel takes of a picture that a network made.
@@ -148,14 +162,11 @@ func (s *Stage) shape() []int64 {
 	return shape
 }
 
-// partBytes is what the tensors of a part take: the one that goes in, and the one that
-// comes out, where that is a picture.
+// partBytes is what the tensors of a part take: the one that goes in, and those that
+// come out.
 func (s *Stage) partBytes() (in, out int64) {
-	in = int64(s.file.ElementType().Size())
-	for _, n := range s.shape() {
-		in *= n
-	}
-	return in, int64(s.o.Scale*s.o.Scale) * in
+	in = s.tensorBytes(s.shape())
+	return in, s.outOf(in)
 }
 
 // runBytes is what the runs of all lanes take together beside the weights, as far as
@@ -168,12 +179,6 @@ func (s *Stage) runBytes() int64 {
 	return ownSize*in + out
 }
 
-// outBytes is what the network's output takes for a picture of that size, where it is
-// a picture.
-func (s *Stage) outBytes(src image.Point) int64 {
-	return int64(s.o.Scale*s.o.Scale) * s.file.Spec.TensorBytes(src)
-}
-
 func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
 	spec := s.file.Spec
 	c := pipeline.Cost{Resident: s.file.Header.WeightBytes}
@@ -183,15 +188,16 @@ func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
 	if s.o.Part != (image.Point{}) {
 		// On their way are as many parts as the lanes can use, and a group of each call.
 		in, out := s.partBytes()
-		c.Resident += int64(s.lanes*s.batch) * (in + 2*out)
-		c.Work = int64(s.batch) * (in + 2*out)
+		c.Resident += int64(s.lanes*s.batch) * (in + copies*out)
+		c.Work = int64(s.batch) * (in + copies*out)
 		return c
 	}
 	var most int64
 	add := func(src, scaled image.Point) {
-		c.Work += spec.TensorBytes(src) + 2*s.outBytes(src) // who makes a picture of it copies it first
+		in := spec.TensorBytes(src)
+		c.Work += in + copies*s.outOf(in)
 		if !s.sized {
-			c.Work += ownSize*spec.TensorBytes(src) + s.outBytes(src)
+			c.Work += s.runOf(in)
 		}
 		if s.o.Scale > 0 {
 			to := spec.OutputSize(src).Mul(s.o.Scale)
@@ -210,5 +216,9 @@ func (s *Stage) onHost(batch []*pipeline.Item) pipeline.Cost {
 		add(it.Size(), scaled)
 	}
 	c.Work += most
+	if limit := s.hostLimit(); len(batch) == 0 && !s.sized && limit > 0 {
+		// Pictures may be smaller than ordinary ones: each says itself what it needs.
+		c.Work = min(c.Work, limit/togetherShare)
+	}
 	return c
 }

@@ -13,7 +13,9 @@ import (
 // On the CPU each thread has a run of its own, where the pictures of all have room.
 func TestWorkIsDivided(t *testing.T) {
 	const (
-		picture = 48 * 3 * 32 * 32 * 4 // bytes in a run
+		vector  = 16 * 4                         // bytes that come out
+		picture = 48*3*32*32*4 + vector          // bytes in a run
+		there   = 16 * 32 * (picture + 2*vector) // bytes of the host
 		much    = 1 << 40
 	)
 	sized := testnet.EmbedderOptions{Size: 32}
@@ -27,8 +29,8 @@ func TestWorkIsDivided(t *testing.T) {
 		"two threads":              {sized, network.Options{Threads: 2}, pipeline.Host, much, network.Division{Lanes: 2, Batch: 4, Threads: 1}},
 		"many threads":             {sized, network.Options{Threads: 48}, pipeline.Host, much, network.Division{Lanes: 48, Batch: 4, Threads: 1}},
 		"one thread":               {sized, network.Options{Threads: 1}, pipeline.Host, much, network.Division{Lanes: 1, Batch: 8, Threads: 1}},
-		"room for 16 pictures":     {sized, network.Options{Threads: 8}, pipeline.Host, 16 * 32 * picture, network.Division{Lanes: 4, Batch: 4, Threads: 2}},
-		"and threads left over":    {sized, network.Options{Threads: 7}, pipeline.Host, 16 * 32 * picture, network.Division{Lanes: 4, Batch: 4, Threads: 2}},
+		"room for 16 pictures":     {sized, network.Options{Threads: 8}, pipeline.Host, there, network.Division{Lanes: 4, Batch: 4, Threads: 2}},
+		"and threads left over":    {sized, network.Options{Threads: 7}, pipeline.Host, there, network.Division{Lanes: 4, Batch: 4, Threads: 2}},
 		"memory is short":          {sized, network.Options{Threads: 8}, pipeline.Host, 1, network.Division{Lanes: 2, Batch: 4, Threads: 4}},
 		"memory is not known":      {sized, network.Options{Threads: 8}, pipeline.Host, 0, network.Division{Lanes: 2, Batch: 4, Threads: 4}},
 		"large batches":            {sized, network.Options{Threads: 8, Batch: 32}, pipeline.Host, much, network.Division{Lanes: 8, Batch: 32, Threads: 1}},

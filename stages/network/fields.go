@@ -73,7 +73,8 @@ func preparation(c pipeline.Config, preset string) (model.Spec, error) {
 			*v = int(c.Int(field))
 		}
 	}
-	return s, samples(c, &s)
+	err := samples(c, &s)
+	return s, err
 }
 
 // samples reads what samples become: layout, channels, range, mean and std.
@@ -103,6 +104,9 @@ func samples(c pipeline.Config, s *model.Spec) error {
 			x, err := strconv.ParseFloat(texts[at], 64)
 			if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
 				return c.ElementErrorf(f.name, at, "%q is no number", texts[at])
+			}
+			if x <= 0 && f.name == "std" {
+				return c.ElementErrorf(f.name, at, "samples are divided by it: give a number above 0, or leave std out")
 			}
 			f.v[i] = x
 		}

@@ -46,7 +46,8 @@ func FindUnresized(c pipeline.Config) (*Model, error) {
 	}
 	known, _ := model.Preset(m.Preset)
 	m.Spec = model.Spec{Layout: known.Layout, Channels: known.Channels, Range: known.Range, Mean: known.Mean, Std: known.Std}
-	return m, samples(c, &m.Spec)
+	err = samples(c, &m.Spec)
+	return m, err
 }
 
 // locate looks at the network's file. Its preset is the one that is said, else that of

@@ -27,9 +27,9 @@ type Options struct {
 	// Doing names the stage's work in the causes of items that fail: "embedding". Empty
 	// is "running" with the name of the network's file.
 	Doing string
-	// Scale says that the network makes pictures, so many times as wide and as high as
-	// those that it gets: what they take is part of the stage's cost then. 0: what it
-	// makes of a picture is small beside it.
+	// Scale says that Take makes a new picture of what comes out, so many times as wide
+	// and as high as the one that the network gets: what its pixels take is part of the
+	// stage's cost then. What the network's tensors take is told by its file.
 	Scale int
 	// Part is the size of the largest part that a Begin makes, in pixels of its tensor,
 	// where that is known beforehand. Zero: parts are pictures, prepared as the Spec says.
@@ -67,6 +67,7 @@ type Stage struct {
 	o       Options
 	begin   Begin
 	sized   bool  // all pictures come to the network in one size
+	sizes   sizes // of the tensors of a run; zero where Fit says it
 	threads int   // of the CPU, that compute
 	host    int64 // bytes of memory; 0: not known
 	runtime model.Runtime
@@ -132,6 +133,7 @@ func NewParts(e pipeline.Env, f *model.File, o Options, begin Begin) (*Stage, er
 	if host, err := (memory.Host{}).Memory(); err == nil { // the plan says what is wrong
 		s.host = host.Total
 	}
+	s.measure()
 	s.divide()
 	return s, nil
 }

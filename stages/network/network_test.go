@@ -217,22 +217,71 @@ func TestNetworkThatMakesPictures(t *testing.T) {
 	}
 }
 
-// What pictures take that a network makes is part of the stage's cost.
-func TestCostOfPicturesThatAreMade(t *testing.T) {
-	path := saved(t, "x4.onnx", testnet.Compact(4, 8, 1))
-	cost := func(scale int, d pipeline.Device) pipeline.Cost {
-		return newStage(t, path, model.Spec{}, network.Options{Scale: scale}).Cost(d, nil)
-	}
-	const in, pixels = 3 * 4 * 12e6, 12e6 // of an ordinary picture: bytes of the tensor
-	small, large := cost(0, pipeline.Host), cost(4, pipeline.Host)
-	if got := large.Work - small.Work; got != 3*16*in {
-		t.Errorf("a call works with %d bytes more, want %d", got, int64(3*16*in))
-	}
-	if small.Output != 0 || large.Output != 16*4*pixels {
-		t.Errorf("it returns %d and %d bytes of pixels", small.Output, large.Output)
-	}
-	if got := cost(4, "gpu:0").Work - cost(0, "gpu:0").Work; got != 16*in {
-		t.Errorf("a run on a GPU works with %d bytes more, want %d", got, int64(16*in))
+// What comes out is part of the stage's cost, whatever it is and whatever Take makes of
+// it: in the runtime's arena, as a tensor, and as numbers.
+func TestCostOfWhatComesOut(t *testing.T) {
+	const channels = 120
+	g := onnx.NewGraph("wide")
+	x := g.Input("input", onnx.Float32, g.Dim("batch"), 3, g.Dim("height"), g.Dim("width"))
+	g.Output("map", g.Conv(x, g.Float32s("w", make([]float32, channels*3), channels, 3, 1, 1), nil, onnx.ConvOptions{}))
+	g.Output("mean", g.ReduceMean(x, false, 2, 3))
+	wide := saved(t, "wide.onnx", g)
+	x4 := saved(t, "x4.onnx", testnet.Compact(4, 8, 1))
+	unknown := onnx.NewGraph("unknown")
+	x = unknown.Input("input", onnx.Float32, unknown.Dim("batch"), 3, unknown.Dim("height"), unknown.Dim("width"))
+	unknown.Output("map", unknown.Node(onnx.Node{Op: "Frobnicate", In: []*onnx.Value{x}, Out: []onnx.Out{{Type: onnx.Float32, Dims: []int{unknown.Dim("batch"), 50, unknown.Dim("rows"), unknown.Dim("columns")}}}})[0])
+	odd := saved(t, "odd.onnx", unknown)
+	const pixels, in = 100 * 50, 3 * 4 * 100 * 50
+	for name, tt := range map[string]struct {
+		path   string
+		output string
+		spec   model.Spec
+		scale  int
+		out    int64 // bytes for a picture
+		others int64 // of other tensors that a run has at once, at most
+		sized  bool
+	}{
+		"a wide map":                 {path: wide, output: "map", out: channels * 4 * pixels},
+		"a number of the same":       {path: wide, output: "mean", others: 128 * 4 * pixels},
+		"a wide map of one size":     {path: wide, output: "map", spec: model.Spec{Width: 40, Height: 30}, out: channels * 4 * 40 * 30, sized: true},
+		"a larger picture":           {path: x4, output: "output", out: 16 * in, others: 48 * 4 * pixels},
+		"one that Take makes":        {path: x4, output: "output", scale: 4, out: 16 * in, others: 48 * 4 * pixels},
+		"a map that is not followed": {path: odd, output: "map", out: 50 * 4 * pixels},
+	} {
+		t.Run(name, func(t *testing.T) {
+			step := stagetest.Step{Info: pipeline.Info{
+				Name: "net", Short: "Tests.",
+				New: func(_ context.Context, _ pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
+					f, err := model.Open(tt.path, model.FileOptions{Spec: tt.spec, Outputs: []string{tt.output}})
+					if err != nil {
+						return nil, err
+					}
+					return network.New(e, f, network.Options{Scale: tt.scale, Threads: 1}, nil)
+				},
+			}}
+			got, planned := stagetest.Cost(t, step, stagetest.Picture("p", image.NewGray(image.Rect(0, 0, 100, 50))))
+			least := 3 * tt.out // a run, a tensor, a copy
+			if tt.sized {
+				least = 2 * tt.out
+				if got.Resident < 8*tt.out {
+					t.Errorf("%d bytes stay, and a batch gives %d", got.Resident, 8*tt.out)
+				}
+			}
+			most := least + 2*(tt.out+tt.others) + 20*in + 1<<20
+			if got.Work < least || got.Work > most {
+				t.Errorf("a call works with %d bytes, and %d come out", got.Work, tt.out)
+			}
+			if want := int64(tt.scale*tt.scale) * 4 * pixels; got.Output != want {
+				t.Errorf("it returns %d bytes of pixels, want %d", got.Output, want)
+			}
+			host, err := memory.Host{}.Memory()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if planned.Work > host.Total/4 { // small pictures may have room
+				t.Errorf("the plan wants %d bytes", planned.Work)
+			}
+		})
 	}
 }
 

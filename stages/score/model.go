@@ -72,11 +72,8 @@ func modelFields() []pipeline.Field {
 	)
 }
 
-// attributeName is what attributes can be called, so that conditions can name them.
-var (
-	attributeName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	noName        = regexp.MustCompile(`[^A-Za-z0-9_]`)
-)
+// noName is what the name of an attribute cannot have.
+var noName = regexp.MustCompile(`[^A-Za-z0-9_]`)
 
 // modelName is that of the attribute.
 func modelName(c pipeline.Config) string {
@@ -84,7 +81,7 @@ func modelName(c pipeline.Config) string {
 		return name
 	}
 	name := noName.ReplaceAllString(network.NameOf(c), "_")
-	if attributeName.MatchString(name) {
+	if readout.IsAttribute(name) {
 		return name
 	}
 	return "_" + name
@@ -92,7 +89,7 @@ func modelName(c pipeline.Config) string {
 
 func modelMakes(c pipeline.Config) pipeline.Made {
 	m := pipeline.Made{Name: modelName(c), Type: pipeline.TypeFloat, Doc: "what the network gives the image"}
-	if n, err := number(c); err == nil && regionsOf(c, c.String("preset")) == whole {
+	if n, err := number(c); err == nil {
 		m.Type = n.Type()
 	}
 	return m
@@ -121,7 +118,7 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	switch {
 	case c.IsSet("metrics"):
 		return nil, c.Errorf("model", 0, "metrics and model are two ways to score: give each an entry of its own")
-	case !attributeName.MatchString(name):
+	case !readout.IsAttribute(name):
 		return nil, c.Errorf("name", 0, "an attribute cannot be called %q: use letters, digits and _", name)
 	case builtin:
 		return nil, c.Errorf("name", 0, "every item has the attribute %s: give this one another name", name)
@@ -169,6 +166,9 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 		return s, nil
 	}
 	if r != nil {
+		if n.Type() != pipeline.TypeFloat { // places among an output's numbers cannot be combined
+			return nil, c.Errorf("output", 0, "each of several pieces has an argmax of its own: set regions: whole, or take a number that can be combined, as softmax(%s)[0]", n.Output)
+		}
 		if r.size = image.Pt(f.Spec.Width, f.Spec.Height); r.size.X == 0 {
 			return nil, c.Errorf("regions", 0, "the network takes pictures of any size: say with width and height how large the pieces are")
 		}

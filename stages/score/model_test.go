@@ -286,7 +286,7 @@ func TestCostOfPieces(t *testing.T) {
 		return c
 	}
 	fits := cost(values{"regions": "crops", "infer_batch": 2}, 200, 100)
-	if fits.Work != 2*3*4*64*64 {
+	if fits.Work != 2*(3*4*64*64+2*4) {
 		t.Errorf("two pieces take %d bytes", fits.Work)
 	}
 	if small := cost(values{"regions": "crops", "infer_batch": 2}, 20, 10); small.Work < fits.Work+4*128*64 {
@@ -326,6 +326,8 @@ func TestLintOfModels(t *testing.T) {
 		"a grid of a whole":  {`{model: any.onnx, output: level, grid: ^3}`, `grid: it is for crops or tiles: set regions, or leave grid out`},
 		"combined wholes":    {`{model: any.onnx, output: level, regions: whole, combine: ^min}`, `combine: it is for crops or tiles`},
 		"a grid of tiles":    {`{model: sized.onnx, output: level, regions: tiles, grid: ^3}`, `grid: as many tiles are taken as there are`},
+		"places of pieces":   {`{model: sized.onnx, output: ^argmax(means), regions: tiles}`, `output: each of several pieces has an argmax of its own: set regions: whole, or take a number that can be combined, as softmax(means)[0]`},
+		"places of crops":    {`{model: sized.onnx, output: ^argmax(means), preset: hyperiqa, width: 16, height: 16}`, `output: each of several pieces has an argmax of its own`},
 		"pieces of any size": {`{model: any.onnx, output: level, regions: ^crops}`, `regions: the network takes pictures of any size: say with width and height how large the pieces are`},
 		"resized pieces":     {`{model: sized.onnx, output: level, regions: crops, resize: ^squash}`, `resize: crops are taken as they are: leave resize out`},
 		"pieces, fast":       {`{model: sized.onnx, output: level, regions: tiles, decode: ^fast}`, `decode: tiles are taken from the picture at its full scale: leave decode out`},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,6 +107,11 @@ func (n Number) fits(output string, count int64) error {
 	return nil
 }
 
+var attribute = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// IsAttribute tells whether an attribute can be called so: that conditions can name it.
+func IsAttribute(name string) bool { return attribute.MatchString(name) }
+
 // ErrNotFinite is that of numbers that are infinite or none.
 var ErrNotFinite = errors.New("the network gives numbers that are not finite: the picture may be prepared otherwise than it wants (see preset), or float16 is too narrow for it")
 
@@ -121,7 +127,7 @@ func Finite(data []float32) error {
 
 // Of reads the number from what the network gave for one picture; see Type.
 func (n Number) Of(out *model.Tensor) (pipeline.Value, error) {
-	data := out.Numbers()
+	data := numbers(out)
 	if err := n.fits(n.Output, int64(len(data))); err != nil {
 		return pipeline.Value{}, err
 	}
@@ -144,6 +150,15 @@ func (n Number) Of(out *model.Tensor) (pipeline.Value, error) {
 		return pipeline.Float(float64(slices.Max(data))), nil
 	}
 	return pipeline.Float(float64(data[0])), nil
+}
+
+// numbers are those of an output, to be read only: a map may be too large to be copied
+// for each number of it.
+func numbers(out *model.Tensor) []float32 {
+	if out.Type.Size() == 4 { // float32: there is only float16 beside it
+		return out.Float32s()
+	}
+	return out.Numbers()
 }
 
 // softmax is the i-th of them.
@@ -183,22 +198,7 @@ func Find(outputs []onnx.Port, name string) (onnx.Port, error) {
 func List(outputs []onnx.Port) string {
 	var all []string
 	for _, p := range outputs {
-		var axes []string
-		for i, n := range p.Shape {
-			switch {
-			case n >= 0:
-				axes = append(axes, strconv.FormatInt(n, 10))
-			case i < len(p.Axes) && p.Axes[i] != "":
-				axes = append(axes, p.Axes[i])
-			default:
-				axes = append(axes, "?")
-			}
-		}
-		shape := strings.Join(axes, " x ")
-		if p.Shape == nil {
-			shape = "of any shape"
-		}
-		all = append(all, fmt.Sprintf("%s (%s)", p.Name, shape))
+		all = append(all, fmt.Sprintf("%s (%s)", p.Name, p.Dims()))
 	}
 	return strings.Join(all, ", ")
 }

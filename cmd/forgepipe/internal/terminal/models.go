@@ -69,7 +69,7 @@ func Network(file string, h *onnx.Header) string {
 	rows := [][]string{{"file", file}}
 	ports := func(what string, all []onnx.Port) {
 		for _, p := range all {
-			rows = append(rows, []string{what, fmt.Sprintf("%s: %s %s", p.Name, p.Type, shapeOf(p))})
+			rows = append(rows, []string{what, fmt.Sprintf("%s: %s %s", p.Name, p.Type, p.Dims())})
 			what = ""
 		}
 	}
@@ -113,21 +113,6 @@ func first(i int, title string) string {
 		return ""
 	}
 	return title
-}
-
-func shapeOf(p onnx.Port) string {
-	if p.Shape == nil {
-		return "of any shape"
-	}
-	var axes []string
-	for i, n := range p.Shape {
-		if n >= 0 {
-			axes = append(axes, fmt.Sprint(n))
-		} else {
-			axes = append(axes, cmp.Or(p.Axes[i], "?"))
-		}
-	}
-	return strings.Join(axes, " x ")
 }
 
 // Measured lists what a network took, whose weights take so many bytes.
