@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // The formats that networks come in.
@@ -107,15 +108,21 @@ func ParseRegistry(data []byte) (Registry, error) {
 
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
-	fileForm = regexp.MustCompile(`^[A-Za-z0-9_][^/\\\x00-\x1f]{0,199}$`)
+	fileForm = regexp.MustCompile(`^[\pL\pN_][^/\\\p{Cc}]*$`)
 	hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
+
+// isFileName tells whether a file in the store may be called so. JSON keeps such a name as
+// it is, and no system finds it too long.
+func isFileName(name string) bool {
+	return len(name) <= 200 && utf8.ValidString(name) && fileForm.MatchString(name)
+}
 
 func (e Entry) check() error {
 	switch {
 	case !nameForm.MatchString(e.Name):
 		return errors.New("a name has letters, digits, - and _")
-	case !fileForm.MatchString(e.File):
+	case !isFileName(e.File):
 		return fmt.Errorf("file %q is no name of a file", e.File)
 	case !slices.Contains([]string{FormatONNX, FormatPyTorch, FormatSafetensors}, e.Format):
 		return fmt.Errorf("format %q is none of onnx, pth and safetensors", e.Format)
