@@ -56,17 +56,20 @@ type records struct {
 
 const recordsVersion = 1
 
+// maxRecords is what models.lock may take, in bytes: enough for some ten thousand models.
+const maxRecords = 16 << 20
+
 // readRecords reads models.lock; none is as good as an empty one. It may come from
 // another machine, so that names in it are checked.
 func (s *Store) readRecords() (records, error) {
 	file := filepath.Join(s.dir, recordsName)
-	data, err := os.ReadFile(file)
+	data, err := readSmall(file, maxRecords)
 	r := records{Version: recordsVersion, Models: map[string]Record{}}
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
 	if err != nil {
-		return r, fmt.Errorf("reading what models the store has: %w", err)
+		return r, fmt.Errorf("reading what models the store has: %s: %w", file, err)
 	}
 	bad := func(err error) error {
 		return fmt.Errorf("reading what models the store has: %s: %w: get it back from a copy, or remove it and fetch the models again", file, err)

@@ -1,10 +1,14 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 )
@@ -61,4 +65,42 @@ func TestRecordsAreCheckedBeforeTheyAreWritten(t *testing.T) {
 	if exists(filepath.Join(s.dir, recordsName)) {
 		t.Error("it is written all the same")
 	}
+}
+
+// One would wait for ever for what a pipe says.
+func TestPipesAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{registryName, recordsName} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := unix.Mkfifo(filepath.Join(dir, name), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan error, 1)
+			go func() {
+				s, err := Open(dir)
+				if err == nil {
+					_, err = s.List()
+				}
+				got <- err
+			}()
+			select {
+			case err := <-got:
+				wantError(t, err, filepath.Join(dir, name), "no regular file")
+			case <-time.After(20 * time.Second):
+				t.Error("it hangs")
+			}
+		})
+	}
+}
+
+func TestHugeRecordsAreRefused(t *testing.T) {
+	t.Parallel()
+	s := storeOf(t, Entry{Bring: "x"})
+	if err := errors.Join(os.MkdirAll(s.dir, 0o777), os.WriteFile(filepath.Join(s.dir, recordsName), nil, 0o666), os.Truncate(filepath.Join(s.dir, recordsName), maxRecords+1)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.List()
+	wantError(t, err, recordsName, "more than")
 }

@@ -63,15 +63,7 @@ const maxRegistry = 4 << 20
 
 // ReadRegistry reads a registry of one's own, a JSON file of the form of the built-in one.
 func ReadRegistry(file string) (Registry, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading a registry: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRegistry+1))
-	if err == nil && len(data) > maxRegistry {
-		err = fmt.Errorf("it has more than %d bytes", maxRegistry)
-	}
+	data, err := readSmall(file, maxRegistry)
 	var r Registry
 	if err == nil {
 		r, err = ParseRegistry(data)
@@ -82,8 +74,30 @@ func ReadRegistry(file string) (Registry, error) {
 	return r, nil
 }
 
+// readSmall reads a file of at most so many bytes. A pipe is refused, for which one would
+// wait for ever.
+func readSmall(file string, limit int64) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return data, err
+}
+
 // ParseRegistry reads a registry: {"models": [entries]}. Unknown members, names that
-// come twice and entries that could not be fetched are errors.
+// come twice, entries that could not be fetched and text after the end are errors.
 func ParseRegistry(data []byte) (Registry, error) {
 	var doc struct {
 		Models Registry `json:"models"`
@@ -92,6 +106,9 @@ func ParseRegistry(data []byte) (Registry, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&doc); err != nil {
 		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("after byte %d, where it ends, there is more", dec.InputOffset())
 	}
 	seen := map[string]bool{}
 	for _, e := range doc.Models {

@@ -56,6 +56,8 @@ func TestParseRegistry(t *testing.T) {
 		"a short hash":          {with(`"licence"`, `"sha256": "12", "licence"`), "64 digits"},
 		"no way to it":          {with(`"https://example.com/a"`, ``), "neither urls nor bring"},
 		"no JSON":               {"models:", "invalid"},
+		"more behind it":        {with("", "") + ` {"models": []}`, "there is more"},
+		"a bracket too many":    {with("", "") + "}", "there is more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := ParseRegistry([]byte(tt.text))
