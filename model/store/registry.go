@@ -169,6 +169,9 @@ func checkURL(text string) (*url.URL, error) {
 	case u.Host == "" || u.User != nil:
 		return nil, fmt.Errorf("the address %q has no host, or a user", text)
 	}
+	if why := hostFault(u.Hostname()); why != "" {
+		return nil, fmt.Errorf("the address %q: %s", text, why)
+	}
 	return u, nil
 }
 
