@@ -39,6 +39,7 @@ type FetchOptions struct {
 	proxy func(*http.Request) (*url.URL, error)
 	pause func(context.Context, time.Duration) error
 	idle  time.Duration
+	boot  string // "": the one of this machine
 }
 
 // Progress is how far the fetching of a model is.
@@ -55,7 +56,8 @@ type Progress struct {
 // whether anything had to be done.
 //
 // What has been fetched of a file that does not come to its end is kept, and the next
-// Fetch goes on there. Of two processes one fetches, and the other one waits for it.
+// Fetch goes on there; of one whose hash is not known only until the system is started
+// anew, since nothing tells then whether the disk has it all. Of two processes one fetches, and the other one waits for it.
 func (s *Store) Fetch(ctx context.Context, name string, o FetchOptions) (rec Record, fetched bool, err error) {
 	e, known := s.registry.Find(name)
 	before, err := s.readRecords()

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -240,6 +242,48 @@ func TestInterruptedFetchGoesOn(t *testing.T) {
 			}
 			if got := site.last().Header.Get("Range"); got != fmt.Sprintf("bytes=%d-", kept) {
 				t.Errorf("asked for %q with %d bytes there", got, kept)
+			}
+		})
+	}
+}
+
+// After a loss of power a part may have zeros for its end. Where no hash tells, it is
+// fetched anew.
+func TestPartOfAnotherBoot(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ hash, before, after, want string }{
+		"unknown hash":                         {"", "today", "tomorrow", ""},
+		"unknown hash, the start is not known": {"", "", "today", ""},
+		"unknown hash, the same start":         {"", "today", "today", "bytes=100000-"},
+		"known hash":                           {sumOf(data), "today", "tomorrow", "bytes=100000-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			site := newSite(t, whole(data, `"one"`))
+			s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}, SHA256: tt.hash})
+			r := root(t, s)
+			about, err := json.Marshal(partState{URL: site.URL + "/m.pth", Validator: `"one"`, Size: int64(len(data)), Boot: tt.before})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := data[:100_000]
+			if tt.want == "" {
+				kept = append(bytes.Clone(data[:50_000]), make([]byte, 50_000)...)
+			}
+			if err := errors.Join(r.MkdirAll(partialDir), os.WriteFile(filepath.Join(s.dir, partialDir, "m"), kept, 0o666),
+				os.WriteFile(filepath.Join(s.dir, partialDir, "m.json"), about, 0o666)); err != nil {
+				t.Fatal(err)
+			}
+			o := site.options()
+			o.boot = tt.after
+			if _, _, err := s.Fetch(t.Context(), "m", o); err != nil {
+				t.Fatal(err)
+			}
+			if placed(t, s) != string(data) {
+				t.Error("a wrong file is in place")
+			}
+			if got := site.last().Header.Get("Range"); got != tt.want {
+				t.Errorf("asked for %q, want %q", got, tt.want)
 			}
 		})
 	}
