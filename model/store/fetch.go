@@ -153,8 +153,15 @@ func (s *Store) settle(ctx context.Context, root fsys.Root, name string, rec Rec
 		}
 		rec.Files[i].Modified = info.ModTime()
 	}
+	r, err := s.readRecords()
+	if err != nil {
+		return err
+	}
+	if err := s.strangers(ctx, name, rec, r.Models[name]); err != nil {
+		return err
+	}
 	var old Record
-	err := s.updateRecords(ctx, root, func(m map[string]Record) { old, m[name] = m[name], rec })
+	err = s.updateRecords(ctx, root, func(m map[string]Record) { old, m[name] = m[name], rec })
 	if err != nil {
 		return err
 	}
@@ -172,6 +179,25 @@ func (s *Store) settle(ctx context.Context, root fsys.Root, name string, rec Rec
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// strangers refuses to replace files that are in no record, and of other bytes: somebody
+// has put them there.
+func (s *Store) strangers(ctx context.Context, name string, rec, old Record) error {
+	for _, f := range rec.Files {
+		path := s.path(name, f.Name)
+		if !exists(path) || slices.ContainsFunc(old.Files, func(g File) bool { return g.Name == f.Name }) {
+			continue
+		}
+		if s.check(ctx, name, File{Name: f.Name, Size: f.Size, SHA256: f.SHA256}, true) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("putting the model %s in place: another file is there already, and %s has no record of it: move %s elsewhere, and run again", name, recordsName, path)
 	}
 	return nil
 }

@@ -402,6 +402,55 @@ func root(t *testing.T, s *Store) fsys.Root {
 	return r
 }
 
+// A file that somebody has put where a model's is to be is left alone.
+func TestStrangersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, whole(data, `"one"`))
+	file := filepath.Join(t.TempDir(), "m.pth")
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for name, bring := range map[string]func(*Store) error{
+		"add":   func(s *Store) error { _, _, err := s.Add(t.Context(), file, "m"); return err },
+		"fetch": func(s *Store) error { _, _, err := s.Fetch(t.Context(), "m", site.options()); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}})
+			path := s.path("m", "m.pth")
+			put := func(text string) {
+				t.Helper()
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(text), 0o666)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put("my own")
+			wantError(t, bring(s), path, "no record", "move "+path+" elsewhere")
+			if r, err := s.readRecords(); placed(t, s) != "my own" || err != nil || len(r.Models) > 0 {
+				t.Errorf("in place is %.20q, recorded %v, %v", placed(t, s), r.Models, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+			// One that has become another since it was recorded is the store's, and mended.
+			put("damage")
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+			// So is one of the same bytes, as when models.lock was lost.
+			if err := os.Remove(filepath.Join(s.dir, recordsName)); err != nil {
+				t.Fatal(err)
+			}
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // models.lock may come from elsewhere: names in it lead nowhere else.
 func TestRecordsAreChecked(t *testing.T) {
 	hash := sumOf(data)
