@@ -220,26 +220,6 @@ func (d *download) rest(ctx context.Context, count int, cause error) error {
 	return sleep(ctx, pause)
 }
 
-// statusError is an answer that is no file.
-type statusError struct {
-	url   string
-	code  int
-	after time.Duration // that the server wants to be left alone
-}
-
-func (e *statusError) Error() string {
-	text := fmt.Sprintf("%s answers %d %s", e.url, e.code, http.StatusText(e.code))
-	if e.code == http.StatusUnauthorized || e.code == http.StatusForbidden {
-		text += ": it may want one to log in or to consent: get the file there, then forgepipe models add FILE"
-	}
-	return text
-}
-
-// passing tells whether it may be another one in a moment.
-func (e *statusError) passing() bool {
-	return e.code >= 500 || e.code == http.StatusTooManyRequests || e.code == http.StatusRequestTimeout || e.code == http.StatusTooEarly
-}
-
 // try asks once, for what is missing.
 func (d *download) try(ctx context.Context, client *http.Client, url string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -261,9 +241,9 @@ func (d *download) try(ctx context.Context, client *http.Client, url string) err
 	resp, err := client.Do(r)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errIdle) {
-			err = fmt.Errorf("%s: %w", url, cause)
+			return fmt.Errorf("%s: %w", url, cause)
 		}
-		return err
+		return d.unreached(url, err)
 	}
 	defer resp.Body.Close()
 	total, err := d.begin(resp, url)

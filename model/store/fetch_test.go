@@ -173,6 +173,19 @@ func TestMirrors(t *testing.T) {
 	wantError(t, err, "/gone answers 404", "/other", "sha256")
 }
 
+// An address without an answer: it is said what may help.
+func TestNoAnswer(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, whole(data, ""))
+	site.Close()
+	s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}})
+	_, _, err := s.Fetch(t.Context(), "m", site.options())
+	wantError(t, err, "no answer from "+site.URL+"/m.pth: dial tcp", "HTTPS_PROXY", "forgepipe models add m.pth --name m", "after 5 tries")
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v lacks its cause", err)
+	}
+}
+
 // A connection over which nothing comes is given up.
 func TestStalledServer(t *testing.T) {
 	t.Parallel()
