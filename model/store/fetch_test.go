@@ -48,7 +48,7 @@ func TestFetch(t *testing.T) {
 		t.Errorf("a second time: %v, %v, %d requests", fetched, err, site.asked())
 	}
 	f, err := s.Find("m")
-	if err != nil || f.Path != s.path("m", "m.pth") || f.Format != FormatPyTorch {
+	if err != nil || f.Path != s.path("m", "m.pth") || f.Name != "m" {
 		t.Errorf("found %+v: %v", f, err)
 	}
 	// Damage that neither size nor time show: fetch looks at the hash.

@@ -219,7 +219,7 @@ func TestAdd(t *testing.T) {
 		t.Fatal(name, rec, err)
 	}
 	f, err := s.Find("mine")
-	if err != nil || f.Format != FormatONNX {
+	if err != nil || f.Name != "mine" {
 		t.Fatal(f, err)
 	}
 	if _, err := model.Open(f.Path, model.FileOptions{}); err != nil {
