@@ -227,6 +227,35 @@ func TestSuffix(t *testing.T) {
 	}
 }
 
+// A suffix that is all of a name is that name.
+func TestSuffixAlone(t *testing.T) {
+	p := pngOf(t, plain(8, 8, 1))
+	before, after, out := folder(t, map[string][]byte{"x4.png": p, "ax4.png": p}), folder(t, map[string][]byte{"x4.png": p, "a.png": p}), t.TempDir()
+	got, _ := compared(t, before, after, compare.Options{Suffix: "x4", Out: out})
+	if want := []string{"identical a 0 > a.png", "identical x4 0 > x4.png"}; !slices.Equal(got, want) || !slices.Equal(names(t, out), []string{"a.png", "x4.png"}) {
+		t.Errorf("%q, want %q; drawn are %q", got, want, names(t, out))
+	}
+}
+
+// Each pair has a sheet of its own, however alike names are.
+func TestNamesThatAreAlike(t *testing.T) {
+	p, j := pngOf(t, plain(8, 8, 1)), jpegOf(t, plain(8, 8, 1))
+	all := map[string][]byte{"a.png": p, "a.jpg": j, "a.png.jpg": j, "a.png.jpg.png": p, "a.jpg.gif": p, "b/a.png": p, "c.png": p, "c.png.jpg": j}
+	before, after := folder(t, all), folder(t, all)
+	for range 3 {
+		out := t.TempDir()
+		got, r := compared(t, before, after, compare.Options{Suffix: "x4", Out: out, Workers: 3})
+		want := []string{
+			"identical a.jpg 0 > a.jpg.png", "identical a.jpg.gif 0 > a.jpg.gif.png", "identical a.png 0 > a.png.png",
+			"identical a.png.jpg 0 > a.png.jpg.png", "identical a.png.jpg.png 0 > a.png.jpg.png.png",
+			"identical c 0 > c.png", "identical c.png 0 > c.png.png", "identical b/a 0 > b/a.png",
+		}
+		if !slices.Equal(got, want) || r.Drawn != 8 || len(names(t, out)) != 8 {
+			t.Fatalf("%q\nwant %q\ndrawn are %q", got, want, names(t, out))
+		}
+	}
+}
+
 // Where sheets could get among the pictures, nothing is written.
 func TestPlacesOfFolders(t *testing.T) {
 	p := pngOf(t, plain(8, 8, 1))
