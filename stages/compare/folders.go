@@ -233,6 +233,9 @@ func real(path string) string {
 	}
 }
 
+// errPanic ends everything where a comparison has panicked.
+var errPanic = errors.New("a comparison panicked")
+
 // all compares everything. Results come in the order of the walk, whoever is ready
 // first, since each has its place in a line of those that are awaited.
 func (c *comparer) all(ctx context.Context, before, after string, r *Report) error {
@@ -253,10 +256,15 @@ func (c *comparer) all(ctx context.Context, before, after string, r *Report) err
 			return nil
 		}
 		work.Go(func() {
-			res, err := c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
-			if err != nil {
-				cancel(err)
-			}
+			cause := errPanic // which Wait passes on
+			defer func() {
+				if cause != nil {
+					cancel(cause)
+				}
+				close(place)
+			}()
+			var res Result
+			res, cause = c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
 			place <- res
 		})
 		return nil
