@@ -424,23 +424,43 @@ func (c *comparer) open(ctx context.Context, before, after string) (a, b *file, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	need := int64(0)
+	need, err := c.readBoth(a, b)
+	lease.Release()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	all := memory.Request{Kind: memory.Work, Bytes: need, Holder: "comparison"}
+	if lease, ok := c.ledger.TryAcquire(all); ok {
+		return a, b, lease.Release, nil
+	}
+	// Files that are kept while others have their memory would be counted nowhere.
+	a.data, b.data = nil, nil
+	if lease, err = c.ledger.Acquire(ctx, all); err != nil {
+		return nil, nil, nil, err
+	}
+	now, err := c.readBoth(a, b)
+	if err == nil && now > need {
+		err = fmt.Errorf("%s or %s has become larger while it was waited for memory: run again", a.path, b.path)
+	}
+	if err != nil {
+		lease.Release()
+		return nil, nil, nil, err
+	}
+	return a, b, lease.Release, nil
+}
+
+// readBoth reads two files, and tells what comparing them takes.
+func (c *comparer) readBoth(a, b *file) (need int64, err error) {
 	for _, f := range []*file{a, b} {
 		if f.data, err = read(f.path, c.Limits); err == nil {
 			f.header, err = imageio.ReadHeader(f.data, c.Limits)
 		}
 		if err != nil {
-			lease.Release()
-			return nil, nil, nil, fmt.Errorf("%s: %w", f.path, err)
+			return 0, fmt.Errorf("%s: %w", f.path, err)
 		}
 		need += int64(len(f.data)) + max(f.header.DecodePeak, f.header.Bytes)
 	}
-	need += c.Sheet.Bytes(sizeOf(a), sizeOf(b))
-	lease.Release()
-	if lease, err = c.ledger.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: need, Holder: "comparison"}); err != nil {
-		return nil, nil, nil, err
-	}
-	return a, b, lease.Release, nil
+	return need + c.Sheet.Bytes(sizeOf(a), sizeOf(b)), nil
 }
 
 // regular is the size of a file that can be read.
