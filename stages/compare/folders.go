@@ -162,10 +162,11 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 				return nil, wrong("%s and %s lie in each other: write the sheets to another folder", o.Out, in)
 			}
 		}
-		if c.root, err = fsys.OS.OpenRoot(o.Out); err != nil {
-			return nil, wrong("%w", err)
+		done, err := c.openOut(o.Out)
+		if err != nil {
+			return nil, err
 		}
-		defer func() { _ = c.root.Close() }() // nothing is written to it any more
+		defer done()
 	}
 	r := &Report{}
 	err = c.all(ctx, before, after, r)

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
@@ -357,5 +358,35 @@ func TestFiles(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(in("taken.png")); len(b) < 1000 {
 		t.Error("with overwrite nothing was written")
+	}
+}
+
+// What a killed comparison has left is removed by the next one, unless another one is at
+// work there.
+func TestLeftoversAreRemoved(t *testing.T) {
+	p := pngOf(t, plain(8, 8, 1))
+	before, after := folder(t, map[string][]byte{"a.png": p, "b/c.png": p}), folder(t, map[string][]byte{"a.png": p, "b/c.png": p})
+	const left, mine, run = ".forgepipe-compare-ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp", ".forgepipe-compare-notes.tmp", ".forgepipe-ab12-1.tmp"
+	out := folder(t, map[string][]byte{left: p, mine: p, run: p})
+	other, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_SH); err != nil {
+		t.Skip(err)
+	}
+	compared(t, before, after, compare.Options{Out: out})
+	if got, want := names(t, out), []string{run, left, mine, "a.png", "b/c.png"}; !slices.Equal(got, want) {
+		t.Errorf("beside another one, there are %q, want %q", got, want)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := compare.Files(t.Context(), before+"/a.png", after+"/a.png", compare.Options{Out: out + "/d.png"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := names(t, out), []string{run, mine, "a.png", "b/c.png", "d.png"}; !slices.Equal(got, want) {
+		t.Errorf("then there are %q, want %q", got, want)
 	}
 }
