@@ -347,7 +347,7 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 	for i, f := range []*file{a, b} {
 		img, err := imageio.Decode(f.data, f.header, c.Limits)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.path, err)
+			return fmt.Errorf("%s: %w", f.path, plainLimit(err))
 		}
 		pictures[i] = sheet.Picture{Name: names[i], Image: img, ICC: imageio.ICCProfile(f.data)}
 		if !same { // otherwise the other one has them too
@@ -437,7 +437,7 @@ func (c *comparer) open(ctx context.Context, before, after string) (a, b *file, 
 	// Files that are kept while others have their memory would be counted nowhere.
 	a.data, b.data = nil, nil
 	if lease, err = c.ledger.Acquire(ctx, all); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, c.oversize(err)
 	}
 	now, err := c.readBoth(a, b)
 	if err == nil && now > need {
@@ -457,11 +457,28 @@ func (c *comparer) readBoth(a, b *file) (need int64, err error) {
 			f.header, err = imageio.ReadHeader(f.data, c.Limits)
 		}
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", f.path, err)
+			return 0, fmt.Errorf("%s: %w", f.path, plainLimit(err))
 		}
 		need += int64(len(f.data)) + max(f.header.DecodePeak, f.header.Bytes)
 	}
 	return need + c.Sheet.Bytes(sizeOf(a), sizeOf(b)), nil
+}
+
+// plainLimit says of a limit what there is to do outside of pipelines, which have settings.
+func plainLimit(err error) error {
+	if l := (*imageio.LimitError)(nil); errors.As(err, &l) {
+		return fmt.Errorf("%s: make it smaller, or take the stage compare, in a pipeline with limits.%s", l.What, l.Setting)
+	}
+	return err
+}
+
+// oversize says of an animation that it is its frames that take the memory, where it is.
+func (c *comparer) oversize(err error) error {
+	over := (*memory.OversizeError)(nil)
+	if c.root != nil && c.Sheet.Format == sheet.WebP && errors.As(err, &over) {
+		return fmt.Errorf("%s with %d frames needs %s, but at most %s can ever be had: take fewer seconds, fewer frames a second, more speed, a smaller longest side, or smaller pictures", over.Holder, c.Sheet.Frames(), memory.FormatBytes(over.Need), memory.FormatBytes(over.Have))
+	}
+	return err
 }
 
 // regular is the size of a file that can be read.
@@ -473,7 +490,7 @@ func regular(path string, lim pipeline.Limits) (int64, error) {
 	case !info.Mode().IsRegular():
 		return 0, fmt.Errorf("%s is %s, not an image", path, fsys.KindOf(info.Mode().Type()))
 	case info.Size() > lim.MaxFileBytes:
-		return 0, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), lim.MaxFileBytes)
+		return 0, fmt.Errorf("%s: %w", path, plainLimit(&imageio.LimitError{What: fmt.Sprintf("the file has %d bytes, the limit is %d", info.Size(), lim.MaxFileBytes), Setting: "file_bytes"}))
 	}
 	return info.Size(), nil
 }

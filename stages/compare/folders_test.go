@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 )
@@ -358,6 +359,25 @@ func TestFiles(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(in("taken.png")); len(b) < 1000 {
 		t.Error("with overwrite nothing was written")
+	}
+}
+
+// What is said of limits can be done: a comparison has none that could be set.
+func TestLimits(t *testing.T) {
+	before, after := folder(t, map[string][]byte{"a.png": pngOf(t, plain(40, 30, 1))}), folder(t, map[string][]byte{"a.png": pngOf(t, plain(40, 30, 2))})
+	animated := sheet.Options{Format: sheet.WebP, Seconds: 60, Speed: 0.1, FPS: 50}
+	for name, tt := range map[string]struct {
+		o    compare.Options
+		want string
+	}{
+		"pixels": {compare.Options{Limits: pipeline.Limits{MaxPixels: 1000}}, "a.png: header says 40 x 30 = 1200 pixels, the limit is 1000 pixels: make it smaller, or take the stage compare, in a pipeline with limits.pixels"},
+		"bytes":  {compare.Options{Limits: pipeline.Limits{MaxFileBytes: 20}}, "the limit is 20: make it smaller, or take the stage compare, in a pipeline with limits.file_bytes"},
+		"frames": {compare.Options{Out: t.TempDir(), Memory: 16 << 20, Sheet: animated}, "comparison with 30000 frames needs "},
+		"sheets": {compare.Options{Out: t.TempDir(), Memory: 1 << 20}, "comparison needs "},
+	} {
+		if got, _ := compared(t, before, after, tt.o); len(got) != 1 || !strings.Contains(got[0], tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 
