@@ -41,7 +41,7 @@ type File struct {
 
 // Tensor is an array of weights in a file.
 type Tensor struct {
-	Name  string           // its key, such as "body.0.weight"
+	Name  string           // its key, without Prefix
 	Type  onnx.ElementType // such as onnx.Float32, onnx.BFloat16
 	Shape []int            // nil for a single number
 

@@ -18,6 +18,7 @@ import (
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/model/lpips"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 	"github.com/forgepipe/forgepipe/stages/internal/files"
@@ -53,6 +54,7 @@ type Result struct {
 	Mean     *float64 `json:"mean,omitempty"`
 	Max      *float64 `json:"max,omitempty"`
 	Enlarged bool     `json:"enlarged,omitempty"` // the sizes differ
+	LPIPS    *float64 `json:"lpips,omitempty"`    // the distance that Options.LPIPS measured
 	// Output is the file that was drawn, relative to Options.Out. Kept says that a file
 	// was there already, and was left alone.
 	Output string `json:"output,omitempty"`
@@ -63,6 +65,9 @@ type Result struct {
 // Options say how files are compared.
 type Options struct {
 	Sheet sheet.Options // how they are shown; Region and Filter also count for what is measured
+	// LPIPS measures that distance too, of whole pictures that are not the same; nil: it
+	// is not measured. The caller closes it.
+	LPIPS *lpips.Distance
 	// Out is where sheets are written: for Folders a folder, which is made where it is
 	// missing, for Files a file. Nothing is drawn where it is empty.
 	Out       string
@@ -176,6 +181,9 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 func newComparer(o Options) (*comparer, error) {
 	if err := o.Sheet.Check(); err != nil {
 		return nil, err
+	}
+	if o.LPIPS != nil && !o.Sheet.Region.Empty() {
+		return nil, wrong("LPIPS is measured of whole pictures: give no region with it")
 	}
 	o.Sheet = o.Sheet.WithDefaults()
 	if o.Workers < 1 {
@@ -354,6 +362,14 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 			f.data = nil
 		}
 	}
+	if c.LPIPS != nil && !same {
+		v, err := c.LPIPS.Of(ctx, pictures[0].Image, pictures[1].Image)
+		if err != nil {
+			return err
+		}
+		res.LPIPS = &v
+		pictures[1].Figures = []string{fmt.Sprintf("%s %.4f", c.LPIPS.Name(), v)}
+	}
 	var d sheet.Difference
 	var encode func(w io.Writer) (err error)
 	if c.root != nil {
@@ -461,7 +477,11 @@ func (c *comparer) readBoth(a, b *file) (need int64, err error) {
 		}
 		need += int64(len(f.data)) + max(f.header.DecodePeak, f.header.Bytes)
 	}
-	return need + c.Sheet.Bytes(sizeOf(a), sizeOf(b)), nil
+	need += c.Sheet.Bytes(sizeOf(a), sizeOf(b))
+	if c.LPIPS != nil {
+		need += c.LPIPS.Bytes(sizeOf(a), sizeOf(b))
+	}
+	return need, nil
 }
 
 // plainLimit says of a limit what there is to do outside of pipelines, which have settings.

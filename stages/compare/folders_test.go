@@ -19,6 +19,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/forgepipe/forgepipe/model/lpips"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
@@ -408,5 +410,54 @@ func TestLeftoversAreRemoved(t *testing.T) {
 	}
 	if got, want := names(t, out), []string{run, mine, "a.png", "b/c.png", "d.png"}; !slices.Equal(got, want) {
 		t.Errorf("then there are %q, want %q", got, want)
+	}
+}
+
+// The distance of a network is a figure of its own, in results and on sheets.
+func TestLPIPSIsMeasured(t *testing.T) {
+	before := folder(t, map[string][]byte{"a.png": pngOf(t, plain(64, 48, 60)), "b.png": pngOf(t, plain(64, 48, 9)), "c.png": pngOf(t, plain(9, 9, 9))})
+	after := folder(t, map[string][]byte{"a.png": pngOf(t, plain(64, 48, 90)), "b.png": pngOf(t, plain(64, 48, 9)), "c.png": pngOf(t, plain(9, 9, 10))})
+	network := filepath.Join(t.TempDir(), "net.onnx")
+	if err := testnet.Embedder(testnet.EmbedderOptions{}).WriteFile(network); err != nil {
+		t.Fatal(err)
+	}
+	d, err := lpips.Open(t.Context(), lpips.Options{Threads: 1}, network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	want, err := d.Of(t.Context(), plain(64, 48, 60), plain(64, 48, 90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []compare.Result
+	sheets := map[bool][]byte{}
+	for _, with := range []bool{false, true} {
+		o := compare.Options{Out: t.TempDir(), OnResult: func(r compare.Result) { all = append(all, r) }}
+		if with {
+			o.LPIPS = d
+		}
+		if _, err := compare.Folders(t.Context(), before, after, o); err != nil {
+			t.Fatal(err)
+		}
+		if sheets[with], err = os.ReadFile(filepath.Join(o.Out, "a.png")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := all[3]; all[0].LPIPS != nil || a.LPIPS == nil || *a.LPIPS != want || !(want > 0) {
+		t.Errorf("without and with LPIPS, which is %v, results are %+v", want, all)
+	}
+	if all[4].State != compare.Identical || all[4].LPIPS != nil {
+		t.Errorf("of identical files it says %+v", all[4])
+	}
+	if all[5].State != compare.Failed || !strings.Contains(all[5].Fault, "9 x 9 pixels are too small") {
+		t.Errorf("of small pictures it says %+v", all[5])
+	}
+	if bytes.Equal(sheets[false], sheets[true]) {
+		t.Error("the figure is not on the sheet")
+	}
+	_, err = compare.Files(t.Context(), filepath.Join(before, "a.png"), filepath.Join(after, "a.png"), compare.Options{LPIPS: d, Sheet: sheet.Options{Region: image.Rect(0, 0, 9, 9)}})
+	if wrong := (*compare.OptionError)(nil); !errors.As(err, &wrong) {
+		t.Errorf("with a region, the error is %v", err)
 	}
 }
