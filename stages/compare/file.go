@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"image"
 	"io"
 	"io/fs"
 	"os"
@@ -133,5 +132,3 @@ func (w *watched) Write(b []byte) (int, error) {
 	}
 	return n, err
 }
-
-func sizeOf(f *file) image.Point { return image.Pt(f.header.Width, f.header.Height) }
