@@ -104,8 +104,9 @@ network.
 Nothing is written over without --overwrite, and sheets of folders are never written
 into these folders. A file that cannot be read is named, and the rest goes on.
 
-The exit code is 0, however much pictures differ; 1 when an image is only in one of
-the folders, or a file was left alone; 4 when something could not be read.`,
+The exit code is 0, however much pictures differ. Of folders it is 1 when an image is
+only in one of them, or a file was left alone, and 4 when something could not be read;
+of two pictures it is 1 when one could not be read, or --out is there already.`,
 		Example: `  forgepipe compare lq/a.png hq/a.png
   forgepipe compare lq/a.png hq/a.png --out a.png
   forgepipe compare lq/a.png hq/a.png --out a.gif --transition wipe --max-side 480

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/sourcegraph/conc/pool"
 
@@ -167,10 +166,11 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 				return nil, wrong("%s and %s lie in each other: write the sheets to another folder", o.Out, in)
 			}
 		}
-		if c.root, err = fsys.OS.OpenRoot(o.Out); err != nil {
-			return nil, wrong("%w", err)
+		done, err := c.openOut(o.Out)
+		if err != nil {
+			return nil, err
 		}
-		defer func() { _ = c.root.Close() }() // nothing is written to it any more
+		defer done()
 	}
 	r := &Report{}
 	err = c.all(ctx, before, after, r)
@@ -241,6 +241,9 @@ func real(path string) string {
 	}
 }
 
+// errPanic ends everything where a comparison has panicked.
+var errPanic = errors.New("a comparison panicked")
+
 // all compares everything. Results come in the order of the walk, whoever is ready
 // first, since each has its place in a line of those that are awaited.
 func (c *comparer) all(ctx context.Context, before, after string, r *Report) error {
@@ -261,10 +264,15 @@ func (c *comparer) all(ctx context.Context, before, after string, r *Report) err
 			return nil
 		}
 		work.Go(func() {
-			res, err := c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
-			if err != nil {
-				cancel(err)
-			}
+			cause := errPanic // which Wait passes on
+			defer func() {
+				if cause != nil {
+					cancel(cause)
+				}
+				close(place)
+			}()
+			var res Result
+			res, cause = c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
 			place <- res
 		})
 		return nil
@@ -346,7 +354,7 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 	for i, f := range []*file{a, b} {
 		img, err := imageio.Decode(f.data, f.header, c.Limits)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.path, err)
+			return fmt.Errorf("%s: %w", f.path, plainLimit(err))
 		}
 		pictures[i] = sheet.Picture{Name: names[i], Image: img, ICC: imageio.ICCProfile(f.data)}
 		if !same { // otherwise the other one has them too
@@ -404,83 +412,4 @@ func distinct(before, after string) [2]string {
 		a, b = a[1:], b[1:]
 	}
 	return [2]string{strings.Join(a, "/"), strings.Join(b, "/")}
-}
-
-// A file is one that was read.
-type file struct {
-	path   string
-	data   []byte
-	header imageio.Header
-}
-
-// open reads two files, and waits until there is room for their pictures and what is
-// made of them.
-func (c *comparer) open(ctx context.Context, before, after string) (a, b *file, done func(), err error) {
-	a, b = &file{path: before}, &file{path: after}
-	sizes := int64(0)
-	for _, f := range []*file{a, b} {
-		n, err := regular(f.path, c.Limits)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		sizes += n
-	}
-	// First for the files, whose headers say what the rest takes: what a file says of
-	// itself may lie at its end. Who waits for more holds no lease, so that two never
-	// wait for each other.
-	lease, err := c.ledger.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: sizes, Holder: "comparison"})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	need := int64(0)
-	for _, f := range []*file{a, b} {
-		if f.data, err = read(f.path, c.Limits); err == nil {
-			f.header, err = imageio.ReadHeader(f.data, c.Limits)
-		}
-		if err != nil {
-			lease.Release()
-			return nil, nil, nil, fmt.Errorf("%s: %w", f.path, err)
-		}
-		need += int64(len(f.data)) + max(f.header.DecodePeak, f.header.Bytes)
-	}
-	need += c.Sheet.Bytes(sizeOf(a), sizeOf(b))
-	if c.LPIPS != nil {
-		need += c.LPIPS.Bytes(sizeOf(a), sizeOf(b))
-	}
-	lease.Release()
-	if lease, err = c.ledger.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: need, Holder: "comparison"}); err != nil {
-		return nil, nil, nil, err
-	}
-	return a, b, lease.Release, nil
-}
-
-// regular is the size of a file that can be read.
-func regular(path string, lim pipeline.Limits) (int64, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("looking at the file: %w", err)
-	case !info.Mode().IsRegular():
-		return 0, fmt.Errorf("%s is %s, not an image", path, fsys.KindOf(info.Mode().Type()))
-	case info.Size() > lim.MaxFileBytes:
-		return 0, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), lim.MaxFileBytes)
-	}
-	return info.Size(), nil
-}
-
-// read reads a file, which may have become a pipe in the meantime, or grow for ever.
-func read(path string, lim pipeline.Limits) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, files.Plain(err)
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		b.Grow(int(min(info.Size(), lim.MaxFileBytes)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(io.LimitReader(f, lim.MaxFileBytes+1)); err != nil {
-		return nil, files.Plain(err)
-	}
-	return b.Bytes(), nil
 }
