@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-upscale bench-governor fuzz cuda-check gpu-bundle ort-blob platform
+.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-models bench-upscale bench-governor fuzz cuda-check gpu-bundle ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -117,6 +117,9 @@ bench-infer: build ## measure embed against its bare parts and against Python an
 
 bench-upscale: build ## measure upscale against the bare runtime and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/upscale -record benchmarks/RESULTS.md
+
+bench-models: platform ## measure the networks of checkpoints against PyTorch and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/models -record benchmarks/RESULTS.md
 
 bench-governor: platform ## measure how well batch sizes are chosen, simulated and with the runtime, and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/governor -record benchmarks/RESULTS.md -images benchmarks/images

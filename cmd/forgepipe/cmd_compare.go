@@ -17,6 +17,9 @@ import (
 
 	"github.com/forgepipe/forgepipe/cmd/forgepipe/internal/terminal"
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/lpips"
+	"github.com/forgepipe/forgepipe/model/store"
 	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 )
@@ -25,6 +28,8 @@ type compareFlags struct {
 	compare.Options
 	format, layout, transition string
 	region                     string
+	lpips                      []string
+	lpipsSize                  int
 }
 
 // comparisonJSON is what compare tells programs.
@@ -91,15 +96,22 @@ Those that are only in one of the folders are listed, and of the others whether
 their files are identical, their pictures equal (what looks the same, in other
 files), or different. --list compares names only.
 
+--lpips adds the perceptual distance LPIPS (v0.1) of whole pictures, 0 for none. Of
+pictures at their own size it takes about 2 kB of memory a pixel, so that larger ones
+than 2 megapixels want --lpips-size. forgepipe models fetch lpips-vgg vgg16 brings its
+network.
+
 Nothing is written over without --overwrite, and sheets of folders are never written
 into these folders. A file that cannot be read is named, and the rest goes on.
 
-The exit code is 0, however much pictures differ; 1 when an image is only in one of
-the folders, or a file was left alone; 4 when something could not be read.`,
+The exit code is 0, however much pictures differ. Of folders it is 1 when an image is
+only in one of them, or a file was left alone, and 4 when something could not be read;
+of two pictures it is 1 when one could not be read, or --out is there already.`,
 		Example: `  forgepipe compare lq/a.png hq/a.png
   forgepipe compare lq/a.png hq/a.png --out a.png
   forgepipe compare lq/a.png hq/a.png --out a.gif --transition wipe --max-side 480
   forgepipe compare lq hq --out sheets --layout side --region 256,256,96,96
+  forgepipe compare lq hq --lpips lpips-vgg --lpips-size 512
   forgepipe compare DIV2K_train_LR_bicubic/X4 DIV2K_train_HR --suffix x4 --list`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -125,6 +137,8 @@ the folders, or a file was left alone; 4 when something could not be read.`,
 	fl.Float64Var(&f.Sheet.Seconds, "seconds", 2, "how long an animation takes, there and back")
 	fl.Float64Var(&f.Sheet.FPS, "fps", 30, "frames of an animation in a second")
 	fl.Float64Var(&f.Sheet.Speed, "speed", 1, "play an animation so many times as fast")
+	fl.StringSliceVar(&f.lpips, "lpips", nil, "measure the perceptual distance LPIPS with this `MODEL` too: lpips-vgg or lpips-alex of the store, a file, or two, of the network and of its linear layers")
+	fl.IntVar(&f.lpipsSize, "lpips-size", 0, "squash pictures to so many `PIXELS` a side for it; without it, the smaller comes to the size of the larger")
 	fl.BoolVar(&f.Overwrite, "overwrite", false, "replace files that are there")
 	fl.BoolVar(&f.List, "list", false, "of folders, only say what is in one and not in the other, and open no picture")
 	fl.StringVar(&f.Suffix, "suffix", "", "names of one folder end in `TEXT` before the extension, as 0001x4.png in x4")
@@ -168,6 +182,12 @@ func (f *compareFlags) check(fl *pflag.FlagSet, folders bool) error {
 		return usagef("", "--list opens no picture, so that nothing can be drawn: give it without --out")
 	case f.List && (fl.Changed("region") || fl.Changed("filter")):
 		return usagef("", "--list opens no picture: --region and --filter have no meaning with it")
+	case len(f.lpips) > 0 && (f.List || fl.Changed("region")):
+		return usagef("", "--lpips measures whole pictures: give it without --list and --region")
+	case fl.Changed("lpips-size") && len(f.lpips) == 0:
+		return usagef("for example --lpips lpips-vgg", "--lpips-size is the size for --lpips, which is not given")
+	case fl.Changed("lpips-size") && f.lpipsSize < lpips.Least:
+		return usagef("", "--lpips-size must be at least %d", lpips.Least)
 	case (f.List || f.Suffix != "") && !folders:
 		return usagef("", "--list and --suffix are for folders")
 	case f.layoutLacks(fl):
@@ -211,6 +231,14 @@ func runCompare(ctx context.Context, a *app, fl *pflag.FlagSet, before, after st
 	if err := f.check(fl, folders); err != nil {
 		return err
 	}
+	if len(f.lpips) > 0 {
+		d, err := openLPIPS(ctx, f)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = d.Close() }() // everything has been measured
+		f.LPIPS = d
+	}
 	out := &comparisonJSON{Before: before, After: after, Out: f.Out, Results: []compare.Result{}}
 	a.result.set(func(e *envelope) { e.Comparison = out })
 	var err error
@@ -223,6 +251,25 @@ func runCompare(ctx context.Context, a *app, fl *pflag.FlagSet, before, after st
 		return &usageError{Err: err}
 	}
 	return err
+}
+
+// openLPIPS loads the network of --lpips.
+func openLPIPS(ctx context.Context, f compareFlags) (*lpips.Distance, error) {
+	files, err := lpips.Find(f.lpips...)
+	if errors.Is(err, store.ErrMissing) {
+		return nil, &environmentError{Err: fmt.Errorf("finding the network of --lpips: %w", err)}
+	}
+	if err != nil {
+		return nil, usagef("", "finding the network of --lpips: %w", err)
+	}
+	if _, err := model.OpenRuntime(""); err != nil {
+		return nil, &environmentError{Err: err, Hint: "see forgepipe doctor"}
+	}
+	d, err := lpips.Open(ctx, lpips.Options{Size: f.lpipsSize}, files...)
+	if err != nil {
+		return nil, usagef("", "opening the network of --lpips: %w", err)
+	}
+	return d, nil
 }
 
 func (a *app) compareFiles(ctx context.Context, before, after string, f compareFlags, out *comparisonJSON) error {
@@ -255,6 +302,9 @@ func aboutDifference(r compare.Result) string {
 	text := ""
 	if r.PSNR != nil {
 		text = ", " + sheet.Difference{PSNR: *r.PSNR, Mean: *r.Mean, Max: *r.Max}.String()
+	}
+	if r.LPIPS != nil {
+		text += fmt.Sprintf(", LPIPS %.4f", *r.LPIPS)
 	}
 	if r.Enlarged {
 		text += ", the smaller one enlarged"

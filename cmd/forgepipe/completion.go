@@ -126,7 +126,8 @@ func (a *app) completeArguments(root *cobra.Command) {
 				complete(cmd, flag, words(all...))
 			}
 			complete(cmd, "out", anyFile)
-			for flag, example := range map[string]string{"max-side": "480", "position": "0.5", "region": "0,0,96,96", "seconds": "4", "fps": "25", "speed": "2", "suffix": "x4"} {
+			complete(cmd, "lpips", words("lpips-vgg", "lpips-alex"))
+			for flag, example := range map[string]string{"max-side": "480", "position": "0.5", "region": "0,0,96,96", "seconds": "4", "fps": "25", "speed": "2", "suffix": "x4", "lpips-size": "224"} {
 				complete(cmd, flag, words(example))
 			}
 		case "restore":

@@ -19,7 +19,7 @@ var changing = map[string]string{
 	"age_seconds": "number", "after": "number", "at": "time", "batch": "number", "before": "number", "began": "number", "busy": "number",
 	"bytes": "number", "calls": "number", "decoded": "number", "decoders": "string", "encoders": "string", "ended": "number", "free": "number",
 	"freed": "number", "go": "figure or string", "go_heap": "number", "host_budget": "number", "host_limit": "number", "host_source": "string",
-	"host_total": "number", "leased": "number", "leases": "number", "left": "number", "most_workers": "number", "fill": "number", "limit": "number", "limit_now": "number", "limited": "counts", "ok": "bool", "other": "number", "own": "number",
+	"host_total": "number", "leased": "number", "leases": "number", "left": "number", "lpips": "number", "most_workers": "number", "fill": "number", "limit": "number", "limit_now": "number", "limited": "counts", "ok": "bool", "other": "number", "own": "number",
 	"peak": "number", "physical": "number", "pid": "number", "platform": "string", "queued": "number", "reserved": "number",
 	"resident": "number", "rss": "number", "seconds": "number", "seconds_per_picture": "number", "since": "time", "started": "time", "fingerprint": "string", "source": "string", "stalled": "number", "time": "time",
 	"total": "number", "used": "number", "uses": "string", "version": "string", "waiting": "number", "work": "number", "workers": "number",

@@ -63,8 +63,7 @@ func ReadHeader(data []byte, lim Limits) (h Header, err error) {
 		}
 	}()
 	if int64(len(data)) > lim.MaxFileBytes {
-		return Header{}, fmt.Errorf("reading %s header: the file has %d bytes, the limit is %d: raise limits.file_bytes",
-			format, len(data), lim.MaxFileBytes)
+		return Header{}, &LimitError{fmt.Sprintf("reading %s header: the file has %d bytes, the limit is %d", format, len(data), lim.MaxFileBytes), "file_bytes"}
 	}
 	var r raw
 	switch format {

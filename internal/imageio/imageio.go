@@ -73,10 +73,18 @@ func (l Limits) check(what string, width, height int64) error {
 		if write(is) == write(limit) {
 			write = pixels // "1 MP, the limit is 1 MP" would help nobody
 		}
-		return fmt.Errorf("%s says %d x %d = %s, the limit is %s: raise limits.pixels", what, width, height, write(is), write(limit))
+		return &LimitError{fmt.Sprintf("%s says %d x %d = %s, the limit is %s", what, width, height, write(is), write(limit)), "pixels"}
 	}
 	return nil
 }
+
+// A LimitError says that a file is beyond a limit.
+type LimitError struct {
+	What    string // both, in numbers
+	Setting string // which of limits in a pipeline raises it
+}
+
+func (e *LimitError) Error() string { return e.What + ": raise limits." + e.Setting }
 
 func pixels(n float64) string { return strconv.FormatFloat(n, 'f', 0, 64) + " pixels" }
 

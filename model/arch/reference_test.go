@@ -1,17 +1,10 @@
 package arch_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,135 +12,15 @@ import (
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/arch"
+	"github.com/forgepipe/forgepipe/model/arch/archtest"
 	"github.com/forgepipe/forgepipe/model/checkpoint"
 	"github.com/forgepipe/forgepipe/model/onnx"
 )
 
-// uniform is what testdata/reference/reference.py makes of a name: numbers in [0, 1).
-func uniform(name string, n int) []float64 {
-	h := fnv.New64a()
-	_, _ = io.WriteString(h, name)
-	seed := h.Sum64()
-	out := make([]float64, n)
-	for i := range out {
-		z := seed + uint64(i+1)*0x9E3779B97F4A7C15
-		z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
-		z = (z ^ z>>27) * 0x94D049BB133111EB
-		out[i] = float64((z^z>>31)>>40) / (1 << 24)
-	}
-	return out
-}
-
-// weight is a tensor of that name, as reference.py makes it.
-func weight(name string, shape []int, gain float64) []float32 {
-	n, fanIn := 1, 1
-	for i, d := range shape {
-		n *= d
-		if i > 0 {
-			fanIn *= d
-		}
-	}
-	out := make([]float32, n)
-	for i, u := range uniform(name, n) {
-		switch {
-		case strings.HasSuffix(name, "running_var"):
-			u += 0.5
-		case len(shape) > 1:
-			u = gain * math.Sqrt(3/float64(fanIn)) * (2*u - 1)
-		case strings.HasSuffix(name, "weight"):
-			u = 0.75 + 0.5*u
-		default:
-			u = 0.2 * (2*u - 1)
-		}
-		out[i] = float32(u)
-	}
-	return out
-}
-
-// picture is the batch i of reference.py, as NCHW.
-func picture(i, batch, height, width int) []float32 {
-	noise := uniform(fmt.Sprint("picture ", i), batch*3*height*width)
-	out := make([]float32, len(noise))
-	for j, u := range noise {
-		x, y := j%width, j/width%height
-		ramp := (float64(x)/float64(max(width-1, 1)) + float64(y)/float64(max(height-1, 1))) / 2
-		out[j] = float32(0.5*u + 0.5*ramp)
-	}
-	return out
-}
-
-// golden is a file that reference.py wrote.
-type golden struct {
-	About   string
-	Gain    float64
-	Tensors [][2]json.RawMessage // name and shape
-	Cases   []struct {
-		Size    [3]int // batch, height, width
-		Outputs map[string]struct {
-			Shape []int
-			Data  string // float32, little-endian, base64
-		}
-	}
-}
-
-func readGolden(t testing.TB, name string) golden {
+// checkpointOf is what the golden's weights are read from.
+func checkpointOf(t testing.TB, g archtest.Golden, change func(name string) string) *checkpoint.File {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".json.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var g golden
-	if err := json.NewDecoder(z).Decode(&g); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-// checkpointOf is a safetensors file with the golden's weights, as float32. change may
-// rename a tensor, or leave it out by "".
-func checkpointOf(t testing.TB, g golden, change func(name string) string) *checkpoint.File {
-	t.Helper()
-	header := map[string]any{}
-	var data bytes.Buffer
-	for _, tensor := range g.Tensors {
-		var name string
-		var shape []int
-		if json.Unmarshal(tensor[0], &name) != nil || json.Unmarshal(tensor[1], &shape) != nil {
-			t.Fatalf("the tensor %s cannot be read", tensor)
-		}
-		if strings.HasSuffix(name, "num_batches_tracked") {
-			continue
-		}
-		w := weight(name, shape, g.Gain)
-		if strings.Contains(name, ".model.1.weight") { // those of LPIPS are not below 0
-			for i, x := range w {
-				w[i] = max(x, -x)
-			}
-		}
-		if change != nil {
-			if name = change(name); name == "" {
-				continue
-			}
-		}
-		from := data.Len()
-		b := make([]byte, 0, 4*len(w))
-		for _, x := range w {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-		}
-		data.Write(b)
-		header[name] = map[string]any{"dtype": "F32", "shape": shape, "data_offsets": []int{from, data.Len()}}
-	}
-	text, err := json.Marshal(header)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
-	f, err := checkpoint.Read(append(append(file, text...), data.Bytes()...))
+	f, err := checkpoint.Read(g.Checkpoint(t, change))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +78,7 @@ func distances(v []float32, n int) []float32 {
 // compare runs a network on the golden's pictures, and holds what it makes against what
 // the reference made: the error relative to the length (L2) of each output must be at
 // most most.
-func compare(t *testing.T, n *arch.Network, g golden, element onnx.ElementType, most float64) {
+func compare(t *testing.T, n *arch.Network, g archtest.Golden, element onnx.ElementType, most float64) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "net.onnx")
 	if err := n.Graph.WriteFile(path); err != nil {
@@ -213,22 +86,19 @@ func compare(t *testing.T, n *arch.Network, g golden, element onnx.ElementType, 
 	}
 	for i, c := range g.Cases {
 		for output, want := range c.Outputs {
-			got := infer(t, path, output, picture(i, c.Size[0], c.Size[1], c.Size[2]), c.Size)
+			got := infer(t, path, output, archtest.Picture(i, c.Size[0], c.Size[1], c.Size[2]), c.Size)
 			values, shape := got.Numbers(), fmt.Sprint(got.Shape)
 			if output == "distances" {
 				values, shape = distances(values, c.Size[0]), fmt.Sprint(want.Shape)
 			}
-			raw, err := base64.StdEncoding.DecodeString(want.Data)
-			if err != nil {
-				t.Fatal(err)
-			}
+			wanted := want.Numbers(t)
 			if shape != fmt.Sprint(want.Shape) {
 				t.Errorf("%v: %s has the shape %s, and %v in %s", c.Size, output, shape, want.Shape, g.About)
 				continue
 			}
 			var diff, length, largest float64
 			for j, x := range values {
-				w := float64(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*j:])))
+				w := float64(wanted[j])
 				d := float64(x) - w
 				diff, length, largest = diff+d*d, length+w*w, math.Max(largest, math.Abs(d))
 			}
@@ -288,7 +158,7 @@ func TestAsPublished(t *testing.T) {
 	for name, want := range goldens {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := readGolden(t, name)
+			g := archtest.Read(t, name)
 			f := checkpointOf(t, g, nil)
 			build := func(element onnx.ElementType) *arch.Network {
 				gelu := arch.GELU("")
@@ -346,7 +216,7 @@ func TestUnknown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := arch.Build(arch.Options{}, checkpointOf(t, readGolden(t, tt.golden), tt.change))
+			_, err := arch.Build(arch.Options{}, checkpointOf(t, archtest.Read(t, tt.golden), tt.change))
 			if tt.cause == nil { // a convolution may be without a bias
 				if err != nil {
 					t.Error(err)
@@ -367,13 +237,17 @@ func TestUnknown(t *testing.T) {
 
 // What a checkpoint does not tell of its network is asked for, and not guessed.
 func TestNotGuessed(t *testing.T) {
-	f := checkpointOf(t, readGolden(t, "clip-huggingface"), nil)
+	f := checkpointOf(t, archtest.Read(t, "clip-huggingface"), nil)
 	if _, err := arch.Build(arch.Options{}, f); err == nil || errors.Is(err, arch.ErrUnknown) || !strings.Contains(err.Error(), "preset: clip-openai") {
 		t.Errorf("whose activation: %v", err)
 	}
-	g := readGolden(t, "clip-openclip")
-	for i, tensor := range g.Tensors { // ViT-H/14 is 1280 wide, with heads of 80
-		g.Tensors[i][1] = bytes.ReplaceAll(bytes.ReplaceAll(bytes.ReplaceAll(tensor[1], []byte("128"), []byte("1280")), []byte("384"), []byte("3840")), []byte("512"), []byte("5120"))
+	g := archtest.Read(t, "clip-openclip")
+	for _, tensor := range g.Tensors { // ViT-H/14 is 1280 wide, with heads of 80
+		for i, d := range tensor.Shape {
+			if d == 128 || d == 384 || d == 512 {
+				tensor.Shape[i] = 10 * d
+			}
+		}
 	}
 	if _, err := arch.Build(arch.Options{}, checkpointOf(t, g, nil)); err == nil || !strings.Contains(err.Error(), "tokens have 1280 numbers") {
 		t.Errorf("how wide its heads are: %v", err)
@@ -382,7 +256,7 @@ func TestNotGuessed(t *testing.T) {
 
 // A backbone whose LPIPS layers have a weight below 0 gives no distance.
 func TestNegativeLPIPS(t *testing.T) {
-	g := readGolden(t, "lpips-alex")
+	g := archtest.Read(t, "lpips-alex")
 	f := checkpointOf(t, g, nil)
 	lin := f.Find("lin2.model.1.weight").Bytes()
 	lin[3] |= 0x80 // the sign of the first

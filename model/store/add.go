@@ -76,14 +76,15 @@ func filesOf(file string) (paths []string, format string, err error) {
 		return nil, "", err
 	}
 	paths = []string{file}
-	if format != FormatONNX {
-		return paths, format, nil
+	var beside []onnx.External
+	if format == FormatONNX {
+		h, err := onnx.ReadHeader(file)
+		if err != nil {
+			return nil, "", err
+		}
+		beside = h.External
 	}
-	h, err := onnx.ReadHeader(file)
-	if err != nil {
-		return nil, "", err
-	}
-	for _, e := range h.External {
+	for _, e := range beside {
 		path := filepath.Join(filepath.Dir(file), e.Name)
 		info, err := os.Lstat(path)
 		switch {
@@ -95,8 +96,8 @@ func filesOf(file string) (paths []string, format string, err error) {
 		paths = append(paths, path)
 	}
 	for _, p := range paths {
-		if !fileForm.MatchString(filepath.Base(p)) {
-			return nil, "", fmt.Errorf("%s cannot be a file in the store: give it a plain name", p)
+		if base := filepath.Base(p); !isFileName(base) {
+			return nil, "", fmt.Errorf("%q cannot be the name of a file in the store: give it one of at most 200 bytes that begins with a letter, a digit or _ and has no control characters", base)
 		}
 	}
 	return paths, format, nil

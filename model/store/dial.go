@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -63,6 +64,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" {
 		return nil, &RefusedError{To: r.URL.Redacted(), Why: "it is not https"}
 	}
+	if why := hostFault(r.URL.Hostname()); why != "" {
+		return nil, &RefusedError{To: r.URL.Redacted(), Why: why}
+	}
 	p, err := t.proxy(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading the proxy's address (HTTPS_PROXY): %w", err)
@@ -70,7 +74,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p == nil {
 		return t.direct.RoundTrip(r)
 	}
-	host := strings.TrimSuffix(strings.ToLower(r.URL.Hostname()), ".")
+	host := strings.TrimRight(strings.ToLower(r.URL.Hostname()), ".")
 	if addr, err := netip.ParseAddr(host); err == nil && !public(addr) {
 		return nil, &RefusedError{To: r.URL.Redacted(), Why: notPublic}
 	}
@@ -78,6 +82,26 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &RefusedError{To: r.URL.Redacted(), Why: notPublic}
 	}
 	return t.proxied.RoundTrip(r)
+}
+
+// hostFault says what is wrong with a host that may be read as an address by whoever
+// resolves it, a proxy for example, and is not written as one: "127.1", "0x7f000001".
+// Those are told as browsers do, by a last label that is a number. Letters beyond ASCII
+// become others on the way, digits and dots among them.
+func hostFault(host string) string {
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return "its host has other letters than those of ASCII: write it as it is in DNS, with xn--"
+	}
+	if _, err := netip.ParseAddr(strings.TrimRight(host, ".")); err == nil {
+		return ""
+	}
+	host = strings.TrimRight(strings.ToLower(host), ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	hex, isHex := strings.CutPrefix(last, "0x")
+	if last != "" && strings.Trim(last, "0123456789") == "" || isHex && strings.Trim(hex, "0123456789abcdef") == "" {
+		return "its host is a number, and not written as an address is: write all four parts, without zeros before them"
+	}
+	return ""
 }
 
 const notPublic = "models are fetched from public addresses only, and this one is of a private network or of this machine"

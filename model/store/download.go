@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -50,7 +51,8 @@ type download struct {
 	have  int64     // bytes in it
 	sum   hash.Hash // of them
 	state partState
-	mixed bool // it is of more than one answer
+	boot  string // bootID
+	mixed bool   // it is of more than one answer
 }
 
 // partState is what must be known of a part to go on with it.
@@ -59,6 +61,19 @@ type partState struct {
 	// Validator is the ETag or Last-Modified of the file that it is a part of.
 	Validator string `json:"validator"`
 	Size      int64  `json:"size,omitempty"` // of the whole file; 0: not known
+	// Boot is the time that the system is up which wrote it. What is in the part is on its
+	// way to the disk as long as that lasts, and after a loss of power it may be zeros that
+	// no validator tells.
+	Boot string `json:"boot,omitempty"`
+}
+
+// bootID tells one start of the system from another; "" is not known.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 func (d *download) part() string  { return partialDir + "/" + d.entry.Name }
@@ -103,9 +118,10 @@ func (d *download) resume(ctx context.Context) error {
 	if err := d.root.MkdirAll(partialDir); err != nil {
 		return err
 	}
-	d.sum = sha256.New()
+	d.sum, d.boot = sha256.New(), cmp.Or(d.o.boot, bootID())
 	text, err := d.read(ctx, d.about(), nil)
-	if err == nil && json.Unmarshal(text, &d.state) == nil {
+	// Where the hash is not known, nothing would tell that the part has been damaged.
+	if err == nil && json.Unmarshal(text, &d.state) == nil && (d.hash != "" || d.boot != "" && d.state.Boot == d.boot) {
 		if _, err = d.read(ctx, d.part(), d.sum); err == nil {
 			d.mixed = d.have > 0
 			d.file, err = d.root.Append(d.part())
@@ -204,26 +220,6 @@ func (d *download) rest(ctx context.Context, count int, cause error) error {
 	return sleep(ctx, pause)
 }
 
-// statusError is an answer that is no file.
-type statusError struct {
-	url   string
-	code  int
-	after time.Duration // that the server wants to be left alone
-}
-
-func (e *statusError) Error() string {
-	text := fmt.Sprintf("%s answers %d %s", e.url, e.code, http.StatusText(e.code))
-	if e.code == http.StatusUnauthorized || e.code == http.StatusForbidden {
-		text += ": it may want one to log in or to consent: get the file there, then forgepipe models add FILE"
-	}
-	return text
-}
-
-// passing tells whether it may be another one in a moment.
-func (e *statusError) passing() bool {
-	return e.code >= 500 || e.code == http.StatusTooManyRequests || e.code == http.StatusRequestTimeout || e.code == http.StatusTooEarly
-}
-
 // try asks once, for what is missing.
 func (d *download) try(ctx context.Context, client *http.Client, url string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -245,9 +241,9 @@ func (d *download) try(ctx context.Context, client *http.Client, url string) err
 	resp, err := client.Do(r)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errIdle) {
-			err = fmt.Errorf("%s: %w", url, cause)
+			return fmt.Errorf("%s: %w", url, cause)
 		}
-		return err
+		return d.unreached(url, err)
 	}
 	defer resp.Body.Close()
 	total, err := d.begin(resp, url)
@@ -287,7 +283,7 @@ func (d *download) begin(resp *http.Response, url string) (total int64, err erro
 		if err := d.restart(); err != nil { // it begins at the beginning, whatever was asked for
 			return 0, localError{err}
 		}
-		d.state = partState{URL: url, Validator: validator(resp.Header), Size: total}
+		d.state = partState{URL: url, Validator: validator(resp.Header), Size: total, Boot: d.boot}
 	case resp.StatusCode == http.StatusPartialContent && asked:
 		if total, err = d.continues(resp); err != nil {
 			// The next try begins anew.

@@ -3,7 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	neturl "net/url"
 	"strings"
+	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
 )
@@ -104,4 +107,35 @@ type BusyError struct {
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another process is fetching the model %s: wait for its end", e.Name)
+}
+
+// statusError is an answer that is no file.
+type statusError struct {
+	url   string
+	code  int
+	after time.Duration // that the server wants to be left alone
+}
+
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("%s answers %d %s", e.url, e.code, http.StatusText(e.code))
+	if e.code == http.StatusUnauthorized || e.code == http.StatusForbidden {
+		text += ": it may want one to log in or to consent: get the file there, then forgepipe models add FILE"
+	}
+	return text
+}
+
+// passing tells whether it may be another one in a moment.
+func (e *statusError) passing() bool {
+	return e.code >= 500 || e.code == http.StatusTooManyRequests || e.code == http.StatusRequestTimeout || e.code == http.StatusTooEarly
+}
+
+// unreached says of a server that gives no answer what may help.
+func (d *download) unreached(url string, err error) error {
+	if errors.As(err, new(*RefusedError)) {
+		return err
+	}
+	if of := (*neturl.Error)(nil); errors.As(err, &of) { // where it has been led to
+		url, err = of.URL, of.Err
+	}
+	return fmt.Errorf("no answer from %s: %w: see whether this machine reaches it (HTTPS_PROXY names a proxy), or bring the file with forgepipe models add %s --name %s", url, err, d.entry.File, d.entry.Name)
 }

@@ -42,8 +42,8 @@ func Example() {
 		return
 	}
 	rel, _ := filepath.Rel(dir, f.Path)
-	fmt.Println(rel, f.Format)
+	fmt.Println(f.Name, rel)
 	// Output:
 	// true the model clip-vit-b32 is not in the store: it has not been fetched: forgepipe models fetch clip-vit-b32
-	// models/mine/net.onnx onnx
+	// mine models/mine/net.onnx
 }

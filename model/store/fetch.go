@@ -39,6 +39,7 @@ type FetchOptions struct {
 	proxy func(*http.Request) (*url.URL, error)
 	pause func(context.Context, time.Duration) error
 	idle  time.Duration
+	boot  string // "": the one of this machine
 }
 
 // Progress is how far the fetching of a model is.
@@ -55,7 +56,8 @@ type Progress struct {
 // whether anything had to be done.
 //
 // What has been fetched of a file that does not come to its end is kept, and the next
-// Fetch goes on there. Of two processes one fetches, and the other one waits for it.
+// Fetch goes on there; of one whose hash is not known only until the system is started
+// anew, since nothing tells then whether the disk has it all. Of two processes one fetches, and the other one waits for it.
 func (s *Store) Fetch(ctx context.Context, name string, o FetchOptions) (rec Record, fetched bool, err error) {
 	e, known := s.registry.Find(name)
 	before, err := s.readRecords()
@@ -151,8 +153,15 @@ func (s *Store) settle(ctx context.Context, root fsys.Root, name string, rec Rec
 		}
 		rec.Files[i].Modified = info.ModTime()
 	}
+	r, err := s.readRecords()
+	if err != nil {
+		return err
+	}
+	if err := s.strangers(ctx, name, rec, r.Models[name]); err != nil {
+		return err
+	}
 	var old Record
-	err := s.updateRecords(ctx, root, func(m map[string]Record) { old, m[name] = m[name], rec })
+	err = s.updateRecords(ctx, root, func(m map[string]Record) { old, m[name] = m[name], rec })
 	if err != nil {
 		return err
 	}
@@ -170,6 +179,25 @@ func (s *Store) settle(ctx context.Context, root fsys.Root, name string, rec Rec
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// strangers refuses to replace files that are in no record, and of other bytes: somebody
+// has put them there.
+func (s *Store) strangers(ctx context.Context, name string, rec, old Record) error {
+	for _, f := range rec.Files {
+		path := s.path(name, f.Name)
+		if !exists(path) || slices.ContainsFunc(old.Files, func(g File) bool { return g.Name == f.Name }) {
+			continue
+		}
+		if s.check(ctx, name, File{Name: f.Name, Size: f.Size, SHA256: f.SHA256}, true) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("putting the model %s in place: another file is there already, and %s has no record of it: move %s elsewhere, and run again", name, recordsName, path)
 	}
 	return nil
 }

@@ -56,17 +56,20 @@ type records struct {
 
 const recordsVersion = 1
 
+// maxRecords is what models.lock may take, in bytes: enough for some ten thousand models.
+const maxRecords = 16 << 20
+
 // readRecords reads models.lock; none is as good as an empty one. It may come from
 // another machine, so that names in it are checked.
 func (s *Store) readRecords() (records, error) {
 	file := filepath.Join(s.dir, recordsName)
-	data, err := os.ReadFile(file)
+	data, err := readSmall(file, maxRecords)
 	r := records{Version: recordsVersion, Models: map[string]Record{}}
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
 	if err != nil {
-		return r, fmt.Errorf("reading what models the store has: %w", err)
+		return r, fmt.Errorf("reading what models the store has: %s: %w", file, err)
 	}
 	bad := func(err error) error {
 		return fmt.Errorf("reading what models the store has: %s: %w: get it back from a copy, or remove it and fetch the models again", file, err)
@@ -77,17 +80,25 @@ func (s *Store) readRecords() (records, error) {
 	if r.Version != recordsVersion {
 		return r, bad(fmt.Errorf("it is of version %d, and this forgepipe knows %d", r.Version, recordsVersion))
 	}
+	if err := r.check(); err != nil {
+		return r, bad(err)
+	}
+	return r, nil
+}
+
+// check refuses names that lead elsewhere, and what is no record.
+func (r records) check() error {
 	for name, m := range r.Models {
 		if !nameForm.MatchString(name) || len(m.Files) == 0 {
-			return r, bad(fmt.Errorf("%q is no model", name))
+			return fmt.Errorf("%q is no model", name)
 		}
 		for _, f := range m.Files {
-			if !fileForm.MatchString(f.Name) || !hashForm.MatchString(f.SHA256) || f.Size < 0 {
-				return r, bad(fmt.Errorf("model %q: %q is no file of it", name, f.Name))
+			if !isFileName(f.Name) || !hashForm.MatchString(f.SHA256) || f.Size < 0 {
+				return fmt.Errorf("model %q: %q is no file of it", name, f.Name)
 			}
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // updateRecords changes models.lock as a whole, whoever else does the same.
@@ -102,6 +113,9 @@ func (s *Store) updateRecords(ctx context.Context, root fsys.Root, change func(m
 		return err
 	}
 	change(r.Models)
+	if err := r.check(); err != nil { // it would be refused for every model from now on
+		return fmt.Errorf("recording models in %s: %w", filepath.Join(s.dir, recordsName), err)
+	}
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

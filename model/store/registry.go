@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // The formats that networks come in.
@@ -62,15 +63,7 @@ const maxRegistry = 4 << 20
 
 // ReadRegistry reads a registry of one's own, a JSON file of the form of the built-in one.
 func ReadRegistry(file string) (Registry, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading a registry: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRegistry+1))
-	if err == nil && len(data) > maxRegistry {
-		err = fmt.Errorf("it has more than %d bytes", maxRegistry)
-	}
+	data, err := readSmall(file, maxRegistry)
 	var r Registry
 	if err == nil {
 		r, err = ParseRegistry(data)
@@ -81,8 +74,30 @@ func ReadRegistry(file string) (Registry, error) {
 	return r, nil
 }
 
+// readSmall reads a file of at most so many bytes. A pipe is refused, for which one would
+// wait for ever.
+func readSmall(file string, limit int64) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return data, err
+}
+
 // ParseRegistry reads a registry: {"models": [entries]}. Unknown members, names that
-// come twice and entries that could not be fetched are errors.
+// come twice, entries that could not be fetched and text after the end are errors.
 func ParseRegistry(data []byte) (Registry, error) {
 	var doc struct {
 		Models Registry `json:"models"`
@@ -91,6 +106,9 @@ func ParseRegistry(data []byte) (Registry, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&doc); err != nil {
 		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("after byte %d, where it ends, there is more", dec.InputOffset())
 	}
 	seen := map[string]bool{}
 	for _, e := range doc.Models {
@@ -107,15 +125,21 @@ func ParseRegistry(data []byte) (Registry, error) {
 
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
-	fileForm = regexp.MustCompile(`^[A-Za-z0-9_][^/\\\x00-\x1f]{0,199}$`)
+	fileForm = regexp.MustCompile(`^[\pL\pN_][^/\\\p{Cc}]*$`)
 	hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
+
+// isFileName tells whether a file in the store may be called so. JSON keeps such a name as
+// it is, and no system finds it too long.
+func isFileName(name string) bool {
+	return len(name) <= 200 && utf8.ValidString(name) && fileForm.MatchString(name)
+}
 
 func (e Entry) check() error {
 	switch {
 	case !nameForm.MatchString(e.Name):
 		return errors.New("a name has letters, digits, - and _")
-	case !fileForm.MatchString(e.File):
+	case !isFileName(e.File):
 		return fmt.Errorf("file %q is no name of a file", e.File)
 	case !slices.Contains([]string{FormatONNX, FormatPyTorch, FormatSafetensors}, e.Format):
 		return fmt.Errorf("format %q is none of onnx, pth and safetensors", e.Format)
@@ -144,6 +168,9 @@ func checkURL(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("the address %q is not https", text)
 	case u.Host == "" || u.User != nil:
 		return nil, fmt.Errorf("the address %q has no host, or a user", text)
+	}
+	if why := hostFault(u.Hostname()); why != "" {
+		return nil, fmt.Errorf("the address %q: %s", text, why)
 	}
 	return u, nil
 }

@@ -80,6 +80,7 @@ func (s *site) options() FetchOptions {
 		RootCAs: roots, Allow: func(a netip.AddrPort) bool { return a == here },
 		proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
 		pause: func(context.Context, time.Duration) error { return nil },
+		boot:  "today",
 	}
 }
 

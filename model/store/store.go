@@ -69,7 +69,6 @@ func (s *Store) Dir() string { return s.dir }
 type Found struct {
 	Path   string // of its file
 	Name   string // in the store; "" for one that was given by its path
-	Format string // "onnx", "pth", "safetensors"; "" is not known
 	Preset string // how pictures are prepared for it, of model.Presets; "" is not known
 }
 
@@ -79,7 +78,7 @@ type Found struct {
 // the store is an error that is ErrMissing.
 func Find(nameOrPath string) (Found, error) {
 	if IsPath(nameOrPath) {
-		return Found{Path: nameOrPath, Format: formatOf(nameOrPath)}, nil
+		return Found{Path: nameOrPath}, nil
 	}
 	dir, err := DefaultDir()
 	if err != nil {
@@ -132,11 +131,7 @@ func (s *Store) Find(name string) (Found, error) {
 			return Found{}, s.missing(name, state.Error())
 		}
 	}
-	out := Found{Path: s.path(name, m.Files[0].Name), Name: name, Format: formatOf(m.Files[0].Name), Preset: e.Preset}
-	if known {
-		out.Format = e.Format
-	}
-	return out, nil
+	return Found{Path: s.path(name, m.Files[0].Name), Name: name, Preset: e.Preset}, nil
 }
 
 // missing says what brings a model that is known.

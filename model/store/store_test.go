@@ -49,6 +49,14 @@ func TestParseRegistry(t *testing.T) {
 		"twice":                 {`{"models": [` + good + "," + good + `]}`, "twice"},
 		"http":                  {with("https:", "http:"), "not https"},
 		"a user":                {with("https://", "https://me:secret@"), "user"},
+		"a host that is short":  {with("example.com", "127.1"), "number"},
+		"a host in digits":      {with("example.com", "2130706433:8443"), "number"},
+		"a host in hex":         {with("example.com", "a.0X7f"), "number"},
+		"a host in octal":       {with("example.com", "127.0.0.01."), "number"},
+		"a host of two dots":    {with("example.com", "127.1.."), "number"},
+		"a host in full width":  {with("example.com", "1\uff12\uff17.1"), "ASCII"},
+		"a host that is one":    {with("example.com", "93.184.215.14"), ""},
+		"a host with digits":    {with("example.com", "2.example0x1.co2:443"), ""},
 		"a name with a dot":     {with(`"a"`, `"a.b"`), "letters"},
 		"a file elsewhere":      {with(`a.onnx`, `../a.onnx`), "no name of a file"},
 		"a hidden file":         {with(`a.onnx`, `.onnx`), "no name of a file"},
@@ -56,6 +64,8 @@ func TestParseRegistry(t *testing.T) {
 		"a short hash":          {with(`"licence"`, `"sha256": "12", "licence"`), "64 digits"},
 		"no way to it":          {with(`"https://example.com/a"`, ``), "neither urls nor bring"},
 		"no JSON":               {"models:", "invalid"},
+		"more behind it":        {with("", "") + ` {"models": []}`, "there is more"},
+		"a bracket too many":    {with("", "") + "}", "there is more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := ParseRegistry([]byte(tt.text))
@@ -209,7 +219,7 @@ func TestAdd(t *testing.T) {
 		t.Fatal(name, rec, err)
 	}
 	f, err := s.Find("mine")
-	if err != nil || f.Format != FormatONNX {
+	if err != nil || f.Name != "mine" {
 		t.Fatal(f, err)
 	}
 	if _, err := model.Open(f.Path, model.FileOptions{}); err != nil {
@@ -390,6 +400,55 @@ func root(t *testing.T, s *Store) fsys.Root {
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	return r
+}
+
+// A file that somebody has put where a model's is to be is left alone.
+func TestStrangersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, whole(data, `"one"`))
+	file := filepath.Join(t.TempDir(), "m.pth")
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for name, bring := range map[string]func(*Store) error{
+		"add":   func(s *Store) error { _, _, err := s.Add(t.Context(), file, "m"); return err },
+		"fetch": func(s *Store) error { _, _, err := s.Fetch(t.Context(), "m", site.options()); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := storeOf(t, Entry{URLs: []string{site.URL + "/m.pth"}})
+			path := s.path("m", "m.pth")
+			put := func(text string) {
+				t.Helper()
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(text), 0o666)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put("my own")
+			wantError(t, bring(s), path, "no record", "move "+path+" elsewhere")
+			if r, err := s.readRecords(); placed(t, s) != "my own" || err != nil || len(r.Models) > 0 {
+				t.Errorf("in place is %.20q, recorded %v, %v", placed(t, s), r.Models, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+			// One that has become another since it was recorded is the store's, and mended.
+			put("damage")
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+			// So is one of the same bytes, as when models.lock was lost.
+			if err := os.Remove(filepath.Join(s.dir, recordsName)); err != nil {
+				t.Fatal(err)
+			}
+			if err := bring(s); err != nil || placed(t, s) != string(data) {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // models.lock may come from elsewhere: names in it lead nowhere else.

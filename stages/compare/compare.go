@@ -29,7 +29,7 @@ The smaller picture is enlarged to the size of the larger one, with nearest so t
 
 What a PNG shows is its layout. With side it is the two pictures beside each other. With split it is one picture, before on the left of a line and after on the right of it. With difference it is a map of the largest difference of the channels at every pixel, from black for none to light yellow; its scale is drawn below it, and ends at the power of two under which 999 of 1000 pixels lie that differ at all. With sheet it is all of these.
 
-gif and webp are animations that show before for a quarter of the time, become after, show that, and become before again, for ever. GIF has 256 colours and is large; webp needs libwebp, and is much smaller. A frame holds only what is not as in the one before.
+gif and webp are animations that show before for a quarter of the time, become after, show that, and become before again, for ever. GIF has 256 colours and is large; webp needs libwebp, and is much smaller. A frame holds only what is not as in the one before. Until a webp is whole, up to a byte of each pixel of each of its frames is in memory: where that is too much, take fewer seconds, a smaller fps or max_side, or more speed.
 
 Pictures with more than max_side pixels along a side are drawn smaller: in the map of differences, each point is then the largest of those that it stands for. Small pictures are magnified, by a whole number, to about 320 pixels. What is transparent is drawn on checks. A picture of 16 bits is measured with all of them, and drawn with 8. The colour profile is kept where both pictures have the same.
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"image"
 	"io"
 	"io/fs"
 	"os"
@@ -33,10 +32,11 @@ func Files(ctx context.Context, before, after string, o Options) (Result, error)
 		if output, err = c.place(before, after); err != nil {
 			return Result{}, err
 		}
-		if c.root, err = fsys.OS.OpenRoot(filepath.Dir(o.Out)); err != nil {
-			return Result{}, wrong("%w", err)
+		done, err := c.openOut(filepath.Dir(o.Out))
+		if err != nil {
+			return Result{}, err
 		}
-		defer func() { _ = c.root.Close() }() // nothing is written to it any more
+		defer done()
 	}
 	res := Result{Name: filepath.Base(after), Before: before, After: after}
 	if err := c.look(ctx, before, after, &res, output); err != nil {
@@ -84,7 +84,7 @@ func (c *comparer) write(name string, encode func(io.Writer) error) error {
 	if err := c.root.MkdirAll(dir); err != nil {
 		return &writeError{fmt.Errorf("writing %s: %w", name, err)}
 	}
-	temp := path.Join(dir, ".forgepipe-"+rand.Text()+".tmp")
+	temp := tempPrefix + rand.Text() + tempEnd // in the folder itself, where it is looked for
 	f, err := c.root.Create(temp)
 	if err != nil {
 		return &writeError{fmt.Errorf("writing %s: %w", name, err)}
@@ -132,5 +132,3 @@ func (w *watched) Write(b []byte) (int, error) {
 	}
 	return n, err
 }
-
-func sizeOf(f *file) image.Point { return image.Pt(f.header.Width, f.header.Height) }

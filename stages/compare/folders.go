@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/sourcegraph/conc/pool"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/model/lpips"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 	"github.com/forgepipe/forgepipe/stages/internal/files"
@@ -53,6 +53,7 @@ type Result struct {
 	Mean     *float64 `json:"mean,omitempty"`
 	Max      *float64 `json:"max,omitempty"`
 	Enlarged bool     `json:"enlarged,omitempty"` // the sizes differ
+	LPIPS    *float64 `json:"lpips,omitempty"`    // the distance that Options.LPIPS measured
 	// Output is the file that was drawn, relative to Options.Out. Kept says that a file
 	// was there already, and was left alone.
 	Output string `json:"output,omitempty"`
@@ -63,6 +64,9 @@ type Result struct {
 // Options say how files are compared.
 type Options struct {
 	Sheet sheet.Options // how they are shown; Region and Filter also count for what is measured
+	// LPIPS measures that distance too, of whole pictures that are not the same; nil: it
+	// is not measured. The caller closes it.
+	LPIPS *lpips.Distance
 	// Out is where sheets are written: for Folders a folder, which is made where it is
 	// missing, for Files a file. Nothing is drawn where it is empty.
 	Out       string
@@ -162,10 +166,11 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 				return nil, wrong("%s and %s lie in each other: write the sheets to another folder", o.Out, in)
 			}
 		}
-		if c.root, err = fsys.OS.OpenRoot(o.Out); err != nil {
-			return nil, wrong("%w", err)
+		done, err := c.openOut(o.Out)
+		if err != nil {
+			return nil, err
 		}
-		defer func() { _ = c.root.Close() }() // nothing is written to it any more
+		defer done()
 	}
 	r := &Report{}
 	err = c.all(ctx, before, after, r)
@@ -175,6 +180,9 @@ func Folders(ctx context.Context, before, after string, o Options) (*Report, err
 func newComparer(o Options) (*comparer, error) {
 	if err := o.Sheet.Check(); err != nil {
 		return nil, err
+	}
+	if o.LPIPS != nil && !o.Sheet.Region.Empty() {
+		return nil, wrong("LPIPS is measured of whole pictures: give no region with it")
 	}
 	o.Sheet = o.Sheet.WithDefaults()
 	if o.Workers < 1 {
@@ -233,6 +241,9 @@ func real(path string) string {
 	}
 }
 
+// errPanic ends everything where a comparison has panicked.
+var errPanic = errors.New("a comparison panicked")
+
 // all compares everything. Results come in the order of the walk, whoever is ready
 // first, since each has its place in a line of those that are awaited.
 func (c *comparer) all(ctx context.Context, before, after string, r *Report) error {
@@ -253,10 +264,15 @@ func (c *comparer) all(ctx context.Context, before, after string, r *Report) err
 			return nil
 		}
 		work.Go(func() {
-			res, err := c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
-			if err != nil {
-				cancel(err)
-			}
+			cause := errPanic // which Wait passes on
+			defer func() {
+				if cause != nil {
+					cancel(cause)
+				}
+				close(place)
+			}()
+			var res Result
+			res, cause = c.pair(ctx, w.before.Path(m.before), w.after.Path(m.after), m)
 			place <- res
 		})
 		return nil
@@ -338,12 +354,20 @@ func (c *comparer) look(ctx context.Context, before, after string, res *Result, 
 	for i, f := range []*file{a, b} {
 		img, err := imageio.Decode(f.data, f.header, c.Limits)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.path, err)
+			return fmt.Errorf("%s: %w", f.path, plainLimit(err))
 		}
 		pictures[i] = sheet.Picture{Name: names[i], Image: img, ICC: imageio.ICCProfile(f.data)}
 		if !same { // otherwise the other one has them too
 			f.data = nil
 		}
+	}
+	if c.LPIPS != nil && !same {
+		v, err := c.LPIPS.Of(ctx, pictures[0].Image, pictures[1].Image)
+		if err != nil {
+			return err
+		}
+		res.LPIPS = &v
+		pictures[1].Figures = []string{fmt.Sprintf("%s %.4f", c.LPIPS.Name(), v)}
 	}
 	var d sheet.Difference
 	var encode func(w io.Writer) (err error)
@@ -388,80 +412,4 @@ func distinct(before, after string) [2]string {
 		a, b = a[1:], b[1:]
 	}
 	return [2]string{strings.Join(a, "/"), strings.Join(b, "/")}
-}
-
-// A file is one that was read.
-type file struct {
-	path   string
-	data   []byte
-	header imageio.Header
-}
-
-// open reads two files, and waits until there is room for their pictures and what is
-// made of them.
-func (c *comparer) open(ctx context.Context, before, after string) (a, b *file, done func(), err error) {
-	a, b = &file{path: before}, &file{path: after}
-	sizes := int64(0)
-	for _, f := range []*file{a, b} {
-		n, err := regular(f.path, c.Limits)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		sizes += n
-	}
-	// First for the files, whose headers say what the rest takes: what a file says of
-	// itself may lie at its end. Who waits for more holds no lease, so that two never
-	// wait for each other.
-	lease, err := c.ledger.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: sizes, Holder: "comparison"})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	need := int64(0)
-	for _, f := range []*file{a, b} {
-		if f.data, err = read(f.path, c.Limits); err == nil {
-			f.header, err = imageio.ReadHeader(f.data, c.Limits)
-		}
-		if err != nil {
-			lease.Release()
-			return nil, nil, nil, fmt.Errorf("%s: %w", f.path, err)
-		}
-		need += int64(len(f.data)) + max(f.header.DecodePeak, f.header.Bytes)
-	}
-	need += c.Sheet.Bytes(sizeOf(a), sizeOf(b))
-	lease.Release()
-	if lease, err = c.ledger.Acquire(ctx, memory.Request{Kind: memory.Work, Bytes: need, Holder: "comparison"}); err != nil {
-		return nil, nil, nil, err
-	}
-	return a, b, lease.Release, nil
-}
-
-// regular is the size of a file that can be read.
-func regular(path string, lim pipeline.Limits) (int64, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("looking at the file: %w", err)
-	case !info.Mode().IsRegular():
-		return 0, fmt.Errorf("%s is %s, not an image", path, fsys.KindOf(info.Mode().Type()))
-	case info.Size() > lim.MaxFileBytes:
-		return 0, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), lim.MaxFileBytes)
-	}
-	return info.Size(), nil
-}
-
-// read reads a file, which may have become a pipe in the meantime, or grow for ever.
-func read(path string, lim pipeline.Limits) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, files.Plain(err)
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		b.Grow(int(min(info.Size(), lim.MaxFileBytes)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(io.LimitReader(f, lim.MaxFileBytes+1)); err != nil {
-		return nil, files.Plain(err)
-	}
-	return b.Bytes(), nil
 }

@@ -17,7 +17,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
+	"github.com/forgepipe/forgepipe/model/lpips"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
+	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
 )
@@ -227,6 +231,35 @@ func TestSuffix(t *testing.T) {
 	}
 }
 
+// A suffix that is all of a name is that name.
+func TestSuffixAlone(t *testing.T) {
+	p := pngOf(t, plain(8, 8, 1))
+	before, after, out := folder(t, map[string][]byte{"x4.png": p, "ax4.png": p}), folder(t, map[string][]byte{"x4.png": p, "a.png": p}), t.TempDir()
+	got, _ := compared(t, before, after, compare.Options{Suffix: "x4", Out: out})
+	if want := []string{"identical a 0 > a.png", "identical x4 0 > x4.png"}; !slices.Equal(got, want) || !slices.Equal(names(t, out), []string{"a.png", "x4.png"}) {
+		t.Errorf("%q, want %q; drawn are %q", got, want, names(t, out))
+	}
+}
+
+// Each pair has a sheet of its own, however alike names are.
+func TestNamesThatAreAlike(t *testing.T) {
+	p, j := pngOf(t, plain(8, 8, 1)), jpegOf(t, plain(8, 8, 1))
+	all := map[string][]byte{"a.png": p, "a.jpg": j, "a.png.jpg": j, "a.png.jpg.png": p, "a.jpg.gif": p, "b/a.png": p, "c.png": p, "c.png.jpg": j}
+	before, after := folder(t, all), folder(t, all)
+	for range 3 {
+		out := t.TempDir()
+		got, r := compared(t, before, after, compare.Options{Suffix: "x4", Out: out, Workers: 3})
+		want := []string{
+			"identical a.jpg 0 > a.jpg.png", "identical a.jpg.gif 0 > a.jpg.gif.png", "identical a.png 0 > a.png.png",
+			"identical a.png.jpg 0 > a.png.jpg.png", "identical a.png.jpg.png 0 > a.png.jpg.png.png",
+			"identical c 0 > c.png", "identical c.png 0 > c.png.png", "identical b/a 0 > b/a.png",
+		}
+		if !slices.Equal(got, want) || r.Drawn != 8 || len(names(t, out)) != 8 {
+			t.Fatalf("%q\nwant %q\ndrawn are %q", got, want, names(t, out))
+		}
+	}
+}
+
 // Where sheets could get among the pictures, nothing is written.
 func TestPlacesOfFolders(t *testing.T) {
 	p := pngOf(t, plain(8, 8, 1))
@@ -328,5 +361,103 @@ func TestFiles(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(in("taken.png")); len(b) < 1000 {
 		t.Error("with overwrite nothing was written")
+	}
+}
+
+// What is said of limits can be done: a comparison has none that could be set.
+func TestLimits(t *testing.T) {
+	before, after := folder(t, map[string][]byte{"a.png": pngOf(t, plain(40, 30, 1))}), folder(t, map[string][]byte{"a.png": pngOf(t, plain(40, 30, 2))})
+	animated := sheet.Options{Format: sheet.WebP, Seconds: 60, Speed: 0.1, FPS: 50}
+	for name, tt := range map[string]struct {
+		o    compare.Options
+		want string
+	}{
+		"pixels": {compare.Options{Limits: pipeline.Limits{MaxPixels: 1000}}, "a.png: header says 40 x 30 = 1200 pixels, the limit is 1000 pixels: make it smaller, or take the stage compare, in a pipeline with limits.pixels"},
+		"bytes":  {compare.Options{Limits: pipeline.Limits{MaxFileBytes: 20}}, "the limit is 20: make it smaller, or take the stage compare, in a pipeline with limits.file_bytes"},
+		"frames": {compare.Options{Out: t.TempDir(), Memory: 16 << 20, Sheet: animated}, "comparison with 30000 frames needs "},
+		"sheets": {compare.Options{Out: t.TempDir(), Memory: 1 << 20}, "comparison needs "},
+	} {
+		if got, _ := compared(t, before, after, tt.o); len(got) != 1 || !strings.Contains(got[0], tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// What a killed comparison has left is removed by the next one, unless another one is at
+// work there.
+func TestLeftoversAreRemoved(t *testing.T) {
+	p := pngOf(t, plain(8, 8, 1))
+	before, after := folder(t, map[string][]byte{"a.png": p, "b/c.png": p}), folder(t, map[string][]byte{"a.png": p, "b/c.png": p})
+	const left, mine, run = ".forgepipe-compare-ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp", ".forgepipe-compare-notes.tmp", ".forgepipe-ab12-1.tmp"
+	out := folder(t, map[string][]byte{left: p, mine: p, run: p})
+	other, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_SH); err != nil {
+		t.Skip(err)
+	}
+	compared(t, before, after, compare.Options{Out: out})
+	if got, want := names(t, out), []string{run, left, mine, "a.png", "b/c.png"}; !slices.Equal(got, want) {
+		t.Errorf("beside another one, there are %q, want %q", got, want)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := compare.Files(t.Context(), before+"/a.png", after+"/a.png", compare.Options{Out: out + "/d.png"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := names(t, out), []string{run, mine, "a.png", "b/c.png", "d.png"}; !slices.Equal(got, want) {
+		t.Errorf("then there are %q, want %q", got, want)
+	}
+}
+
+// The distance of a network is a figure of its own, in results and on sheets.
+func TestLPIPSIsMeasured(t *testing.T) {
+	before := folder(t, map[string][]byte{"a.png": pngOf(t, plain(64, 48, 60)), "b.png": pngOf(t, plain(64, 48, 9)), "c.png": pngOf(t, plain(9, 9, 9))})
+	after := folder(t, map[string][]byte{"a.png": pngOf(t, plain(64, 48, 90)), "b.png": pngOf(t, plain(64, 48, 9)), "c.png": pngOf(t, plain(9, 9, 10))})
+	network := filepath.Join(t.TempDir(), "net.onnx")
+	if err := testnet.Embedder(testnet.EmbedderOptions{}).WriteFile(network); err != nil {
+		t.Fatal(err)
+	}
+	d, err := lpips.Open(t.Context(), lpips.Options{Threads: 1}, network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	want, err := d.Of(t.Context(), plain(64, 48, 60), plain(64, 48, 90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []compare.Result
+	sheets := map[bool][]byte{}
+	for _, with := range []bool{false, true} {
+		o := compare.Options{Out: t.TempDir(), OnResult: func(r compare.Result) { all = append(all, r) }}
+		if with {
+			o.LPIPS = d
+		}
+		if _, err := compare.Folders(t.Context(), before, after, o); err != nil {
+			t.Fatal(err)
+		}
+		if sheets[with], err = os.ReadFile(filepath.Join(o.Out, "a.png")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := all[3]; all[0].LPIPS != nil || a.LPIPS == nil || *a.LPIPS != want || !(want > 0) {
+		t.Errorf("without and with LPIPS, which is %v, results are %+v", want, all)
+	}
+	if all[4].State != compare.Identical || all[4].LPIPS != nil {
+		t.Errorf("of identical files it says %+v", all[4])
+	}
+	if all[5].State != compare.Failed || !strings.Contains(all[5].Fault, "9 x 9 pixels are too small") {
+		t.Errorf("of small pictures it says %+v", all[5])
+	}
+	if bytes.Equal(sheets[false], sheets[true]) {
+		t.Error("the figure is not on the sheet")
+	}
+	_, err = compare.Files(t.Context(), filepath.Join(before, "a.png"), filepath.Join(after, "a.png"), compare.Options{LPIPS: d, Sheet: sheet.Options{Region: image.Rect(0, 0, 9, 9)}})
+	if wrong := (*compare.OptionError)(nil); !errors.As(err, &wrong) {
+		t.Errorf("with a region, the error is %v", err)
 	}
 }

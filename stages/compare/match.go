@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,10 @@ func (w *walk) images(f *files.Folder, rel string) (all []named, wrong []match) 
 		switch e.Verdict {
 		case files.Image:
 			stem, _ := files.StemExt(e.Name)
-			all = append(all, named{strings.TrimSuffix(stem, w.suffix), e.Name})
+			if short := strings.TrimSuffix(stem, w.suffix); short != "" { // x4.png is no image without a name
+				stem = short
+			}
+			all = append(all, named{stem, e.Name})
 		case files.Impossible:
 			wrong = append(wrong, match{name: rel + e.Name, fault: f.Input(e).Err})
 		case files.Ignored:
@@ -113,8 +117,28 @@ func (w *walk) matches(rel string, a, b *files.Folder) (out []match) {
 		r, after = cut(after, stem)
 		out = append(out, w.stem(rel, stem, l, r)...)
 	}
+	apart(out)
 	slices.SortStableFunc(out, func(x, y match) int { return strings.Compare(x.name, y.name) })
 	return out
+}
+
+// apart gives those their extension of whose names there are several: that of a.png.jpg
+// would be a.png, and so is that of a.png beside a.jpg. They would be drawn into one file.
+// A name with its extension is only there once.
+func apart(all []match) {
+	for again := true; again; {
+		again = false
+		count := map[string]int{}
+		for _, m := range all {
+			count[m.name]++
+		}
+		for i := range all {
+			m := &all[i]
+			if full := cmp.Or(m.before, m.after, m.name); count[m.name] > 1 && m.name != full {
+				m.name, again = full, true // which may be what another one is called
+			}
+		}
+	}
 }
 
 // first is the stem that comes first.

@@ -53,12 +53,9 @@ func FindUnresized(c pipeline.Config) (*Model, error) {
 // locate looks at the network's file. Its preset is the one that is said, else that of
 // the store, else what the file itself says.
 func locate(c pipeline.Config, said string) (*Model, error) {
-	found, err := store.Find(c.String(modelField))
-	if errors.Is(err, store.ErrMissing) {
-		err = fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
-	}
+	found, err := Locate(c)
 	if err != nil {
-		return nil, c.Errorf(modelField, 0, "%w", err)
+		return nil, err
 	}
 	m := &Model{Path: found.Path, Preset: cmp.Or(said, found.Preset), c: c}
 	if m.Header, err = model.ReadHeader(found.Path, model.FileOptions{Preset: m.Preset}); err != nil {
@@ -76,4 +73,17 @@ func (m *Model) Open(outputs ...string) (*model.File, error) {
 		return nil, m.c.Errorf(modelField, 0, "%w", err)
 	}
 	return f, nil
+}
+
+// Locate is Find without a look at the file, for stages that know how their network wants
+// its pictures.
+func Locate(c pipeline.Config) (store.Found, error) {
+	found, err := store.Find(c.String(modelField))
+	if errors.Is(err, store.ErrMissing) {
+		err = fmt.Errorf("%w: %w", pipeline.ErrLacking, err)
+	}
+	if err != nil {
+		return found, c.Errorf(modelField, 0, "%w", err)
+	}
+	return found, nil
 }

@@ -1,6 +1,7 @@
 package tile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"image"
@@ -50,43 +51,67 @@ func gcd(a, b int) int {
 	return a
 }
 
+// check tells how the tiles of an item are placed. small says that it has no room for
+// one, and is rejected.
+func (s *Stage) check(it *pipeline.Item) (step int, small bool, err error) {
+	if err := s.paired(it); err != nil {
+		return 0, false, err
+	}
+	if size := it.Size(); size.X < s.size || size.Y < s.size {
+		tooSmall(it)
+		return 0, true, nil
+	}
+	step, err = s.best.step(it)
+	return step, false, err
+}
+
 // pick cuts the best tiles.
 func (s *Stage) pick(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, error) {
-	size := it.Size()
-	if size.X < s.size || size.Y < s.size {
-		tooSmall(it)
-		return nil, nil
-	}
-	step, err := s.best.step(it)
-	if err != nil {
+	step, small, err := s.check(it)
+	if err != nil || small {
 		return nil, err
 	}
 	f, err := it.Frame(ctx)
 	if err != nil {
 		return nil, err
 	}
+	size := it.Size()
 	luma := imageio.NewLuma(f.Image)
 	// The sum of a tile of which every pixel has one level of the metric.
 	level := float64(luma.White) / 255 * float64(s.size) * float64(s.size)
 	p := newPicker(luma, size.X, size.Y, s.size, step, maxBlocks)
-	var tiles []*pipeline.Item
-	for range s.best.number(size, s.size) {
+	return s.derive(it, "", func() (image.Point, float64, bool) {
 		corner, sum, ok := p.next()
+		return corner, float64(sum) / level, ok
+	}), nil
+}
+
+// derive makes the tiles of an item at the places that next finds, the best first, with
+// the mean of the metric over each. The tiles get that as an attribute, where it has a
+// name.
+func (s *Stage) derive(it *pipeline.Item, attribute string, next func() (corner image.Point, mean float64, ok bool)) []*pipeline.Item {
+	var tiles []*pipeline.Item
+	for range s.best.number(it.Size(), s.size) {
+		corner, mean, ok := next()
 		if !ok {
 			break
 		}
-		if mean := float64(sum) / level; mean < s.best.threshold {
+		if mean < s.best.threshold {
 			if len(tiles) == 0 {
 				it.Reject("below threshold",
-					pipeline.Attribute{Name: s.best.by, Value: pipeline.Float(mean)},
+					pipeline.Attribute{Name: cmp.Or(attribute, s.best.by), Value: pipeline.Float(mean)},
 					pipeline.Attribute{Name: "threshold", Value: pipeline.Float(s.best.threshold)})
 			}
 			break
 		}
 		r := image.Rect(0, 0, s.size, s.size).Add(corner)
-		tiles = append(tiles, it.Derive(key(s.size, corner), pipeline.Crop(r)))
+		t := it.Derive(key(s.size, corner), pipeline.Crop(r))
+		if attribute != "" {
+			t.SetAttr(attribute, pipeline.Float(mean))
+		}
+		tiles = append(tiles, t)
 	}
-	return tiles, nil
+	return tiles
 }
 
 // room is what picking from an image of that size occupies beside its pixels.

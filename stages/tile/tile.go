@@ -10,9 +10,11 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"slices"
 	"sync/atomic"
 
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/network"
 )
 
 // Info declares the stage.
@@ -26,12 +28,15 @@ The grid begins in the upper left corner and goes row by row. Where the image is
 
 With pick: best, the tile with the highest mean of the metric named by "by" is taken, then the best of those that do not overlap it, and so on; of equals the uppermost, then the leftmost. The search is exact: it compares all positions that are multiples of align, not samples of them. An image of more than four times a tile's area gives at most its area / (2 x size x size) tiles, a smaller one gives one, unless count says otherwise. It ends when the best that is left lies below threshold; when already the first does, the image is rejected as "below threshold". An image with a side smaller than a tile is rejected as "too small". The mean takes a pixel's neighbours from the image, also those outside of the tile, so it differs a little from what score reads on the tile.
 
+With by: ic9600 the mean is that of a map of complexity, in 0..1, which the network IC9600 (ICNet, Feng et al. 2022) draws of the whole image at an eighth of its size, in one run: at the image's own size, with a mirrored margin of 32 px and sides that are then made multiples of 64, in 0..1 without mean and std. Each tile has it as the attribute ic9600_map. That is not the score of IC9600, which another part of the network gives to a whole image: that is what score says of the tile. Where size, align or the image's scale divide a point of the map, its parts count. The network is the one called ic9600 in the store (forgepipe models fetch ic9600), or that of model. ` + network.Devices + `
+
 The tiles of a pair are cut from both images at the same place, so size and align must be multiples of the pair's scale; the high-quality image decides which are best. Padding pairs is not possible.`,
 		Examples: []pipeline.Example{
 			{Doc: "All tiles of a grid.", YAML: "tile: {size: 512}"},
 			{Doc: "At most four tiles of each image, those with the most detail, and none that is nearly flat.", YAML: "tile: {size: 512, pick: best, by: laplacian, count: 4, threshold: 4}"},
+			{Doc: "The tiles that IC9600 finds the most complex.", YAML: "tile: {size: 512, pick: best, by: ic9600, threshold: 0.3}"},
 		},
-		Fields: []pipeline.Field{
+		Fields: slices.Concat([]pipeline.Field{
 			{
 				Name: "size", Type: pipeline.FieldInt, Unit: "px", Min: 16, Max: 65535, Required: true,
 				Doc:      "Width and height of a tile.",
@@ -46,8 +51,8 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 				Doc: "What becomes of the rest at the right and lower border: left out, cut as smaller tiles, or filled up to whole tiles with its outermost pixels. Only for pick: grid.",
 			},
 			{
-				Name: "by", Type: pipeline.FieldEnum, Enum: []string{"laplacian"}, Default: "laplacian",
-				Doc: "What makes a tile good: laplacian is the mean of |4c-l-r-t-b| of the gray image, as in score. Only for pick: best.",
+				Name: "by", Type: pipeline.FieldEnum, Enum: []string{laplacian, ic9600}, Default: laplacian,
+				Doc: "What makes a tile good: laplacian is the mean of |4c-l-r-t-b| of the gray image, as in score; ic9600 that of the map of complexity that the network IC9600 draws. Only for pick: best.",
 			},
 			{
 				Name: "count", Type: pipeline.FieldInt, Unit: "tiles", Min: 1, Max: 1e6,
@@ -55,23 +60,38 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 				Examples: []string{"1"},
 			},
 			{
-				Name: "threshold", Type: pipeline.FieldFloat, Unit: "levels of gray", Min: 0, Max: 1e6,
-				Doc:      "The least mean of the metric that a tile must have. Only for pick: best.",
-				Examples: []string{"4"},
+				Name: "threshold", Type: pipeline.FieldFloat, Min: 0, Max: 1e6,
+				Doc:      "The least mean of the metric that a tile must have: in levels of gray for laplacian, in 0..1 for ic9600. Only for pick: best.",
+				Examples: []string{"4", "0.3"},
 			},
 			{
 				Name: "align", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 65535,
 				Doc:      "Tiles are placed at multiples of it, in both directions. Without it, that is the least common multiple of 8 and the pair's scale, so that tiles keep the blocks of JPEG files in place, except of turned photographs with a side that is no multiple of 8; 1 tries every pixel, which takes longer. Only for pick: best.",
 				Examples: []string{"1", "16"},
 			},
+		}, mapFields()),
+		Makes: func(c pipeline.Config) []pipeline.Made {
+			if !mapped(c) {
+				return nil
+			}
+			return []pipeline.Made{{Name: mapAttribute, Type: pipeline.TypeFloat, Doc: "the mean of IC9600's map over the tile, 0 (simple) to 1 (complex)"}}
 		},
 		Derives: true,
 		Version: 1,
+		Waits:   true,
+		WaitsIf: mapped,
 		Pure:    true,
 		// A grid costs nothing to cut, and is to say every time what it lost.
 		PureIf: func(c pipeline.Config) bool { return c.String("pick") == pickBest },
-		New: func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) {
-			return newStage(c)
+		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
+			s, err := newStage(c)
+			if err != nil {
+				return nil, err
+			}
+			if mapped(c) {
+				return newMapped(c, e, s)
+			}
+			return s, nil
 		},
 	}
 }
@@ -79,6 +99,8 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 const (
 	pickGrid = "grid"
 	pickBest = "best"
+
+	laplacian = "laplacian"
 
 	edgeDrop    = "drop"
 	edgePartial = "partial"
@@ -104,6 +126,11 @@ func newStage(c pipeline.Config) (*Stage, error) {
 	for _, f := range fields {
 		if c.IsSet(f) {
 			return nil, c.Errorf(f, 0, "only pick: %s has %s: leave it out, or say pick: %s", other, f, other)
+		}
+	}
+	for _, f := range mapFields() {
+		if c.IsSet(f.Name) && !mapped(c) {
+			return nil, c.Errorf(f.Name, 0, "it is for the network that places tiles: leave %s out, or say pick: best and by: ic9600", f.Name)
 		}
 	}
 	return s, nil
@@ -137,11 +164,11 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 }
 
 func (s *Stage) cut(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, error) {
-	if scale, ok := it.Pair(); ok && s.size%scale != 0 {
-		return nil, fmt.Errorf("tiles of %d px cannot be cut from a pair with scale %d: make the size a multiple of %d", s.size, scale, scale)
-	}
 	if s.best != nil {
 		return s.pick(ctx, it)
+	}
+	if err := s.paired(it); err != nil {
+		return nil, err
 	}
 	size := it.Size()
 	whole := image.Rectangle{Max: size}
@@ -170,6 +197,14 @@ func (s *Stage) cut(ctx context.Context, it *pipeline.Item) ([]*pipeline.Item, e
 		}
 	}
 	return tiles, nil
+}
+
+// paired refuses a pair that tiles of the size cannot be cut from.
+func (s *Stage) paired(it *pipeline.Item) error {
+	if scale, ok := it.Pair(); ok && s.size%scale != 0 {
+		return fmt.Errorf("tiles of %d px cannot be cut from a pair with scale %d: make the size a multiple of %d", s.size, scale, scale)
+	}
+	return nil
 }
 
 func tooSmall(it *pipeline.Item) {

@@ -19,6 +19,9 @@ type Picture struct {
 	Name  string      // what is written above it
 	Image image.Image // not changed
 	ICC   []byte      // its colour profile, or nil
+	// Figures of the picture after are more that tell it from the one before, such as
+	// "LPIPS 0.12": they are written beside those that a sheet measures itself.
+	Figures []string
 }
 
 // Encode writes a sheet or an animation, and measures. An error of w is wrapped; when
@@ -226,6 +229,7 @@ func (d *drawer) heading(diff Difference) []string {
 		return []string{"No difference"}
 	}
 	out := []string{"PSNR " + decibels(diff.PSNR), "mean difference " + levels(diff.Mean), "largest " + levels(diff.Max) + " of 255"}
+	out = append(out, d.after.Figures...)
 	if r := d.o.Region; !r.Empty() {
 		out = append(out, fmt.Sprintf("in %d × %d px at %d, %d", d.view.size.X, d.view.size.Y, r.Min.X, r.Min.Y))
 	}

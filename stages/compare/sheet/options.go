@@ -166,6 +166,15 @@ func (o Options) frames() (n int, loop time.Duration) {
 	return max(int(math.Round(seconds*o.FPS)), 2), time.Duration(math.Round(seconds * float64(time.Second)))
 }
 
+// Frames is how many frames there are; a sheet is one.
+func (o Options) Frames() int {
+	if o = o.WithDefaults(); !o.Format.Animated() {
+		return 1
+	}
+	n, _ := o.frames()
+	return n
+}
+
 // shown is how long frame i is shown, of n in a loop, in whole units: so that no frame
 // comes more than a unit late or early, and all take as long as the loop, rounded to
 // a unit.

@@ -11,6 +11,7 @@ import torchvision
 import transformers
 from open_clip.transformer import QuickGELU, VisionTransformer
 
+from networks import SSCD
 from reference import save, shapes, weights
 
 side, patch, width, layers, dim = 64, 16, 128, 3, 48
@@ -69,22 +70,6 @@ for name, registers in ("dinov2", 0), ("dinov2-registers", 4):
         filled["pos_embed"] = pos[:, 1:]
     net.load_state_dict(filled)
     save(name, f"timm {timm.__version__}, places as in facebookresearch/dinov2", state, 1.0, net, [(1, 224, 224), (2, 224, 224), (1, 224, 224)])
-
-
-class SSCD(torch.nn.Module):
-    """The model of facebookresearch/sscd-copy-detection with torchvision's ResNet."""
-
-    def __init__(self, net, dims):
-        super().__init__()
-        self.backbone = net(num_classes=dims)
-        self.backbone.avgpool = torch.nn.Identity()
-
-    def forward(self, x):
-        b = self.backbone
-        x = b.maxpool(b.relu(b.bn1(b.conv1(x))))
-        x = b.layer4(b.layer3(b.layer2(b.layer1(x))))
-        x = F.avg_pool2d(x.clamp(min=1e-6).pow(3), x.shape[2:]).pow(1 / 3)
-        return F.normalize(b.fc(torch.flatten(x, 1)))
 
 
 net = SSCD(torchvision.models.resnet18, 32).eval()

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
+)
+
+// ofWritten is how much memory a conversion may take, relative to what it writes.
+const ofWritten = 1.3
+
+func same(x float64) float64 { return x }
+
+func (b *benchmark) report(rounds int, load string) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "Peers: %s. Load when it began: %s. %d threads each; weights and inputs by formula, the same for both; %d interleaved rounds of at least %g s, in which the two take turns in being first. Times are medians, of a picture; the ratio is the median of the rounds' own, with the least and the largest. Memory is the peak resident set of the process, with network, runtime and one batch.\n\n", b.version, load, threads, rounds, long)
+	if len(b.results) > 0 {
+		s.WriteString("| network | input | ms (PyTorch) | as fast as PyTorch | peak RSS MB (PyTorch) | relative error, largest | converted in s, peak RSS MB |\n|---|---|---|---|---|---|---|\n")
+	}
+	for _, r := range b.results {
+		ratios := make([]float64, len(r.ours))
+		for i := range ratios {
+			ratios[i] = r.theirs[i] / r.ours[i]
+		}
+		fmt.Fprintf(&s, "| %s | %s | %.1f (%.1f) | %.2f (%.2f to %.2f) | %d (%d) | %.1e, %.1e | %.2f, %d |\n", r.title, r.size,
+			1000*proc.Median(r.ours, same), 1000*proc.Median(r.theirs, same), proc.Median(ratios, same), slices.Min(ratios), slices.Max(ratios),
+			r.oursRSS/1e6, r.peerRSS/1e6, r.relative, r.largest, r.converted.Wall.Seconds(), r.converted.RSS/1e6)
+	}
+	if len(b.larges) > 0 {
+		s.WriteString("\nA safetensors file of a CLIP of the size of L/14:\n\n| elements | MB | written MB | converted in s | peak RSS MB | of what is written | opened from the cache in s | the ONNX file in s |\n|---|---|---|---|---|---|---|---|\n")
+	}
+	for _, r := range b.larges {
+		fmt.Fprintf(&s, "| %s | %d | %d | %.1f | %d | %.2f | %.2f | %.2f |\n", r.kind, r.checkpoint/1e6, r.written/1e6, r.converted.Wall.Seconds(), r.converted.RSS/1e6,
+			float64(r.converted.RSS)/float64(r.written), proc.Median(r.fromCache, same), proc.Median(r.fromONNX, same))
+	}
+	for _, r := range b.larges {
+		share := float64(r.converted.RSS) / float64(r.written)
+		verdict := "holds"
+		if share > ofWritten {
+			verdict = "DOES NOT HOLD"
+		}
+		fmt.Fprintf(&s, "\n- %s: converting takes at most %.1f times the memory of what is written: %.2f", r.kind, ofWritten, share)
+		fmt.Fprintf(&s, " (%s).", verdict)
+	}
+	return s.String()
+}
