@@ -51,9 +51,9 @@ func newModelsCommand(a *app) *cobra.Command {
 		Use:   "models",
 		Short: "Fetch, add and look into networks",
 		Long: `Keep networks in a store, where pipelines find them by name:
-embed: {model: clip-vit-b32}. The registry that comes with it says where public
-networks are, how large they are, which hash they have and under which licence
-they stand, as far as a source states it.
+embed: {model: clip-vit-b32}. The built-in registry says where
+public networks are, how large they are, which hash they have and under which
+licence they stand, as far as a source states it.
 
 The store is a folder: the one that $FORGEPIPE_MODELS or --models names, else
 forgepipe/models in the user's data folder. A file registry.json in it, of the

@@ -32,8 +32,10 @@ hash that the registry states. Where it states none, the hash of the first time 
 recorded in models.lock, and compared ever after.
 
 A network that is there is compared with its hash, and fetched again only when it
-is damaged. Ctrl-C keeps what has come: the next time goes on there. Two commands
-that fetch the same network fetch it once.`,
+is damaged. Ctrl-C keeps what has come: the next time goes on there, but after a
+start of the machine only where the hash is known. Two commands that fetch the same
+network fetch it once. A file in its place that models.lock does not know is left
+alone.`,
 		Example: `  forgepipe models fetch clip-vit-b32
   forgepipe models fetch realesrgan-x4plus realesr-general-x4v3 --quiet
   HTTPS_PROXY=http://proxy:3128 forgepipe models fetch dinov2-small`,

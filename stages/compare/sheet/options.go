@@ -160,7 +160,7 @@ func ParseRegion(text string) (image.Rectangle, error) {
 	return image.Rect(n[0], n[1], n[0]+n[2], n[1]+n[3]), nil
 }
 
-// Frames are how many pictures the animation has, and how long it takes.
+// frames are how many pictures the animation has, and how long it takes.
 func (o Options) frames() (n int, loop time.Duration) {
 	seconds := o.Seconds / o.Speed
 	return max(int(math.Round(seconds*o.FPS)), 2), time.Duration(math.Round(seconds * float64(time.Second)))
