@@ -53,7 +53,7 @@ Reading a checkpoint runs no code that is in it.`,
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "the ONNX `FILE` that is written")
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace the file that is there")
-	cmd.Flags().BoolVar(&f.half, "float16", false, "write a network that computes in float16: half as large, for GPUs")
+	cmd.Flags().BoolVar(&f.half, "half", false, "write a network that computes in float16: half as large, for GPUs")
 	cmd.Flags().StringVar(&f.gelu, "gelu", "", "the activation of CLIP, where its file does not tell: `exact|quick` (LAION's networks, OpenAI's)")
 	return cmd
 }

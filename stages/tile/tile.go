@@ -60,7 +60,7 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 				Examples: []string{"1"},
 			},
 			{
-				Name: "threshold", Type: pipeline.FieldFloat, Min: 0, Max: 1e6,
+				Name: "threshold", Type: pipeline.FieldFloat, Unit: "of the metric", Min: 0, Max: 1e6,
 				Doc:      "The least mean of the metric that a tile must have: in levels of gray for laplacian, in 0..1 for ic9600. Only for pick: best.",
 				Examples: []string{"4", "0.3"},
 			},
