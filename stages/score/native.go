@@ -88,6 +88,10 @@ func (s *Native) begin(_ context.Context, it *pipeline.Item) (network.Job, error
 	return network.Job{Parts: func(yield func(network.Part) bool) { yield(part) }}, nil
 }
 
+// Identity is that of the network. The first version read transparent pixels by way of
+// colours that are multiplied with alpha, and lost some of them.
+func (s *Native) Identity() string { return "2 " + s.Stage.Identity() }
+
 // Cost is that of the network's weights, and for each picture of its tensor with and
 // without a margin, and of what the network makes of it.
 func (s *Native) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {

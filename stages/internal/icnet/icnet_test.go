@@ -69,6 +69,28 @@ func TestFillReflects(t *testing.T) {
 	}
 }
 
+// Alpha is dropped, as with all networks: colours that cannot be seen count.
+func TestFillDropsAlpha(t *testing.T) {
+	size := image.Pt(20, 10)
+	clear, solid := image.NewNRGBA(image.Rectangle{Max: size}), image.NewNRGBA(image.Rectangle{Max: size})
+	for i := range clear.Pix {
+		clear.Pix[i] = uint8(i * 5)
+		if solid.Pix[i] = clear.Pix[i]; i%4 == 3 {
+			clear.Pix[i], solid.Pix[i] = uint8(i%3), 255
+		}
+	}
+	tensor := func(img image.Image) []byte {
+		dst := make([]byte, icnet.Spec.TensorBytes(icnet.WithMargin(size)))
+		if err := icnet.Fill(t.Context(), icnet.Spec, dst, img, size); err != nil {
+			t.Fatal(err)
+		}
+		return dst
+	}
+	if !bytes.Equal(tensor(clear), tensor(solid)) {
+		t.Error("what is transparent has other samples")
+	}
+}
+
 // A picture that is too large goes in as one that was resized before.
 func TestFillScales(t *testing.T) {
 	img := image.NewNRGBA(image.Rect(0, 0, 150, 90))
