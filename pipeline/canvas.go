@@ -322,6 +322,7 @@ func (v *canvas) open() (draw.Image, error) {
 		return nil, fmt.Errorf("mapping a picture: %w", err)
 	}
 	v.mapping, v.img = m, imageOver(v.model, v.size, m.Bytes())
+	mappings.add(m)
 	if s.mapped++; s.mapped == 1 {
 		stop := make(chan struct{})
 		s.stop = stop
@@ -360,6 +361,7 @@ func (s *canvases) unmap(v *canvas) {
 	if v.mapping == nil {
 		return
 	}
+	mappings.remove(v.mapping)
 	bury(v.mapping)
 	v.mapping, v.img = nil, nil
 	if s.mapped--; s.mapped == 0 {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -245,6 +247,55 @@ func TestLargePictureLeavesMemory(t *testing.T) {
 			}
 		}
 		return painted(img, it.ID())
+	}))
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 1)
+}
+
+// pictureInMemory is how much of the pictures in files is in the process's memory.
+func pictureInMemory(t testing.TB) (bytes int64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip("there is no /proc here: ", err)
+	}
+	picture := false
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if strings.Contains(line, "-") {
+			picture = strings.Contains(line, ".pixels")
+		} else if _, err := fmt.Sscanf(line, "Rss: %d kB", &kib); err == nil && picture {
+			bytes += kib << 10
+		}
+	}
+	return bytes
+}
+
+// What goes through a whole picture at several GB a second puts it out of memory itself:
+// between two looks of the tender it would all come in.
+func TestScanLeavesMemory(t *testing.T) {
+	p := inLittle(t, 1, pipeline.Options{}, pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		img, err := it.NewImage(ctx, color.NRGBAModel, image.Pt(2048, 2048))
+		if err != nil {
+			return err
+		}
+		draw.Draw(img, img.Bounds(), image.White, image.Point{}, draw.Src)
+		for name, scan := range map[string]func() error{
+			"opaque": func() error {
+				if !imageio.Opaque(img) {
+					return errors.New("it is not opaque")
+				}
+				return nil
+			},
+			"png": func() error { return imageio.EncodePNG(io.Discard, img, imageio.PNGOptions{}) },
+		} {
+			if err := scan(); err != nil {
+				return err
+			}
+			if in := pictureInMemory(t); in > 2<<20 {
+				t.Errorf("%s: %s of the picture are in memory", name, memory.FormatBytes(in))
+			}
+		}
+		return nil
 	}))
 	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{NoStore: true}), 1)
 }

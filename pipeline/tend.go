@@ -7,8 +7,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
+	"github.com/forgepipe/forgepipe/internal/imageio"
 )
 
 // leave puts the pages of all pictures out of memory.
@@ -44,6 +46,42 @@ func (s *canvases) tend(stop <-chan struct{}, most int64) {
 		case <-stop:
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+func init() { imageio.OnPassed(mappings.passed) }
+
+// mappings are those of the pictures of all runs.
+var mappings mappingList
+
+type mappingList struct {
+	mu  sync.RWMutex
+	all []*fsys.Mapping
+}
+
+func (l *mappingList) add(m *fsys.Mapping) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, m)
+}
+
+func (l *mappingList) remove(m *fsys.Mapping) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = slices.DeleteFunc(l.all, func(one *fsys.Mapping) bool { return one == m })
+}
+
+// passed puts the pages of the picture that has these samples out of memory. Who goes
+// through a whole picture calls it: the tender's ticks are too far apart for that.
+func (l *mappingList) passed(samples []byte) {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(samples)))
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, m := range l.all {
+		begin := uintptr(unsafe.Pointer(unsafe.SliceData(m.Bytes())))
+		if at >= begin && at < begin+uintptr(len(m.Bytes())) {
+			_ = m.Leave() // what stays in costs room and loses nothing
 		}
 	}
 }

@@ -95,7 +95,7 @@ func encodeJPEG(w io.Writer, img image.Image, o JPEGOptions) error {
 	if b.Dx() > turboMaxSide || b.Dy() > turboMaxSide {
 		return fmt.Errorf("a jpeg has at most %d pixels a side and the image is %d x %d: choose png", turboMaxSide, b.Dx(), b.Dy())
 	}
-	if !opaqueImage(img) {
+	if !Opaque(img) {
 		return errors.New("jpeg has no alpha, and the image is transparent somewhere: choose png or webp")
 	}
 	pix, pitch := eightBits(img, gray)
@@ -118,21 +118,6 @@ func encodeJPEG(w io.Writer, img image.Image, o JPEGOptions) error {
 	return t.compress(pix, b.Dx(), pitch, b.Dy(), format, subsampling, int32(o.Quality), func(data []byte) error {
 		return writeWithICC(w, data, o.ICC)
 	})
-}
-
-func opaqueImage(img image.Image) bool {
-	if m, ok := img.(interface{ Opaque() bool }); ok {
-		return m.Opaque()
-	}
-	b := img.Bounds()
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			if _, _, _, a := img.At(x, y).RGBA(); a != 0xffff {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // eightBits returns the pixels of an opaque image, gray or RGBA of 8 bits, from

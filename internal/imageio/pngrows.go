@@ -78,33 +78,13 @@ func pngCopy(colour, depth byte, p packed, width int) pngRows {
 }
 
 func pngConvert(colour, depth byte, p packed, width int, convert func(dst, src []byte)) pngRows {
+	var since int
 	return newPNGRows(colour, depth, width, func(dst []byte, y int) error {
-		convert(dst, p.pix[y*p.stride:][:width*p.size])
+		row := p.pix[y*p.stride:][:width*p.size]
+		convert(dst, row)
+		pass(row, &since)
 		return nil
 	})
-}
-
-// opaque tells whether each pixel, of four channels, has full alpha.
-func (p packed) opaque(width, height int) bool {
-	alpha := uint64(0xff000000_ff000000)
-	if p.size == 8 {
-		alpha = 0xffff0000_00000000
-	}
-	for y := range height {
-		row := p.pix[y*p.stride:][:width*p.size]
-		all := alpha
-		for len(row) >= 8 {
-			all &= binary.LittleEndian.Uint64(row)
-			row = row[8:]
-		}
-		if len(row) > 0 { // one pixel of 8 bits
-			all &= uint64(binary.LittleEndian.Uint32(row)) | 0xff000000_00000000
-		}
-		if all != alpha {
-			return false
-		}
-	}
-	return true
 }
 
 // packRGB leaves out each fourth byte.
@@ -221,7 +201,7 @@ func pngAny(img image.Image) pngRows {
 	}
 	be := binary.BigEndian
 	colour := byte(pngRGBA)
-	if opaqueImage(img) {
+	if Opaque(img) {
 		colour = pngRGB
 	}
 	switch img.ColorModel() {

@@ -10,6 +10,7 @@ import (
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/icnet"
 	"github.com/forgepipe/forgepipe/stages/internal/readout"
 	"github.com/forgepipe/forgepipe/stages/network"
 )
@@ -150,7 +151,7 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 		return nil, err
 	}
 	if c.String("mode") == native {
-		m.Spec = nativeSpec
+		m.Spec = icnet.Spec
 	}
 	f, err := m.Open(port.Name)
 	if err != nil {

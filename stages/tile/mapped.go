@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"math"
 	"slices"
 	"sync"
 
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/icnet"
 	"github.com/forgepipe/forgepipe/stages/network"
 )
 
@@ -18,9 +18,7 @@ const (
 	// mapAttribute is what a tile has of the map.
 	mapAttribute = "ic9600_map"
 
-	mapCell   = 8  // px of the picture along a side of one of the map's
-	mapMargin = 32 // px around the picture, mirrored
-	mapSides  = 64 // px that sides are made multiples of
+	mapCell = 8 // px of the picture along a side of one of the map's
 )
 
 // mapFields are those of the network that draws the map.
@@ -68,10 +66,7 @@ func newMapped(c pipeline.Config, e pipeline.Env, tiles *Stage) (*Mapped, error)
 	if err != nil {
 		return nil, err
 	}
-	// As its authors' tool for native sizes does, and unlike in the preset for scores, no
-	// mean is taken off.
-	spec := model.Spec{Layout: model.NCHW, Channels: model.RGB, Multiple: mapSides}
-	f, err := model.Open(found.Path, model.FileOptions{Spec: spec, Outputs: []string{"map"}})
+	f, err := model.Open(found.Path, model.FileOptions{Spec: icnet.Spec, Outputs: []string{"map"}})
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}
@@ -107,12 +102,7 @@ func (s *Mapped) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeli
 
 // grid is how the cells of the map lie in a picture of that size.
 func (s *Mapped) grid(size image.Point) grid {
-	g := grid{picture: size, scaled: size}
-	if area := float64(size.X) * float64(size.Y); area > float64(s.pixels) {
-		by := math.Sqrt(float64(s.pixels) / area)
-		g.scaled = image.Pt(max(int(float64(size.X)*by), 1), max(int(float64(size.Y)*by), 1))
-	}
-	return g
+	return grid{picture: size, scaled: icnet.Scaled(size, s.pixels)}
 }
 
 // begin sends the whole picture through the network. What the map says is in Done, and so
@@ -128,11 +118,12 @@ func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, err
 		return none, err
 	}
 	g := s.grid(it.Size())
-	input := g.scaled.Add(image.Pt(2*mapMargin, 2*mapMargin))
 	part := network.Part{
 		Input: model.Input{
-			Shape: s.spec.Shape(1, input)[1:],
-			Fill:  func(ctx context.Context, dst []byte) error { return s.fill(ctx, dst, f.Image, g) },
+			Shape: s.spec.Shape(1, icnet.WithMargin(g.scaled))[1:],
+			Fill: func(ctx context.Context, dst []byte) error {
+				return icnet.Fill(ctx, s.spec, dst, f.Image, g.scaled)
+			},
 		},
 	}
 	var found *places
@@ -141,7 +132,7 @@ func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, err
 		if len(shape) != 3 || shape[0] != 1 {
 			return fmt.Errorf("its map has the shape %v, where one channel with rows and columns is wanted", shape)
 		}
-		found, err = newPlaces(g, s.tiles.size, step, out[0].Numbers(), int(shape[2]), image.Pt(mapMargin/mapCell, mapMargin/mapCell))
+		found, err = newPlaces(g, s.tiles.size, step, out[0].Numbers(), int(shape[2]), image.Pt(icnet.Margin/mapCell, icnet.Margin/mapCell))
 		return err
 	}
 	return network.Job{
@@ -152,52 +143,6 @@ func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, err
 			return nil
 		},
 	}, nil
-}
-
-// fill writes a picture with a mirrored margin: on all sides of mapMargin, and what is
-// missing to multiples of mapSides at the right and at the bottom.
-func (s *Mapped) fill(ctx context.Context, dst []byte, img image.Image, g grid) error {
-	own := s.spec
-	own.Multiple, own.Resize = 1, model.NoResize
-	if g.scaled != g.picture {
-		own.Resize, own.Filter, own.Width, own.Height = model.Squash, "bilinear", g.scaled.X, g.scaled.Y
-	}
-	src := make([]byte, own.TensorBytes(g.picture))
-	if err := own.Fill(ctx, src, img); err != nil {
-		return err
-	}
-	size := s.spec.OutputSize(g.scaled.Add(image.Pt(2*mapMargin, 2*mapMargin)))
-	element := len(src) / (own.Depth() * g.scaled.X * g.scaled.Y)
-	columns := make([]int, size.X)
-	for x := range columns {
-		columns[x] = mirrored(x-mapMargin, g.scaled.X) * element
-	}
-	from, to := g.scaled.X*element, size.X*element
-	inside := min(mapMargin+g.scaled.X, size.X)
-	for c := range own.Depth() {
-		for y := range size.Y {
-			row := src[(c*g.scaled.Y+mirrored(y-mapMargin, g.scaled.Y))*from:][:from]
-			out := dst[(c*size.Y+y)*to:][:to]
-			copy(out[mapMargin*element:], row)
-			for x, at := range columns {
-				if x < mapMargin || x >= inside {
-					copy(out[x*element:][:element], row[at:])
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// mirrored is which of n samples is shown at i, which may lie beyond either end: the
-// outermost are not repeated.
-func mirrored(i, n int) int {
-	if n == 1 {
-		return 0
-	}
-	period := 2 * (n - 1)
-	i = (i%period + period) % period
-	return min(i, period-i)
 }
 
 // mapBytes is what a run takes at its peak for each pixel of the picture with its margin:
@@ -213,17 +158,13 @@ func (s *Mapped) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 			return
 		}
 		g := s.grid(size)
-		input := g.scaled.Add(image.Pt(2*mapMargin, 2*mapMargin))
-		tensor := s.spec.TensorBytes(input)
 		var work int64
 		if c.Resident > 0 { // it computes here
-			padded := s.spec.OutputSize(input)
+			padded := s.spec.OutputSize(icnet.WithMargin(g.scaled))
 			work += mapBytes * int64(padded.X) * int64(padded.Y)
 		}
 		if d == pipeline.Host {
-			own := s.spec
-			own.Multiple, own.Resize, own.Filter, own.Width, own.Height = 1, model.Squash, "bilinear", g.scaled.X, g.scaled.Y
-			work += 2*tensor + own.Bytes(size) + placesBytes(g, s.tiles.size, step)
+			work += icnet.Bytes(s.spec, size, g.scaled) + placesBytes(g, s.tiles.size, step)
 		}
 		c.Work = max(c.Work, work)
 	}

@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/color"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -24,7 +25,7 @@ type source struct {
 func newSource(ctx context.Context, it *pipeline.Item, img image.Image, drop bool) (source, error) {
 	r := resample.Read(img)
 	s := source{colours: img, gray: r.Channels == 1, deep: r.Depth == 16}
-	if m, ok := img.(interface{ Opaque() bool }); s.gray || drop && r.Straight || ok && m.Opaque() {
+	if s.gray || drop && r.Straight || imageio.Opaque(img) {
 		return s, nil
 	}
 	size := img.Bounds().Size()

@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"math"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 )
 
@@ -113,6 +114,6 @@ func set(dst []uint16, gray uint16) { dst[0], dst[1], dst[2], dst[3] = gray, gra
 // opaque reports whether no pixel of the picture is transparent, as far as that is
 // known without looking at all of a kind that does not say so.
 func opaque(img image.Image) bool {
-	m, ok := img.(interface{ Opaque() bool })
-	return ok && m.Opaque()
+	_, ok := img.(interface{ Opaque() bool })
+	return ok && imageio.Opaque(img)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/disintegration/imaging"
 
+	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
 )
 
@@ -48,7 +49,7 @@ func luma(r, g, b uint8) uint8 {
 func opaque(img image.Image) image.Image {
 	switch m := img.(type) {
 	case *image.NRGBA:
-		if m.Opaque() {
+		if imageio.Opaque(m) {
 			return m
 		}
 		out := image.NewRGBA(image.Rectangle{Max: m.Rect.Size()})
@@ -61,7 +62,7 @@ func opaque(img image.Image) image.Image {
 		}
 		return out
 	case *image.NRGBA64:
-		if m.Opaque() {
+		if imageio.Opaque(m) {
 			return m
 		}
 		out := image.NewRGBA64(image.Rectangle{Max: m.Rect.Size()})
