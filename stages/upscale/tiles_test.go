@@ -20,15 +20,18 @@ import (
 // into each other, each of which saw as much beyond it as the overlap is wide.
 func TestSidesAreCut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		multiple := rapid.SampledFrom([]int{1, 2, 3, 8, 16}).Draw(t, "multiple")
-		tile := rapid.IntRange(2, 40).Draw(t, "blocks") * max(multiple, 4)
-		tile = (tile + multiple - 1) / multiple * multiple
-		overlap := rapid.IntRange(0, (tile-multiple)/2).Draw(t, "overlap")
+		multiple := rapid.SampledFrom([]int{1, 2, 3, 8, 16, 100, 512}).Draw(t, "multiple")
+		tile, overlap, room := 0, rapid.IntRange(-1, 300).Draw(t, "any overlap"), int64(1)<<rapid.IntRange(8, 22).Draw(t, "room")
+		if rapid.Bool().Draw(t, "asked") {
+			tile = rapid.IntRange(2, 40).Draw(t, "blocks") * max(multiple, 4)
+			tile = (tile + multiple - 1) / multiple * multiple
+			overlap = rapid.IntRange(0, (tile-multiple)/2).Draw(t, "overlap")
+		}
 		reach := rapid.IntRange(-1, 50).Draw(t, "reach")
 		step := rapid.SampledFrom([]int{0, 16}).Draw(t, "step")
-		n := rapid.IntRange(1, 2000).Draw(t, "n")
+		n := rapid.IntRange(1, 4000).Draw(t, "n")
 		whole := (n + multiple - 1) / multiple * multiple
-		pieces := upscale.Cut(n, tile, overlap, multiple, reach, step)
+		pieces, tile, overlap := upscale.Cut(n, tile, overlap, multiple, reach, step, room)
 		shown := 0
 		for i, p := range pieces {
 			at, size, from, to, in, out := p[0], p[1], p[2], p[3], p[4], p[5]
