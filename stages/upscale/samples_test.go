@@ -1,6 +1,7 @@
 package upscale_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"image"
@@ -208,6 +209,49 @@ func TestHiddenColours(t *testing.T) {
 		draw.Draw(premultiplied, r, black, image.Point{}, draw.Src)
 		if err := near(enlarged(t, premultiplied, values{"model": file, "alpha": alpha}), a, 2.5*257); err != nil {
 			t.Errorf("%s, premultiplied: %v", alpha, err)
+		}
+	}
+}
+
+// Gray with alpha stays gray, as gray does, though it is decoded as colours.
+func TestGrayWithAlphaStaysGray(t *testing.T) {
+	file := saved(t, repeater(2, 3, 0, func(g *onnx.Graph, y *onnx.Value) *onnx.Value { return g.Sqrt(y) }))
+	tint := []string{"-0.1", "-0.2", "-0.3"} // other roots in each channel
+	r := image.Rect(0, 0, 50, 40)
+	for name, tt := range map[string]struct {
+		gray, img draw.Image
+	}{
+		"8 bits":  {stagetest.Noise(image.NewGray(r)), image.NewNRGBA(r)},
+		"16 bits": {stagetest.Noise(image.NewGray16(r)), image.NewNRGBA64(r)},
+	} {
+		for y := range 40 {
+			for x := range 50 {
+				v := color.Gray16Model.Convert(tt.gray.At(x, y)).(color.Gray16).Y
+				tt.img.Set(x, y, color.NRGBA64{v, v, v, uint16(x*1285 + 257)})
+				if m, ok := tt.img.(*image.NRGBA); ok { // whose Set is not exact
+					m.SetNRGBA(x, y, color.NRGBA{uint8(v >> 8), uint8(v >> 8), uint8(v >> 8), uint8(x*5 + 1)})
+				}
+			}
+		}
+		want := enlarged(t, tt.gray, values{"model": file, "mean": tint})
+		for _, alpha := range []string{"resize", "upscale", "drop"} {
+			got := enlarged(t, tt.img, values{"model": file, "mean": tint, "alpha": alpha})
+			a, b := resample.Read(got), resample.Read(want)
+			n := a.Depth / 8
+			for y := range 80 {
+				colours, gray := a.Row(y), b.Row(y)
+				for x := range 100 {
+					for c := range 3 {
+						if p := colours[(4*x+c)*n:][:n]; !bytes.Equal(p, gray[x*n:][:n]) {
+							t.Fatalf("%s, %s: sample %d of %d, %d is %v, want %v", name, alpha, c, x, y, p, gray[x*n:][:n])
+						}
+					}
+				}
+			}
+		}
+		tt.img.Set(49, 39, color.NRGBA{200, 10, 10, 200})
+		if c := color.NRGBAModel.Convert(enlarged(t, tt.img, values{"model": file, "mean": tint}).At(2, 2)).(color.NRGBA); c.R == c.G && c.G == c.B {
+			t.Errorf("%s: colours become gray: %v", name, c)
 		}
 	}
 }

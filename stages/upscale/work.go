@@ -167,22 +167,30 @@ func (w *work) put(made *model.Samples, p pass, x, y piece) {
 	for c := range made.Channels {
 		w.line[c] = grown(w.line[c], made.Width)
 	}
+	row := func(c int) func(int) []float32 {
+		return func(y int) []float32 { return made.Row(w.line[c], c, y) }
+	}
+	luma := func(y int) []float32 {
+		red, green, blue := made.Row(w.line[0], 0, y), made.Row(w.line[1], 1, y), made.Row(w.line[2], 2, y)
+		luma := w.line[0][:len(red)]
+		for x, r := range red {
+			luma[x] = 0.299*r + 0.587*green[x] + 0.114*blue[x]
+		}
+		return luma
+	}
 	switch {
 	case p.plane < 0:
 		for c := range made.Channels {
-			w.canvas.put(c, x, y, func(y int) []float32 { return made.Row(w.line[c], c, y) })
+			if w.src.luma {
+				w.canvas.put(c, x, y, luma)
+			} else {
+				w.canvas.put(c, x, y, row(c))
+			}
 		}
 	case made.Channels == 1:
-		w.canvas.put(p.plane, x, y, func(y int) []float32 { return made.Row(w.line[0], 0, y) })
+		w.canvas.put(p.plane, x, y, row(0))
 	default: // what was gray becomes gray again
-		w.canvas.put(p.plane, x, y, func(y int) []float32 {
-			red, green, blue := made.Row(w.line[0], 0, y), made.Row(w.line[1], 1, y), made.Row(w.line[2], 2, y)
-			luma := w.line[0][:len(red)]
-			for x, r := range red {
-				luma[x] = 0.299*r + 0.587*green[x] + 0.114*blue[x]
-			}
-			return luma
-		})
+		w.canvas.put(p.plane, x, y, luma)
 	}
 }
 
