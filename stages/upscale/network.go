@@ -122,10 +122,21 @@ func (s *Network) look(c pipeline.Config) error {
 	if p.tile > 0 && p.fixed != (image.Point{}) {
 		return c.Errorf("tile", 0, "%s takes pictures of %d x %d pixels, which tiles are: leave tile out", s.file.Path, p.fixed.X, p.fixed.Y)
 	}
-	for _, tile := range []int{p.tile, p.fixed.X, p.fixed.Y} {
-		if tile = up(tile, p.multiple); tile > 0 && tile-2*p.overlapOf(tile) < p.multiple {
-			return c.Errorf("overlap", 0, "with %d pixels on each side nothing of a tile of %d would be its own: use less", p.overlap, tile)
+	for _, tile := range []int{up(p.tile, p.multiple), p.fixed.X, p.fixed.Y} {
+		if tile == 0 || tile-2*p.overlapOf(tile) >= p.multiple {
+			continue
 		}
+		field, use := "overlap", "use less"
+		switch {
+		case c.IsSet("overlap"):
+		case p.tile > 0:
+			field, use = "tile", fmt.Sprintf("use a tile of %d or more", 2*p.multiple)
+		case c.IsSet("multiple"):
+			field, use = "multiple", "use a smaller one"
+		case tile >= p.multiple:
+			use = fmt.Sprintf("set overlap, to %d at most", (tile-p.multiple)/2)
+		}
+		return c.Errorf(field, 0, "with an overlap of %d pixels on each side nothing of a tile of %d would be its own, where sides are multiples of %d: %s", p.overlapOf(tile), tile, p.multiple, use)
 	}
 	s.plan = p
 	return nil
@@ -222,22 +233,27 @@ func (s *Network) Batch() pipeline.BatchSpec {
 // ramps of its tiles, and its result.
 func (s *Network) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	c := s.Stage.Cost(d, batch)
+	if s.wide != nil {
+		wide := s.wide.Cost(d, nil)
+		if d != pipeline.Host { // it may be loaded at any call
+			c.Work += wide.Resident + wide.Work
+		} else {
+			c.Resident += wide.Resident
+		}
+	}
 	if d != pipeline.Host {
 		return c
-	}
-	if s.wide != nil {
-		c.Resident += s.wide.Cost(d, nil).Resident
 	}
 	if len(batch) == 0 {
 		s.add(&c, image.Pt(4000, 3000), 4)
 	}
 	for _, it := range batch {
-		if s.refused(it, s.to) {
+		if s.refused(it, max(s.to, s.scale)) {
 			continue
 		}
 		s.add(&c, it.Size(), it.PixelBytes())
 		if scale, paired := it.Pair(); paired {
-			s.add(&c, it.Size().Div(scale), it.PixelBytes())
+			s.add(&c, it.Size().Div(scale), 8) // it may be of another type, and is small
 		}
 	}
 	return c
@@ -253,7 +269,7 @@ func (s *Network) add(c *pipeline.Cost, size image.Point, pixel int64) {
 		sample = 2
 	}
 	if pixel == 4 || pixel == 8 { // it may be transparent
-		c.Work += s.env.ImageBytes(size, pixel) + s.env.ImageBytes(size, 2)
+		c.Work += s.env.ImageBytes(size, 8) + s.env.ImageBytes(size, 2) // of what is multiplied with 8 bits of alpha, 16 are copied
 		if s.alpha != alphaDrop {
 			c.Work += s.env.ImageBytes(size, sample)
 		}
@@ -295,6 +311,9 @@ func (s *Network) Note() string {
 func (s *Network) begin(ctx context.Context, it *pipeline.Item) (network.Job, error) {
 	if err := s.check(it, s.to); err != nil {
 		return network.Job{}, err
+	}
+	if size := it.Size(); !s.allowed(size, s.scale) {
+		return network.Job{}, fmt.Errorf("%d x %d becomes %d times as large before it is resized to %d times, which would be more than the %d pixels that limits.pixels allows: use a network with a smaller scale, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.scale, s.to, s.maxPixels)
 	}
 	f, err := it.Frame(ctx)
 	if err != nil {

@@ -335,14 +335,15 @@ func TestItemsFail(t *testing.T) {
 		want   string
 		failed int
 	}{
-		"no numbers":      {repeater(2, 3, 0, dark), values{}, "not finite", 1},
-		"another scale":   {repeater(2, 3, 0, shrink), values{"scale": 4}, "makes pictures 2 times as large, and not 4 times: set scale: 2", 2},
-		"the right scale": {repeater(2, 3, 0, shrink), values{"scale": 2}, "", 0},
-		"too large":       {repeater(2, 3, 0, nil), values{}, "2 times 20 x 20 would have more than the 1599 pixels that limits.pixels allows", 2},
+		"no numbers":        {repeater(2, 3, 0, dark), values{}, "not finite", 1},
+		"another scale":     {repeater(2, 3, 0, shrink), values{"scale": 4}, "makes pictures 2 times as large, and not 4 times: set scale: 2", 2},
+		"the right scale":   {repeater(2, 3, 0, shrink), values{"scale": 2}, "", 0},
+		"too large between": {repeater(2, 3, 0, nil), values{"scale": 1}, "20 x 20 becomes 2 times as large before it is resized to 1 times, which would be more than the 1599 pixels that limits.pixels allows", 2},
+		"too large":         {repeater(2, 3, 0, nil), values{}, "2 times 20 x 20 would have more than the 1599 pixels that limits.pixels allows", 2},
 	} {
 		tt.v["model"] = saved(t, tt.net)
 		b := stagetest.New(t, stagetest.Source{stagetest.Picture("black", black), stagetest.Picture("white", white)})
-		if name == "too large" {
+		if strings.HasPrefix(name, "too large") {
 			b.Limits = imageio.Limits{MaxPixels: 1599, MaxFileBytes: 1 << 20}
 		}
 		if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", tt.v); err != nil {
@@ -381,6 +382,8 @@ func TestWrongNetworks(t *testing.T) {
 		"a smaller picture":   {half(), values{}, "model", "1/2 times as large"},
 		"a fraction":          {repeater(1.5, 3, 0, nil), values{}, "model", "3/2 times as large"},
 		"no scale":            {unfollowed, values{}, "model", "set scale"},
+		"a tile is a block":   {testnet.Compact(2, 4, 1), values{"tile": 32, "multiple": 32}, "tile", "with an overlap of 3 pixels on each side nothing of a tile of 32 would be its own, where sides are multiples of 32: use a tile of 64 or more"},
+		"a fixed size":        {repeater(2, 3, 64, nil), values{"multiple": 96}, "multiple", "nothing of a tile of 64 would be its own, where sides are multiples of 96: use a smaller one"},
 		"all is overlap":      {testnet.Compact(2, 4, 1), values{"tile": 32, "overlap": 16}, "overlap", "nothing of a tile of 32 would be its own"},
 		"a tile of its own":   {repeater(2, 3, 64, nil), values{"tile": 128}, "tile", "leave tile out"},
 		"two numbers":         {testnet.Compact(2, 4, 1), values{"mean": []string{"1", "2"}}, "mean", "one number is wanted, or three"},
