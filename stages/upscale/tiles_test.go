@@ -2,6 +2,7 @@ package upscale_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
@@ -161,5 +164,28 @@ func TestTilesBelongToTheFingerprint(t *testing.T) {
 	}
 	if of(2<<30, 1) != of(2<<30, 4) {
 		t.Error("the number of threads has an influence on tiles")
+	}
+}
+
+// mute is a card that does not say how much memory it has.
+type mute struct{ memory.Device }
+
+func (mute) Read(context.Context) (memory.Reading, error) {
+	return memory.Reading{}, errors.New("it does not answer")
+}
+
+// A card that does not answer when tiles are chosen is an error: they would be others than
+// when it does.
+func TestCardThatDoesNotAnswer(t *testing.T) {
+	card, err := sim.New(sim.Config{Name: "sim:0", Total: 512 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pipeline.New("test", pipeline.Options{Devices: []memory.Device{mute{card}}})
+	p.SetSource(stagetest.Source{})
+	s := step(nil)
+	err = p.UseStep(t.Context(), pipeline.NewRegistry(s.Info), "upscale", pipeline.Step{ID: "upscale", Device: pipeline.GPU}, values{"model": saved(t, testnet.Compact(2, 4, 1))})
+	if err == nil || !strings.Contains(err.Error(), "reading how much memory sim:0 has") || !strings.Contains(err.Error(), "it does not answer") {
+		t.Errorf("the error is %v", err)
 	}
 }
