@@ -248,7 +248,7 @@ func (s *Network) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost 
 		s.add(&c, image.Pt(4000, 3000), 4)
 	}
 	for _, it := range batch {
-		if s.refused(it, max(s.to, s.scale)) {
+		if s.refused(it, s.to) {
 			continue
 		}
 		s.add(&c, it.Size(), it.PixelBytes())
@@ -284,7 +284,8 @@ func (s *Network) add(c *pipeline.Cost, size image.Point, pixel int64) {
 	c.Work += 4 * planes * int64(s.scale*s.scale) * (int64(s.down.ramp)*int64(size.X) + int64(s.across.ramp)*int64(min(s.down.tile, size.Y)))
 	c.Output += s.env.ImageBytes(size.Mul(s.to), planes*sample)
 	if s.to != s.scale {
-		c.Work += s.env.ImageBytes(size.Mul(s.scale), planes*sample)
+		window := image.Pt(size.X, s.windowRows(size.Y, s.down.of(size.Y).pieces(size.Y)))
+		c.Work += s.env.ImageBytes(window.Mul(s.scale), planes*sample)
 	}
 }
 
@@ -311,9 +312,6 @@ func (s *Network) Note() string {
 func (s *Network) begin(ctx context.Context, it *pipeline.Item) (network.Job, error) {
 	if err := s.check(it, s.to); err != nil {
 		return network.Job{}, err
-	}
-	if size := it.Size(); !s.allowed(size, s.scale) {
-		return network.Job{}, fmt.Errorf("%d x %d becomes %d times as large before it is resized to %d times, which would be more than the %d pixels that limits.pixels allows: use a network with a smaller scale, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.scale, s.to, s.maxPixels)
 	}
 	f, err := it.Frame(ctx)
 	if err != nil {
@@ -347,11 +345,7 @@ func (s *Network) begin(ctx context.Context, it *pipeline.Item) (network.Job, er
 		Done: func() error {
 			var results []image.Image
 			for _, w := range works {
-				result, err := w.result(ctx, it)
-				if err != nil {
-					return err
-				}
-				results = append(results, result)
+				results = append(results, w.result())
 			}
 			if paired {
 				it.SetImages(results[0], results[1])

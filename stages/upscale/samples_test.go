@@ -290,6 +290,51 @@ func TestAnotherScale(t *testing.T) {
 	}
 }
 
+// What is resized is resized strip by strip, and never there as a whole: the limit holds
+// for the result.
+func TestAnotherScaleInStrips(t *testing.T) {
+	small := noise(40, 203).(*image.NRGBA64)
+	colours := image.NewNRGBA(small.Rect)
+	for i := range colours.Pix {
+		colours.Pix[i] = small.Pix[2*i]
+	}
+	for name, img := range map[string]image.Image{"8 bits": colours, "16 bits": small, "gray": stagetest.Gray(40, 203)} {
+		large := repeated(img, 4)
+		for scale := 1; scale <= 5; scale++ {
+			for _, filter := range []string{"nearest", "lanczos"} {
+				want := resample.Resize(large, img.Bounds().Size().Mul(scale), resample.Named(filter))
+				v := values{"model": saved(t, repeater(4, 3, 0, nil)), "scale": scale, "filter": filter, "alpha": "upscale", "tile": 32, "overlap": 5}
+				b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)})
+				b.Limits = imageio.Limits{MaxPixels: max(40*203*int64(scale*scale), 160*48*4), MaxFileBytes: 1 << 20} // the whole has 160*812
+				if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", v); err != nil {
+					t.Fatal(err)
+				}
+				sum, seen := b.Run(t, pipeline.RunOptions{NoStore: true})
+				if len(sum.Failed) > 0 {
+					t.Fatalf("%s, %d times, %s: %v", name, scale, filter, sum.Failed[0].Cause)
+				}
+				if err := near(seen["p"].Image, want, 1); err != nil {
+					t.Errorf("%s, %d times, %s: %v", name, scale, filter, err)
+				}
+			}
+		}
+	}
+}
+
+// Strips of tiles that pass into each other, and of what becomes of alpha, are those of
+// what the network makes.
+func TestStripsAreThoseOfTheWhole(t *testing.T) {
+	file, img := saved(t, testnet.Compact(4, 8, 2)), stagetest.Noise(image.NewNRGBA(image.Rect(0, 0, 45, 150)))
+	for _, alpha := range []string{"resize", "upscale", "drop"} {
+		v := values{"model": file, "tile": 32, "overlap": 2, "alpha": alpha, "filter": "bicubic"}
+		large := enlarged(t, img, v)
+		v["scale"] = 3
+		if err := near(enlarged(t, img, v), resample.Resize(large, image.Pt(135, 450), resample.Named("bicubic")), 1); err != nil {
+			t.Errorf("%s: %v", alpha, err)
+		}
+	}
+}
+
 func TestPairsWithANetwork(t *testing.T) {
 	hq, lq := stagetest.Gray(64, 32), stagetest.Gray(16, 8)
 	in, companion := stagetest.Picture("p", hq), stagetest.Picture("lq", lq)
@@ -338,7 +383,7 @@ func TestItemsFail(t *testing.T) {
 		"no numbers":        {repeater(2, 3, 0, dark), values{}, "not finite", 1},
 		"another scale":     {repeater(2, 3, 0, shrink), values{"scale": 4}, "makes pictures 2 times as large, and not 4 times: set scale: 2", 2},
 		"the right scale":   {repeater(2, 3, 0, shrink), values{"scale": 2}, "", 0},
-		"too large between": {repeater(2, 3, 0, nil), values{"scale": 1}, "20 x 20 becomes 2 times as large before it is resized to 1 times, which would be more than the 1599 pixels that limits.pixels allows", 2},
+		"too large between": {repeater(2, 3, 0, nil), values{"scale": 1}, "20 x 20 becomes 2 times as large before it is resized to 1 times, and the 40 x 40 pixels of it that are needed at once are more than the 1599 that limits.pixels allows: set a smaller tile", 2},
 		"too large":         {repeater(2, 3, 0, nil), values{}, "2 times 20 x 20 would have more than the 1599 pixels that limits.pixels allows", 2},
 	} {
 		tt.v["model"] = saved(t, tt.net)

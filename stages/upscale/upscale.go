@@ -53,7 +53,7 @@ Attributes describe pixels, so those set before are gone. An image that would ha
 			{Name: "method", Type: pipeline.FieldEnum, Enum: resample.Names(), Doc: "The filter that new pixels are computed with.", Examples: words("lanczos", "bicubic")},
 			{
 				Name: "scale", Type: pipeline.FieldInt, Unit: "times", Min: 1, Max: mostScale,
-				Doc:      "How many times as wide and as high the image gets: 2 to 8 with method, which needs it. With model it is the network's own scale by default; another one is come to by resizing what the network makes, for which limits.pixels holds too.",
+				Doc:      "How many times as wide and as high the image gets: 2 to 8 with method, which needs it. With model it is the network's own scale by default; another one is come to by resizing what the network makes.",
 				Examples: words("2", "4"),
 			},
 			{

@@ -23,6 +23,7 @@ type work struct {
 
 	passes []pass
 	canvas canvas
+	strips *strips      // nil: the result is what the network makes
 	line   [3][]float32 // rows of what the network gave
 }
 
@@ -53,9 +54,22 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	if src.alpha != nil && s.alpha == alphaUpscale {
 		w.passes = append(w.passes, pass{img: src.alpha, plane: 3})
 	}
-	result, err := it.NewImage(ctx, s.model(src), w.size.Mul(s.scale))
+	large := w.size.Mul(s.scale)
+	if s.to != s.scale {
+		large.Y = s.scale * s.windowRows(size.Y, w.rows.pieces(size.Y))
+		if int64(large.X) > s.maxPixels/int64(large.Y) {
+			return nil, fmt.Errorf("%d x %d becomes %d times as large before it is resized to %d times, and the %d x %d pixels of it that are needed at once are more than the %d that limits.pixels allows: set a smaller tile, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.scale, s.to, large.X, large.Y, s.maxPixels)
+		}
+	}
+	result, err := it.NewImage(ctx, s.model(src), large)
 	if err != nil {
 		return nil, err
+	}
+	if s.to != s.scale {
+		w.strips = &strips{margin: s.marginOf()}
+		if w.strips.result, err = it.NewImage(ctx, s.model(src), w.size.Mul(s.to)); err != nil {
+			return nil, err
+		}
 	}
 	w.canvas = canvas{pixels: pixelsOf(result), scale: s.scale, across: w.columns.ramp * s.scale, down: w.rows.ramp * s.scale}
 	return w, nil
@@ -215,18 +229,17 @@ func (w *work) finish(ctx context.Context, y piece) error {
 			w.canvas.setAlpha(top, strip)
 		}
 	}
+	if w.strips != nil {
+		return w.resize(ctx, y.to-y.out)
+	}
 	return ctx.Err()
 }
 
 // result is the finished picture, in its size.
-func (w *work) result(ctx context.Context, it *pipeline.Item) (image.Image, error) {
+func (w *work) result() image.Image {
 	w.own.Add(int64(w.size.X) * int64(w.size.Y) * int64(len(w.passes)))
-	if w.to == w.scale {
-		return w.canvas.image, nil
+	if w.strips != nil {
+		return w.strips.result
 	}
-	resized, err := it.NewImage(ctx, resample.Model(w.canvas.image), w.size.Mul(w.to))
-	if err != nil {
-		return nil, err
-	}
-	return resized, resample.ResizeInto(ctx, resized, w.canvas.image, resample.Whole(w.canvas.image), w.filter)
+	return w.canvas.image
 }
