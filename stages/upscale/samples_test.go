@@ -321,6 +321,30 @@ func TestAnotherScaleInStrips(t *testing.T) {
 	}
 }
 
+// Where what is needed at once of what is resized is beyond the limit, memory has to hold it.
+func TestLimitOfWhatIsResized(t *testing.T) {
+	img := image.NewGray16(image.Rect(0, 0, 4000, 256))
+	file := saved(t, repeater(4, 3, 0, nil))
+	for _, tt := range []struct {
+		host int64 // bytes
+		want string
+	}{{1 << 30, ""}, {120 << 20, "16000 x 544 pixels are needed at once"}} {
+		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)})
+		b.Limits = imageio.Limits{MaxPixels: 4000 * 256, MaxFileBytes: 1 << 20}
+		b.HostLimit = pipeline.Amount{Bytes: tt.host}
+		if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", values{"model": file, "scale": 1, "tile": 128, "threads": 1}); err != nil {
+			t.Fatal(err)
+		}
+		sum, seen := b.Run(t, pipeline.RunOptions{NoStore: true})
+		switch {
+		case tt.want == "" && (len(sum.Failed) > 0 || seen["p"].Size != img.Rect.Size()):
+			t.Errorf("under %d bytes failed %v", tt.host, sum.Failed)
+		case tt.want != "" && (len(sum.Failed) != 1 || !strings.Contains(sum.Failed[0].Cause, tt.want) || !strings.Contains(sum.Failed[0].Cause, "set a smaller tile")):
+			t.Errorf("under %d bytes failed %v", tt.host, sum.Failed)
+		}
+	}
+}
+
 // Strips of tiles that pass into each other, and of what becomes of alpha, are those of
 // what the network makes.
 func TestStripsAreThoseOfTheWhole(t *testing.T) {
@@ -380,15 +404,14 @@ func TestItemsFail(t *testing.T) {
 		want   string
 		failed int
 	}{
-		"no numbers":        {repeater(2, 3, 0, dark), values{}, "not finite", 1},
-		"another scale":     {repeater(2, 3, 0, shrink), values{"scale": 4}, "makes pictures 2 times as large, and not 4 times: set scale: 2", 2},
-		"the right scale":   {repeater(2, 3, 0, shrink), values{"scale": 2}, "", 0},
-		"too large between": {repeater(2, 3, 0, nil), values{"scale": 1}, "20 x 20 becomes 2 times as large before it is resized to 1 times, and the 40 x 40 pixels of it that are needed at once are more than the 1599 that limits.pixels allows: set a smaller tile", 2},
-		"too large":         {repeater(2, 3, 0, nil), values{}, "2 times 20 x 20 would have more than the 1599 pixels that limits.pixels allows", 2},
+		"no numbers":      {repeater(2, 3, 0, dark), values{}, "not finite", 1},
+		"another scale":   {repeater(2, 3, 0, shrink), values{"scale": 4}, "makes pictures 2 times as large, and not 4 times: set scale: 2", 2},
+		"the right scale": {repeater(2, 3, 0, shrink), values{"scale": 2}, "", 0},
+		"too large":       {repeater(2, 3, 0, nil), values{}, "2 times 20 x 20 would have more than the 1599 pixels that limits.pixels allows", 2},
 	} {
 		tt.v["model"] = saved(t, tt.net)
 		b := stagetest.New(t, stagetest.Source{stagetest.Picture("black", black), stagetest.Picture("white", white)})
-		if strings.HasPrefix(name, "too large") {
+		if name == "too large" {
 			b.Limits = imageio.Limits{MaxPixels: 1599, MaxFileBytes: 1 << 20}
 		}
 		if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", tt.v); err != nil {

@@ -57,11 +57,8 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	large := w.size.Mul(s.scale)
 	if s.to != s.scale {
 		large.Y = s.scale * s.windowRows(size.Y, w.rows.pieces(size.Y))
-		if int64(large.X) > s.maxPixels/int64(large.Y) {
-			return nil, fmt.Errorf("%d x %d becomes %d times as large before it is resized to %d times, and the %d x %d pixels of it that are needed at once are more than the %d that limits.pixels allows: set a smaller tile, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.scale, s.to, large.X, large.Y, s.maxPixels)
-		}
 	}
-	result, err := it.NewImage(ctx, s.model(src), large)
+	result, err := s.newLarge(ctx, it, s.model(src), large)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +70,27 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	}
 	w.canvas = canvas{pixels: pixelsOf(result), scale: s.scale, across: w.columns.ramp * s.scale, down: w.rows.ramp * s.scale}
 	return w, nil
+}
+
+// newLarge makes the picture that tiles are put on. Where it is not the result limits.pixels
+// does not hold for it, as long as it is in memory.
+func (s *Network) newLarge(ctx context.Context, it *pipeline.Item, m color.Model, size image.Point) (image.Image, error) {
+	if s.to == s.scale || int64(size.X) <= s.maxPixels/int64(size.Y) {
+		return it.NewImage(ctx, m, size)
+	}
+	pixel, fresh := int64(4), func(r image.Rectangle) image.Image { return image.NewNRGBA(r) }
+	switch m {
+	case color.GrayModel:
+		pixel, fresh = 1, func(r image.Rectangle) image.Image { return image.NewGray(r) }
+	case color.Gray16Model:
+		pixel, fresh = 2, func(r image.Rectangle) image.Image { return image.NewGray16(r) }
+	case color.NRGBA64Model:
+		pixel, fresh = 8, func(r image.Rectangle) image.Image { return image.NewNRGBA64(r) }
+	}
+	if s.env.ImageBytes(size, pixel) < pixel*int64(size.X)*int64(size.Y) {
+		return nil, fmt.Errorf("%d x %d pixels are needed at once of what is then resized to %d times, and limits.pixels allows %d: set a smaller tile, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.to, s.maxPixels)
+	}
+	return fresh(image.Rectangle{Max: size}), nil
 }
 
 // model is the type of a picture's result.
