@@ -19,7 +19,7 @@ cp bin/forgepipe "$bundle/bin/"
 go build "${link[@]}" -o "$bundle/bin/gpu" ./benchmarks/gpu
 mkdir "$bundle/tests/testdata"
 cp -r testdata/photos "$bundle/tests/testdata/" # where tests look for them
-for package in memory memory/nvml memory/cuda internal/ort model stages/embed stages/network; do
+for package in memory memory/nvml memory/cuda internal/ort model stages/embed stages/network stages/upscale; do
 	mkdir -p "$bundle/tests/$package"
 	(
 		tags=()

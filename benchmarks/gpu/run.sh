@@ -13,7 +13,7 @@ usage() {
 ./run.sh [--without-gpu] [--gpu N] [--out FOLDER] [PART...]
 
   machine   the card, the driver, and what forgepipe says of them
-  tests     the tests of memory, nvml, cuda (-tags cuda), ort, model, embed and network
+  tests     the tests of memory, nvml, cuda (-tags cuda), ort, model, embed, network and upscale
   parity    CUDA against the CPU: outputs, and images/s by batch
   limits    what the runtime says where memory ends
   arena     memory over 1,000 batches of changing sizes
@@ -116,7 +116,7 @@ machine() {
 tests() {
 	local dir rc=0
 	mark tests
-	for dir in memory/cuda memory/nvml internal/ort model stages/embed stages/network memory; do
+	for dir in memory/cuda memory/nvml internal/ort model stages/embed stages/network stages/upscale memory; do
 		if [ "$dir" = memory/cuda ] && ! has_gpu; then
 			# What is built with the tag cuda does not start without the driver.
 			printf -- '- memory/cuda with the tag cuda: not run, as there is no NVIDIA driver\n\n'

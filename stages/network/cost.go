@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"image"
 	"strings"
 
@@ -26,15 +27,20 @@ const (
 // divide decides how many batches run at once, of how many pictures, and with how many
 // threads each. On the CPU threads that share a run wait for each other at each of its
 // operators, so each has a run of its own where the pictures of all have room.
-func (s *Stage) divide() {
+func (s *Stage) divide() error {
 	s.lanes, s.batch = 1, cmp.Or(s.file.Batch, s.o.Batch, s.most(defaultBatch))
 	onCPU := s.place.Devices[0] == string(pipeline.Host)
+	var least int64
 	if s.o.Fit != nil {
-		s.o.Part, s.o.PartBytes = s.o.Fit(s.least() / runShare)
+		var err error
+		if least, err = s.least(); err != nil {
+			return err
+		}
+		s.o.Part, s.o.PartBytes = s.o.Fit(least / runShare)
 	}
 	switch {
 	case s.o.Fit != nil:
-		together := max(int(s.least()/togetherShare/s.fitted()), 1)
+		together := max(int(least/togetherShare/s.fitted()), 1)
 		s.batch = cmp.Or(s.file.Batch, s.o.Batch, min(together, defaultBatch))
 		if onCPU {
 			s.batch = cmp.Or(s.file.Batch, s.o.Batch, 1)
@@ -49,6 +55,7 @@ func (s *Stage) divide() {
 		}
 	}
 	s.session.Concurrent, s.session.Threads = s.lanes, (s.threads+s.lanes-1)/s.lanes
+	return nil
 }
 
 const (
@@ -62,17 +69,20 @@ const (
 func (s *Stage) hostLimit() int64 { return cmp.Or(s.env.HostLimit(), s.host) }
 
 // least is how many bytes there are where there are least: on the host, where tensors
-// are in any case, or on one of the devices.
-func (s *Stage) least() int64 {
+// are in any case, or on one of the devices. A device that does not answer is an error:
+// what is made of it decides about parts, and so about results.
+func (s *Stage) least() (int64, error) {
 	bytes := s.hostLimit()
 	for _, d := range s.place.Devices {
 		if m := s.env.Device(pipeline.Device(d)); m != nil {
-			if r, err := m.Read(context.Background()); err == nil {
-				bytes = min(bytes, r.Total)
+			r, err := m.Read(context.Background())
+			if err != nil {
+				return 0, fmt.Errorf("reading how much memory %s has, on which depends what parts pictures are cut into: %w", d, err)
 			}
+			bytes = min(bytes, r.Total)
 		}
 	}
-	return bytes
+	return bytes, nil
 }
 
 // fitted is what a run of one part takes that Fit chose, with what it takes on the way.

@@ -13,7 +13,9 @@ func DividedOn(s *Stage, device pipeline.Device, host int64) (d Division, runs i
 	s.host = host
 	if _, err := s.Place(device, []pipeline.Device{device}); err != nil { // a GPU that is not here
 		s.place.Devices = []string{string(device)}
-		s.divide()
+		if err := s.divide(); err != nil {
+			panic(err)
+		}
 	}
 	if s.session.Concurrent != s.lanes {
 		panic("the session cannot run all lanes at once")

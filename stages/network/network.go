@@ -134,7 +134,9 @@ func NewParts(e pipeline.Env, f *model.File, o Options, begin Begin) (*Stage, er
 		s.host = host.Total
 	}
 	s.measure()
-	s.divide()
+	if err := s.divide(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -156,7 +158,9 @@ func (s *Stage) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.
 		s.env.Log.Warn("the network runs on the CPU", "model", s.file.Path, "cause", p.Why)
 	}
 	s.place = p
-	s.divide()
+	if err := s.divide(); err != nil {
+		return nil, err
+	}
 	devices := make([]pipeline.Device, len(p.Devices))
 	for i, d := range p.Devices {
 		devices[i] = pipeline.Device(d)

@@ -86,6 +86,7 @@ type pixels struct {
 	size   image.Point
 	pix    []uint8
 	stride int
+	first  int // the row that the picture begins with, where it is a part of a larger one
 	planes int // samples of a pixel: 1, gray, or 4
 	deep   bool
 }
@@ -111,7 +112,7 @@ func pixelsOf(img image.Image) pixels {
 // set writes samples of one plane, from 0 to 1, from (x, y) to the right.
 func (p *pixels) set(plane, x, y int, line []float32) {
 	if !p.deep {
-		to := p.pix[y*p.stride+x*p.planes+plane:]
+		to := p.pix[(y-p.first)*p.stride+x*p.planes+plane:]
 		for i, v := range line {
 			v = v*255 + 0.5
 			var sample uint8
@@ -125,7 +126,7 @@ func (p *pixels) set(plane, x, y int, line []float32) {
 		return
 	}
 	step := 2 * p.planes
-	to := p.pix[y*p.stride+x*step+2*plane:]
+	to := p.pix[(y-p.first)*p.stride+x*step+2*plane:]
 	for i, v := range line {
 		v = v*65535 + 0.5
 		var sample uint16
@@ -147,7 +148,7 @@ func (p *pixels) setAlpha(top int, gray image.Image) {
 		step = 8
 	}
 	for y := range gray.Bounds().Dy() {
-		row, to := r.Row(y), p.pix[(top+y)*p.stride:]
+		row, to := r.Row(y), p.pix[(top+y-p.first)*p.stride:]
 		for x := range p.size.X {
 			a := uint16(row[x*r.Depth/8]) * 257
 			if r.Depth == 16 {
@@ -173,7 +174,7 @@ func (p *pixels) opaque(top, bottom int) {
 		step *= 2
 	}
 	for y := top; y < bottom; y++ {
-		row := p.pix[y*p.stride:][:p.size.X*step]
+		row := p.pix[(y-p.first)*p.stride:][:p.size.X*step]
 		for i := step - step/4; i < len(row); i += step {
 			row[i] = 255
 			if p.deep {

@@ -122,10 +122,21 @@ func (s *Network) look(c pipeline.Config) error {
 	if p.tile > 0 && p.fixed != (image.Point{}) {
 		return c.Errorf("tile", 0, "%s takes pictures of %d x %d pixels, which tiles are: leave tile out", s.file.Path, p.fixed.X, p.fixed.Y)
 	}
-	for _, tile := range []int{p.tile, p.fixed.X, p.fixed.Y} {
-		if tile = up(tile, p.multiple); tile > 0 && tile-2*p.overlapOf(tile) < p.multiple {
-			return c.Errorf("overlap", 0, "with %d pixels on each side nothing of a tile of %d would be its own: use less", p.overlap, tile)
+	for _, tile := range []int{up(p.tile, p.multiple), p.fixed.X, p.fixed.Y} {
+		if tile == 0 || tile-2*p.overlapOf(tile) >= p.multiple {
+			continue
 		}
+		field, use := "overlap", "use less"
+		switch {
+		case c.IsSet("overlap"):
+		case p.tile > 0:
+			field, use = "tile", fmt.Sprintf("use a tile of %d or more", 2*p.multiple)
+		case c.IsSet("multiple"):
+			field, use = "multiple", "use a smaller one"
+		case tile >= p.multiple:
+			use = fmt.Sprintf("set overlap, to %d at most", (tile-p.multiple)/2)
+		}
+		return c.Errorf(field, 0, "with an overlap of %d pixels on each side nothing of a tile of %d would be its own, where sides are multiples of %d: %s", p.overlapOf(tile), tile, p.multiple, use)
 	}
 	s.plan = p
 	return nil
@@ -217,11 +228,16 @@ func (s *Network) Batch() pipeline.BatchSpec {
 // ramps of its tiles, and its result.
 func (s *Network) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	c := s.Stage.Cost(d, batch)
+	if s.wide != nil {
+		wide := s.wide.Cost(d, nil)
+		if d != pipeline.Host { // it may be loaded at any call
+			c.Work += wide.Resident + wide.Work
+		} else {
+			c.Resident += wide.Resident
+		}
+	}
 	if d != pipeline.Host {
 		return c
-	}
-	if s.wide != nil {
-		c.Resident += s.wide.Cost(d, nil).Resident
 	}
 	if len(batch) == 0 {
 		s.add(&c, image.Pt(4000, 3000), 4)
@@ -232,7 +248,7 @@ func (s *Network) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost 
 		}
 		s.add(&c, it.Size(), it.PixelBytes())
 		if scale, paired := it.Pair(); paired {
-			s.add(&c, it.Size().Div(scale), it.PixelBytes())
+			s.add(&c, it.Size().Div(scale), 8) // it may be of another type, and is small
 		}
 	}
 	return c
@@ -248,7 +264,7 @@ func (s *Network) add(c *pipeline.Cost, size image.Point, pixel int64) {
 		sample = 2
 	}
 	if pixel == 4 || pixel == 8 { // it may be transparent
-		c.Work += s.env.ImageBytes(size, pixel) + s.env.ImageBytes(size, 2)
+		c.Work += s.env.ImageBytes(size, 8) + s.env.ImageBytes(size, 2) // of what is multiplied with 8 bits of alpha, 16 are copied
 		if s.alpha != alphaDrop {
 			c.Work += s.env.ImageBytes(size, sample)
 		}
@@ -263,7 +279,8 @@ func (s *Network) add(c *pipeline.Cost, size image.Point, pixel int64) {
 	c.Work += 4 * planes * int64(s.scale*s.scale) * (int64(s.down.ramp)*int64(size.X) + int64(s.across.ramp)*int64(min(s.down.tile, size.Y)))
 	c.Output += s.env.ImageBytes(size.Mul(s.to), planes*sample)
 	if s.to != s.scale {
-		c.Work += s.env.ImageBytes(size.Mul(s.scale), planes*sample)
+		window := image.Pt(size.X, s.windowRows(size.Y, s.down.of(size.Y).pieces(size.Y)))
+		c.Work += s.env.ImageBytes(window.Mul(s.scale), planes*sample)
 	}
 }
 
@@ -323,11 +340,7 @@ func (s *Network) begin(ctx context.Context, it *pipeline.Item) (network.Job, er
 		Done: func() error {
 			var results []image.Image
 			for _, w := range works {
-				result, err := w.result(ctx, it)
-				if err != nil {
-					return err
-				}
-				results = append(results, result)
+				results = append(results, w.result())
 			}
 			if paired {
 				it.SetImages(results[0], results[1])

@@ -55,8 +55,10 @@ func (p plan) length(room int64) int {
 	for best > tileStep && int64(best)*int64(best)*p.bytes > room {
 		best -= tileStep
 	}
-	// With an overlap that was asked for, a tile needs a part of its own.
-	return up(max(best, 4*p.overlapOf(best)), p.multiple)
+	// With an overlap that was asked for, a tile needs a part of its own, which is a
+	// multiple: neighbours overlap by less otherwise.
+	best = up(max(best, 4*p.overlapOf(best)), p.multiple)
+	return max(best, up(2*p.overlapOf(best), p.multiple)+p.multiple)
 }
 
 // tilings cuts both sides.

@@ -1,6 +1,7 @@
 package upscale_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"image"
@@ -212,6 +213,49 @@ func TestHiddenColours(t *testing.T) {
 	}
 }
 
+// Gray with alpha stays gray, as gray does, though it is decoded as colours.
+func TestGrayWithAlphaStaysGray(t *testing.T) {
+	file := saved(t, repeater(2, 3, 0, func(g *onnx.Graph, y *onnx.Value) *onnx.Value { return g.Sqrt(y) }))
+	tint := []string{"-0.1", "-0.2", "-0.3"} // other roots in each channel
+	r := image.Rect(0, 0, 50, 40)
+	for name, tt := range map[string]struct {
+		gray, img draw.Image
+	}{
+		"8 bits":  {stagetest.Noise(image.NewGray(r)), image.NewNRGBA(r)},
+		"16 bits": {stagetest.Noise(image.NewGray16(r)), image.NewNRGBA64(r)},
+	} {
+		for y := range 40 {
+			for x := range 50 {
+				v := color.Gray16Model.Convert(tt.gray.At(x, y)).(color.Gray16).Y
+				tt.img.Set(x, y, color.NRGBA64{v, v, v, uint16(x*1285 + 257)})
+				if m, ok := tt.img.(*image.NRGBA); ok { // whose Set is not exact
+					m.SetNRGBA(x, y, color.NRGBA{uint8(v >> 8), uint8(v >> 8), uint8(v >> 8), uint8(x*5 + 1)})
+				}
+			}
+		}
+		want := enlarged(t, tt.gray, values{"model": file, "mean": tint})
+		for _, alpha := range []string{"resize", "upscale", "drop"} {
+			got := enlarged(t, tt.img, values{"model": file, "mean": tint, "alpha": alpha})
+			a, b := resample.Read(got), resample.Read(want)
+			n := a.Depth / 8
+			for y := range 80 {
+				colours, gray := a.Row(y), b.Row(y)
+				for x := range 100 {
+					for c := range 3 {
+						if p := colours[(4*x+c)*n:][:n]; !bytes.Equal(p, gray[x*n:][:n]) {
+							t.Fatalf("%s, %s: sample %d of %d, %d is %v, want %v", name, alpha, c, x, y, p, gray[x*n:][:n])
+						}
+					}
+				}
+			}
+		}
+		tt.img.Set(49, 39, color.NRGBA{200, 10, 10, 200})
+		if c := color.NRGBAModel.Convert(enlarged(t, tt.img, values{"model": file, "mean": tint}).At(2, 2)).(color.NRGBA); c.R == c.G && c.G == c.B {
+			t.Errorf("%s: colours become gray: %v", name, c)
+		}
+	}
+}
+
 // Sides become what the network wants with a mirrored border, which is cut off again.
 func TestSides(t *testing.T) {
 	img := stagetest.Noise(image.NewNRGBA64(image.Rect(0, 0, 75, 50)))
@@ -242,6 +286,75 @@ func TestAnotherScale(t *testing.T) {
 		got := enlarged(t, img, values{"model": file, "scale": scale, "filter": "bilinear", "alpha": "upscale"})
 		if err := near(got, want, 1); err != nil {
 			t.Errorf("%d times: %v", scale, err)
+		}
+	}
+}
+
+// What is resized is resized strip by strip, and never there as a whole: the limit holds
+// for the result.
+func TestAnotherScaleInStrips(t *testing.T) {
+	small := noise(40, 203).(*image.NRGBA64)
+	colours := image.NewNRGBA(small.Rect)
+	for i := range colours.Pix {
+		colours.Pix[i] = small.Pix[2*i]
+	}
+	for name, img := range map[string]image.Image{"8 bits": colours, "16 bits": small, "gray": stagetest.Gray(40, 203)} {
+		large := repeated(img, 4)
+		for scale := 1; scale <= 5; scale++ {
+			for _, filter := range []string{"nearest", "lanczos"} {
+				want := resample.Resize(large, img.Bounds().Size().Mul(scale), resample.Named(filter))
+				v := values{"model": saved(t, repeater(4, 3, 0, nil)), "scale": scale, "filter": filter, "alpha": "upscale", "tile": 32, "overlap": 5}
+				b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)})
+				b.Limits = imageio.Limits{MaxPixels: max(40*203*int64(scale*scale), 160*48*4), MaxFileBytes: 1 << 20} // the whole has 160*812
+				if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", v); err != nil {
+					t.Fatal(err)
+				}
+				sum, seen := b.Run(t, pipeline.RunOptions{NoStore: true})
+				if len(sum.Failed) > 0 {
+					t.Fatalf("%s, %d times, %s: %v", name, scale, filter, sum.Failed[0].Cause)
+				}
+				if err := near(seen["p"].Image, want, 1); err != nil {
+					t.Errorf("%s, %d times, %s: %v", name, scale, filter, err)
+				}
+			}
+		}
+	}
+}
+
+// Where what is needed at once of what is resized is beyond the limit, memory has to hold it.
+func TestLimitOfWhatIsResized(t *testing.T) {
+	img := image.NewGray16(image.Rect(0, 0, 4000, 256))
+	file := saved(t, repeater(4, 3, 0, nil))
+	for _, tt := range []struct {
+		host int64 // bytes
+		want string
+	}{{1 << 30, ""}, {120 << 20, "16000 x 544 pixels are needed at once"}} {
+		b := stagetest.New(t, stagetest.Source{stagetest.Picture("p", img)})
+		b.Limits = imageio.Limits{MaxPixels: 4000 * 256, MaxFileBytes: 1 << 20}
+		b.HostLimit = pipeline.Amount{Bytes: tt.host}
+		if err := b.Use(t.Context(), pipeline.NewRegistry(step(nil).Info), "upscale", "upscale", values{"model": file, "scale": 1, "tile": 128, "threads": 1}); err != nil {
+			t.Fatal(err)
+		}
+		sum, seen := b.Run(t, pipeline.RunOptions{NoStore: true})
+		switch {
+		case tt.want == "" && (len(sum.Failed) > 0 || seen["p"].Size != img.Rect.Size()):
+			t.Errorf("under %d bytes failed %v", tt.host, sum.Failed)
+		case tt.want != "" && (len(sum.Failed) != 1 || !strings.Contains(sum.Failed[0].Cause, tt.want) || !strings.Contains(sum.Failed[0].Cause, "set a smaller tile")):
+			t.Errorf("under %d bytes failed %v", tt.host, sum.Failed)
+		}
+	}
+}
+
+// Strips of tiles that pass into each other, and of what becomes of alpha, are those of
+// what the network makes.
+func TestStripsAreThoseOfTheWhole(t *testing.T) {
+	file, img := saved(t, testnet.Compact(4, 8, 2)), stagetest.Noise(image.NewNRGBA(image.Rect(0, 0, 45, 150)))
+	for _, alpha := range []string{"resize", "upscale", "drop"} {
+		v := values{"model": file, "tile": 32, "overlap": 2, "alpha": alpha, "filter": "bicubic"}
+		large := enlarged(t, img, v)
+		v["scale"] = 3
+		if err := near(enlarged(t, img, v), resample.Resize(large, image.Pt(135, 450), resample.Named("bicubic")), 1); err != nil {
+			t.Errorf("%s: %v", alpha, err)
 		}
 	}
 }
@@ -337,6 +450,8 @@ func TestWrongNetworks(t *testing.T) {
 		"a smaller picture":   {half(), values{}, "model", "1/2 times as large"},
 		"a fraction":          {repeater(1.5, 3, 0, nil), values{}, "model", "3/2 times as large"},
 		"no scale":            {unfollowed, values{}, "model", "set scale"},
+		"a tile is a block":   {testnet.Compact(2, 4, 1), values{"tile": 32, "multiple": 32}, "tile", "with an overlap of 3 pixels on each side nothing of a tile of 32 would be its own, where sides are multiples of 32: use a tile of 64 or more"},
+		"a fixed size":        {repeater(2, 3, 64, nil), values{"multiple": 96}, "multiple", "nothing of a tile of 64 would be its own, where sides are multiples of 96: use a smaller one"},
 		"all is overlap":      {testnet.Compact(2, 4, 1), values{"tile": 32, "overlap": 16}, "overlap", "nothing of a tile of 32 would be its own"},
 		"a tile of its own":   {repeater(2, 3, 64, nil), values{"tile": 128}, "tile", "leave tile out"},
 		"two numbers":         {testnet.Compact(2, 4, 1), values{"mean": []string{"1", "2"}}, "mean", "one number is wanted, or three"},

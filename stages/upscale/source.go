@@ -16,8 +16,11 @@ type source struct {
 	// the picture becomes transparent.
 	colours image.Image
 	gray    bool
-	deep    bool        // its samples have 16 bits
-	alpha   image.Image // gray; nil: the picture is opaque
+	// luma says that the colours are gray though they have three samples: a gray picture
+	// with alpha is decoded so.
+	luma  bool
+	deep  bool        // its samples have 16 bits
+	alpha image.Image // gray; nil: the picture is opaque
 }
 
 // newSource prepares a picture. Of an opaque one, and of one that is to be, nothing is
@@ -25,10 +28,14 @@ type source struct {
 func newSource(ctx context.Context, it *pipeline.Item, img image.Image, drop bool) (source, error) {
 	r := resample.Read(img)
 	s := source{colours: img, gray: r.Channels == 1, deep: r.Depth == 16}
-	if s.gray || drop && r.Straight || imageio.Opaque(img) {
+	if s.gray || imageio.Opaque(img) {
 		return s, nil
 	}
 	size := img.Bounds().Size()
+	s.luma = isGray(r, size.Y)
+	if drop && r.Straight {
+		return s, nil
+	}
 	colours, alpha := color.NRGBA64Model, color.GrayModel // a division gives more than 8 bits
 	if r.Depth == 8 && r.Straight {
 		colours = color.NRGBAModel
@@ -67,6 +74,19 @@ func newSource(ctx context.Context, it *pipeline.Item, img image.Image, drop boo
 	}
 	c.extend(pixelsOf(far).pix)
 	return s, nil
+}
+
+// isGray tells whether red, green and blue are the same in all pixels.
+func isGray(r resample.Reader, rows int) bool {
+	n := r.Depth / 8
+	for y := range rows {
+		for row := r.Row(y); len(row) > 0; row = row[4*n:] {
+			if row[0] != row[n] || row[0] != row[2*n] || row[n-1] != row[2*n-1] || row[n-1] != row[3*n-1] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // takeAlpha copies the alpha samples of a row.

@@ -2,6 +2,7 @@ package upscale_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/memory"
+	"github.com/forgepipe/forgepipe/memory/sim"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
@@ -20,15 +23,18 @@ import (
 // into each other, each of which saw as much beyond it as the overlap is wide.
 func TestSidesAreCut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		multiple := rapid.SampledFrom([]int{1, 2, 3, 8, 16}).Draw(t, "multiple")
-		tile := rapid.IntRange(2, 40).Draw(t, "blocks") * max(multiple, 4)
-		tile = (tile + multiple - 1) / multiple * multiple
-		overlap := rapid.IntRange(0, (tile-multiple)/2).Draw(t, "overlap")
+		multiple := rapid.SampledFrom([]int{1, 2, 3, 8, 16, 100, 512}).Draw(t, "multiple")
+		tile, overlap, room := 0, rapid.IntRange(-1, 300).Draw(t, "any overlap"), int64(1)<<rapid.IntRange(8, 22).Draw(t, "room")
+		if rapid.Bool().Draw(t, "asked") {
+			tile = rapid.IntRange(2, 40).Draw(t, "blocks") * max(multiple, 4)
+			tile = (tile + multiple - 1) / multiple * multiple
+			overlap = rapid.IntRange(0, (tile-multiple)/2).Draw(t, "overlap")
+		}
 		reach := rapid.IntRange(-1, 50).Draw(t, "reach")
 		step := rapid.SampledFrom([]int{0, 16}).Draw(t, "step")
-		n := rapid.IntRange(1, 2000).Draw(t, "n")
+		n := rapid.IntRange(1, 4000).Draw(t, "n")
 		whole := (n + multiple - 1) / multiple * multiple
-		pieces := upscale.Cut(n, tile, overlap, multiple, reach, step)
+		pieces, tile, overlap := upscale.Cut(n, tile, overlap, multiple, reach, step, room)
 		shown := 0
 		for i, p := range pieces {
 			at, size, from, to, in, out := p[0], p[1], p[2], p[3], p[4], p[5]
@@ -158,5 +164,28 @@ func TestTilesBelongToTheFingerprint(t *testing.T) {
 	}
 	if of(2<<30, 1) != of(2<<30, 4) {
 		t.Error("the number of threads has an influence on tiles")
+	}
+}
+
+// mute is a card that does not say how much memory it has.
+type mute struct{ memory.Device }
+
+func (mute) Read(context.Context) (memory.Reading, error) {
+	return memory.Reading{}, errors.New("it does not answer")
+}
+
+// A card that does not answer when tiles are chosen is an error: they would be others than
+// when it does.
+func TestCardThatDoesNotAnswer(t *testing.T) {
+	card, err := sim.New(sim.Config{Name: "sim:0", Total: 512 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pipeline.New("test", pipeline.Options{Devices: []memory.Device{mute{card}}})
+	p.SetSource(stagetest.Source{})
+	s := step(nil)
+	err = p.UseStep(t.Context(), pipeline.NewRegistry(s.Info), "upscale", pipeline.Step{ID: "upscale", Device: pipeline.GPU}, values{"model": saved(t, testnet.Compact(2, 4, 1))})
+	if err == nil || !strings.Contains(err.Error(), "reading how much memory sim:0 has") || !strings.Contains(err.Error(), "it does not answer") {
+		t.Errorf("the error is %v", err)
 	}
 }

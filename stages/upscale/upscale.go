@@ -60,7 +60,7 @@ Attributes describe pixels, so those set before are gone. An image that would ha
 				Name: "apply", Type: pipeline.FieldEnum, Enum: words(applySingle, applyBoth), Default: applySingle,
 				Doc: "What to enlarge: single images only, where a pair fails, or also both images of a pair.",
 			},
-			{Name: "tile", Type: pipeline.FieldInt, Unit: "px", Min: leastTile, Max: 1 << 14, Doc: "How long the sides of the tiles are that the network gets, at most. By default as large as is worth it and the memory limits allow."},
+			{Name: "tile", Type: pipeline.FieldInt, Unit: "px", Min: leastTile, Max: 1 << 14, Doc: "How long the sides of the tiles are that the network gets, at most, rounded up to what they must be multiples of. By default as large as is worth it and the memory limits allow."},
 			{Name: "overlap", Type: pipeline.FieldInt, Unit: "px", Min: 0, Max: 1 << 12, Doc: "How far a tile reaches beyond its own part into its neighbours. By default as far as the network looks, up to " + strconv.Itoa(mostOverlap) + " and a quarter of the tile."},
 			{Name: "multiple", Type: pipeline.FieldInt, Unit: "px", Min: 1, Max: 1 << 10, Doc: "What both sides must be multiples of, where the network's file does not tell: a mirrored border makes them so, and is cut off again."},
 			{Name: "alpha", Type: pipeline.FieldEnum, Enum: words(alphaResize, alphaUpscale, alphaDrop), Default: alphaResize, Doc: "What becomes of transparency: it is resized (bicubic), goes through the network as a gray image, or is dropped."},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/internal/resample"
+	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
 	"github.com/forgepipe/forgepipe/stages/upscale"
@@ -162,6 +163,46 @@ func TestCost(t *testing.T) {
 		if plan.Output != 4*32000*24000 {
 			t.Errorf("for planning, the cost is %+v", plan)
 		}
+	}
+}
+
+// What is copied of a picture, and the result of a pair, are counted at what they can take.
+func TestCostWithANetwork(t *testing.T) {
+	v := values{"model": saved(t, repeater(2, 3, 0, nil)), "tile": 32, "apply": "both"}
+	of := func(in pipeline.Input) pipeline.Cost {
+		cost, _ := stagetest.Cost(t, step(v), in)
+		return cost
+	}
+	small, large := image.NewRGBA(image.Rect(0, 0, 100, 100)), image.NewRGBA(image.Rect(0, 0, 200, 100))
+	// Colours of 16 bits, what is transparent in them, and alpha.
+	if got := of(stagetest.Picture("p", large)).Work - of(stagetest.Picture("p", small)).Work; got != (8+2+1)*100*100 {
+		t.Errorf("a call works with %d bytes for 10,000 pixels more", got)
+	}
+	single, lq := stagetest.Picture("p", image.NewGray(image.Rect(0, 0, 40, 20))), stagetest.Picture("lq", image.NewNRGBA64(image.Rect(0, 0, 10, 5)))
+	paired := single
+	paired.LQ, paired.Scale = &lq, 4
+	if got := of(paired).Output - of(single).Output; got != 4*8*10*5 {
+		t.Errorf("the low-quality image's result takes %d bytes", got)
+	}
+}
+
+// A card has room for the network in float32 too, which tiles may need.
+func TestCostOfFloat16OnAGPU(t *testing.T) {
+	file := saved(t, testnet.Compact(2, 8, 1))
+	of := func(precision string) pipeline.Cost {
+		s := step(values{"model": file, "tile": 32, "infer_batch": 1, "precision": precision})
+		c, err := pipeline.NewConfig(s.Info, s.Values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stage, err := s.Info.New(t.Context(), c, pipeline.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stage.(pipeline.Coster).Cost("gpu:0", nil)
+	}
+	if half, full := of("float16"), of("float32"); half.Work <= full.Resident+full.Work {
+		t.Errorf("in float16 %+v, in float32 alone %+v", half, full)
 	}
 }
 

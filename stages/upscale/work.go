@@ -23,6 +23,7 @@ type work struct {
 
 	passes []pass
 	canvas canvas
+	strips *strips      // nil: the result is what the network makes
 	line   [3][]float32 // rows of what the network gave
 }
 
@@ -53,12 +54,43 @@ func (s *Network) newWork(ctx context.Context, it *pipeline.Item, img image.Imag
 	if src.alpha != nil && s.alpha == alphaUpscale {
 		w.passes = append(w.passes, pass{img: src.alpha, plane: 3})
 	}
-	result, err := it.NewImage(ctx, s.model(src), w.size.Mul(s.scale))
+	large := w.size.Mul(s.scale)
+	if s.to != s.scale {
+		large.Y = s.scale * s.windowRows(size.Y, w.rows.pieces(size.Y))
+	}
+	result, err := s.newLarge(ctx, it, s.model(src), large)
 	if err != nil {
 		return nil, err
 	}
+	if s.to != s.scale {
+		w.strips = &strips{margin: s.marginOf()}
+		if w.strips.result, err = it.NewImage(ctx, s.model(src), w.size.Mul(s.to)); err != nil {
+			return nil, err
+		}
+	}
 	w.canvas = canvas{pixels: pixelsOf(result), scale: s.scale, across: w.columns.ramp * s.scale, down: w.rows.ramp * s.scale}
 	return w, nil
+}
+
+// newLarge makes the picture that tiles are put on. Where it is not the result limits.pixels
+// does not hold for it, as long as it is in memory.
+func (s *Network) newLarge(ctx context.Context, it *pipeline.Item, m color.Model, size image.Point) (image.Image, error) {
+	if s.to == s.scale || int64(size.X) <= s.maxPixels/int64(size.Y) {
+		return it.NewImage(ctx, m, size)
+	}
+	pixel, fresh := int64(4), func(r image.Rectangle) image.Image { return image.NewNRGBA(r) }
+	switch m {
+	case color.GrayModel:
+		pixel, fresh = 1, func(r image.Rectangle) image.Image { return image.NewGray(r) }
+	case color.Gray16Model:
+		pixel, fresh = 2, func(r image.Rectangle) image.Image { return image.NewGray16(r) }
+	case color.NRGBA64Model:
+		pixel, fresh = 8, func(r image.Rectangle) image.Image { return image.NewNRGBA64(r) }
+	}
+	if s.env.ImageBytes(size, pixel) < pixel*int64(size.X)*int64(size.Y) {
+		return nil, fmt.Errorf("%d x %d pixels are needed at once of what is then resized to %d times, and limits.pixels allows %d: set a smaller tile, cut the image into tiles first, or raise limits.pixels", size.X, size.Y, s.to, s.maxPixels)
+	}
+	return fresh(image.Rectangle{Max: size}), nil
 }
 
 // model is the type of a picture's result.
@@ -167,22 +199,30 @@ func (w *work) put(made *model.Samples, p pass, x, y piece) {
 	for c := range made.Channels {
 		w.line[c] = grown(w.line[c], made.Width)
 	}
+	row := func(c int) func(int) []float32 {
+		return func(y int) []float32 { return made.Row(w.line[c], c, y) }
+	}
+	luma := func(y int) []float32 {
+		red, green, blue := made.Row(w.line[0], 0, y), made.Row(w.line[1], 1, y), made.Row(w.line[2], 2, y)
+		luma := w.line[0][:len(red)]
+		for x, r := range red {
+			luma[x] = 0.299*r + 0.587*green[x] + 0.114*blue[x]
+		}
+		return luma
+	}
 	switch {
 	case p.plane < 0:
 		for c := range made.Channels {
-			w.canvas.put(c, x, y, func(y int) []float32 { return made.Row(w.line[c], c, y) })
+			if w.src.luma {
+				w.canvas.put(c, x, y, luma)
+			} else {
+				w.canvas.put(c, x, y, row(c))
+			}
 		}
 	case made.Channels == 1:
-		w.canvas.put(p.plane, x, y, func(y int) []float32 { return made.Row(w.line[0], 0, y) })
+		w.canvas.put(p.plane, x, y, row(0))
 	default: // what was gray becomes gray again
-		w.canvas.put(p.plane, x, y, func(y int) []float32 {
-			red, green, blue := made.Row(w.line[0], 0, y), made.Row(w.line[1], 1, y), made.Row(w.line[2], 2, y)
-			luma := w.line[0][:len(red)]
-			for x, r := range red {
-				luma[x] = 0.299*r + 0.587*green[x] + 0.114*blue[x]
-			}
-			return luma
-		})
+		w.canvas.put(p.plane, x, y, luma)
 	}
 }
 
@@ -207,18 +247,17 @@ func (w *work) finish(ctx context.Context, y piece) error {
 			w.canvas.setAlpha(top, strip)
 		}
 	}
+	if w.strips != nil {
+		return w.resize(ctx, y.to-y.out)
+	}
 	return ctx.Err()
 }
 
 // result is the finished picture, in its size.
-func (w *work) result(ctx context.Context, it *pipeline.Item) (image.Image, error) {
+func (w *work) result() image.Image {
 	w.own.Add(int64(w.size.X) * int64(w.size.Y) * int64(len(w.passes)))
-	if w.to == w.scale {
-		return w.canvas.image, nil
+	if w.strips != nil {
+		return w.strips.result
 	}
-	resized, err := it.NewImage(ctx, resample.Model(w.canvas.image), w.size.Mul(w.to))
-	if err != nil {
-		return nil, err
-	}
-	return resized, resample.ResizeInto(ctx, resized, w.canvas.image, resample.Whole(w.canvas.image), w.filter)
+	return w.canvas.image
 }
