@@ -2,13 +2,18 @@ package pipeline_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"image"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
@@ -72,6 +77,61 @@ func TestTilesOfAPictureThatIsMadeAgain(t *testing.T) {
 				if name != "manifest.jsonl" && !bytes.Equal(got[name], want[name]) {
 					t.Errorf("%s is not what it was", name)
 				}
+			}
+		})
+	}
+}
+
+// Parts of a picture in a file are parked each by itself, and come back as users of one
+// picture, which counts once.
+func TestPartsOfALargePictureCountOnce(t *testing.T) {
+	const n = 16
+	divide := batchStage(func(_ context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+		for _, it := range batch {
+			for i := range n {
+				out = append(out, it.Derive(fmt.Sprint(i), pipeline.Crop(image.Rect(0, i, canvasSize.X, canvasSize.Y-n+i))))
+			}
+		}
+		return out, nil
+	})
+	for name, c := range map[string]struct {
+		stages   []pipeline.Stage
+		resident int64
+	}{
+		"barrier": {[]pipeline.Stage{enlarge, divide, &all{}}, 0},
+		"passes":  {[]pipeline.Stage{enlarge, divide, &looksFirst{}}, 0},
+		"phases":  {[]pipeline.Stage{heavyPhase{enlarge}, divide, heavyPhase{passBatch}}, 9 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := t.TempDir()
+			var mu sync.Mutex
+			most := 0
+			looks := pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+				f, err := it.Frame(ctx)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				most = max(most, canvasFiles(t, state))
+				id, key, _ := strings.Cut(it.ID(), "@")
+				i, err := strconv.Atoi(key)
+				if err != nil {
+					return err
+				}
+				pix, _ := samples(f.Image)
+				if w := canvasSize.X; !bytes.Equal(pix[:w], rowOf(id, i, make([]byte, w))) {
+					return fmt.Errorf("part %d begins otherwise", i)
+				}
+				return nil
+			})
+			s := mustRun(t, inLittle(t, 1, pipeline.Options{}, append(c.stages, looks)...), pipeline.RunOptions{StateDir: state})
+			wantAllOut(t, s, n)
+			if left := canvasFiles(t, state); most != 1 || left != 0 {
+				t.Errorf("%d files, and %d are left", most, left)
+			}
+			if peak := s.Devices[0].Peak - c.resident; peak > 3<<20 {
+				t.Errorf("%s were leased for one picture", memory.FormatBytes(peak))
 			}
 		})
 	}
