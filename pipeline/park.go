@@ -167,7 +167,7 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 		return nil, err
 	}
 	file := &spill{p.dir, fmt.Sprintf("%s-%d.pixels", p.prefix, p.spills.Add(1))}
-	if err := file.write(f.Image); err != nil {
+	if err := p.run.canvases.catching(func() error { return file.write(f.Image) }); err != nil {
 		return nil, err
 	}
 	place(fromSpill, image.Rectangle{Max: pic.rect.Size()})
