@@ -136,3 +136,13 @@ func TestPartsOfALargePictureCountOnce(t *testing.T) {
 		})
 	}
 }
+
+// Who is done with a picture before anybody looked does not lose the file that it is in.
+func TestDoneWithAParkedLargePicture(t *testing.T) {
+	const n = 4
+	p := inLittle(t, n, pipeline.Options{}, heavyPhase{enlarge}, heavyPhase{passBatch}, pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		it.Done()
+		return look(ctx, it)
+	}))
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{StateDir: t.TempDir()}), n)
+}
