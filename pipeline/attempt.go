@@ -41,16 +41,17 @@ func (w *worker) attempt(ctx context.Context, batch []*Item) (o outcome) {
 	defer w.calling.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
-			o = outcome{panicked: p, stack: debug.Stack()}
+			o = outcome{panicked: w.run.canvases.explainFault(p), stack: debug.Stack()}
 		}
 		// Nothing can be made any more, whatever the stage made of the error.
 		if err := w.run.noDisk.Load(); err != nil {
 			o = outcome{err: *err}
 		}
 	}()
-	// A disk that fails under a picture that lies in a file is a panic as well, and
-	// does not end the program.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	// A disk that fails under a picture that lies in a file is a panic as well, and does
+	// not end the program: but for what C code does there, and for goroutines of the
+	// stage's own, which have to ask for it themselves.
+	defer faultsPanic()()
 	// The stage may write to the slice it gets: batch is needed to check its
 	// answer.
 	w.in = append(w.in[:0], batch...)

@@ -375,8 +375,28 @@ func TestFaultInALargePicture(t *testing.T) {
 		return nil
 	}))
 	s := mustRun(t, p, pipeline.RunOptions{StateDir: state})
-	if s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, "panicked: ") {
+	if s.Quarantined != 1 || !strings.Contains(s.Failed[0].Cause, "panicked: ") || !strings.Contains(s.Failed[0].Cause, ".pixels: the disk failed") {
 		t.Errorf("failed %v", s.Failed)
+	}
+}
+
+// One that fails while a part is written down, outside of a stage, ends the run and not
+// the program.
+func TestFaultWhileALargePictureIsParked(t *testing.T) {
+	state := t.TempDir()
+	p := inLittle(t, 1, pipeline.Options{}, enlarge, batchStage(func(_ context.Context, batch []*pipeline.Item) (out []*pipeline.Item, _ error) {
+		files, err := filepath.Glob(filepath.Join(state, "scratch", "picture-*.pixels"))
+		if err != nil || len(files) != 1 {
+			return nil, fmt.Errorf("%v, %w", files, err)
+		}
+		if err := os.Truncate(files[0], 4096); err != nil {
+			return nil, err
+		}
+		return append(out, batch[0].Derive("part", pipeline.Crop(image.Rect(0, 3000, 100, 3100)))), nil
+	}), &all{})
+	_, err := p.Run(t.Context(), pipeline.RunOptions{StateDir: state})
+	if err == nil || !strings.Contains(err.Error(), "picture-1.pixels: the disk failed") {
+		t.Errorf("error %v", err)
 	}
 }
 

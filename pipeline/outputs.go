@@ -158,7 +158,10 @@ func (r *run) writeTemps(ctx context.Context, all []*publishing) error {
 	next := laterSources(all)
 	ahead.Go(func() {
 		for _, f := range next {
-			_, _ = f.buf.frame(ctx, f.check()) // who needs it gets the error
+			_ = r.canvases.catching(func() error { // who needs it gets the error
+				_, err := f.buf.frame(ctx, f.check())
+				return err
+			})
 		}
 	})
 	for _, p := range all {

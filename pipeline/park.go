@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -28,14 +29,46 @@ type parking struct {
 	n      atomic.Int64
 	spills atomic.Int64
 	// redos are those of the source whose items are being restored, so that the
-	// pictures of one call come from one call again.
-	redos map[redoKey]*redo
+	// pictures of one call come from one call again, and shared the pictures that
+	// several of its items may be parts of: what one of them made is there for the next.
+	redos  map[redoKey]*redo
+	shared map[sharedKey]sharedPicture
+	within int // calls whose item is being restored: what they saw is shared as well
 	// stagesStay says that the items come back within the same phase, when the
 	// stages before are still open and can make a picture again.
 	stagesStay bool
 
 	canvasMu sync.Mutex
-	canvases []*canvas // of the items, by number; nil: it has come back
+	canvases []parkedCanvas // of the items, by number
+}
+
+// parkedCanvas is one that items lie in, in a file that is kept for them.
+type parkedCanvas struct {
+	*canvas     // nil: all have come back
+	items   int // that have not
+}
+
+// sharedKey is a picture of the source's: one that a call makes again, or one that lies in
+// a file.
+type sharedKey struct {
+	redo   *redo
+	what   product
+	canvas uint64 // its number, where there is no redo
+	icc    string
+}
+
+type sharedPicture struct {
+	*buffer        // the parking is a user of it
+	busy    func() // takes it off the idle pictures
+}
+
+// share keeps the picture until the items of its source have come back.
+func (p *parking) share(key sharedKey, b *buffer) {
+	b.retain()
+	if p.shared == nil {
+		p.shared = map[sharedKey]sharedPicture{}
+	}
+	p.shared[key] = sharedPicture{b, p.run.idle.add(0, []*buffer{b})}
 }
 
 // parkingMemory is what one parking sorts in memory before it writes a run.
@@ -134,7 +167,7 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 		return nil, err
 	}
 	file := &spill{p.dir, fmt.Sprintf("%s-%d.pixels", p.prefix, p.spills.Add(1))}
-	if err := file.write(f.Image); err != nil {
+	if err := p.run.canvases.catching(func() error { return file.write(f.Image) }); err != nil {
 		return nil, err
 	}
 	place(fromSpill, image.Rectangle{Max: pic.rect.Size()})
@@ -142,35 +175,36 @@ func (p *parking) addPicture(ctx context.Context, b []byte, pic picture, source 
 	return appendString(b, string(f.ICC)), nil
 }
 
-// keep keeps the file of a picture until the parking is closed, or the item has come back
-// for good. The number is the picture's.
+// keep keeps the file of a picture until the parking is closed, or the items have come
+// back for good. The number is the picture's.
 func (p *parking) keep(c *canvas) uint64 {
-	c.keep()
 	p.canvasMu.Lock()
 	defer p.canvasMu.Unlock()
-	p.canvases = append(p.canvases, c)
-	return uint64(len(p.canvases) - 1)
+	n := slices.IndexFunc(p.canvases, func(o parkedCanvas) bool { return o.canvas == c })
+	if n < 0 {
+		c.keep()
+		n = len(p.canvases)
+		p.canvases = append(p.canvases, parkedCanvas{canvas: c})
+	}
+	p.canvases[n].items++
+	return uint64(n)
 }
 
-// fromCanvas is the buffer of a picture that lies in a file. From a parking between phases
-// an item comes back once, so that its file goes with it.
-func (p *parking) fromCanvas(r *reader) *buffer {
+// fromCanvas is the buffer of a picture that lies in a file, the same for all of its
+// parts. From a parking between phases an item comes back once, so that the file goes with
+// the last.
+func (p *parking) fromCanvas(ctx context.Context, r *reader, beside []*buffer) *buffer {
 	n, icc := r.uvarint(), []byte(r.string())
 	if len(icc) == 0 {
 		icc = nil
 	}
-	p.canvasMu.Lock()
-	defer p.canvasMu.Unlock()
-	if r.err != nil || n >= uint64(len(p.canvases)) || p.canvases[n] == nil {
-		panic("BUG: a parked picture is not there any more")
+	key := sharedKey{canvas: n, icc: string(icc)}
+	b := p.shared[key].buffer
+	c := p.parkedCanvas(n, r.err == nil, b == nil)
+	if b != nil {
+		return b
 	}
-	c := p.canvases[n]
-	c.retain()
-	if !p.stagesStay {
-		c.unkeep()
-		p.canvases[n] = nil
-	}
-	b := &buffer{bytes: c.bytes, area: int64(c.size.X) * int64(c.size.Y), room: c.resident, canvas: c, icc: icc}
+	b = &buffer{bytes: c.bytes, area: int64(c.size.X) * int64(c.size.Y), room: c.resident, canvas: c, icc: icc}
 	b.load = func(context.Context) (image.Image, []byte, error) {
 		img, err := c.open()
 		if err == nil {
@@ -178,7 +212,29 @@ func (p *parking) fromCanvas(r *reader) *buffer {
 		}
 		return img, icc, err
 	}
+	p.wait(ctx, b, beside)
+	p.share(key, b)
 	return b
+}
+
+// parkedCanvas is the canvas that one of its items comes back for, with a user more if
+// use is set.
+func (p *parking) parkedCanvas(n uint64, ok, use bool) *canvas {
+	p.canvasMu.Lock()
+	defer p.canvasMu.Unlock()
+	if !ok || n >= uint64(len(p.canvases)) || p.canvases[n].canvas == nil {
+		panic("BUG: a parked picture is not there any more")
+	}
+	at := &p.canvases[n]
+	c := at.canvas
+	if use {
+		c.retain()
+	}
+	if at.items--; at.items == 0 && !p.stagesStay {
+		c.unkeep()
+		at.canvas = nil
+	}
+	return c
 }
 
 // items yields what was parked, in ID order, each with its pixels to be had and
@@ -190,7 +246,7 @@ func (p *parking) items(ctx context.Context) iter.Seq2[*Item, error] {
 		leave := func() {
 			if last != nil {
 				idle()
-				p.forgetRedos()
+				p.forgetShared()
 				last.let()
 				last = nil
 			}
@@ -275,16 +331,9 @@ func (p *parking) picture(ctx context.Context, r *reader, fam *family, source *b
 		pic.buf = p.spilled(r)
 		p.wait(ctx, pic.buf, beside)
 	case fromCanvas:
-		pic.buf = p.fromCanvas(r)
-		p.wait(ctx, pic.buf, beside)
+		pic.buf = p.fromCanvas(ctx, r, beside)
 	case fromStage:
-		m := p.remaking(ctx, r, fam)
-		size := m.want.size
-		pic.buf = &buffer{bytes: m.want.bytes, room: p.run.residentBytes(m.want.bytes), area: int64(size.X) * int64(size.Y)}
-		if r.err == nil {
-			p.run.reserve(pic.buf, "parked pixels")
-			m.redo.promise(pic.buf, m.what, m.want)
-		}
+		pic.buf = p.fromStage(ctx, r, fam, pic.rect)
 	}
 	if b := pic.buf; b != nil && b.area == 0 {
 		b.area = int64(pic.rect.Dx()) * int64(pic.rect.Dy())
@@ -322,7 +371,7 @@ func (p *parking) wait(ctx context.Context, b *buffer, beside []*buffer) {
 
 func (p *parking) close() {
 	for _, c := range p.canvases {
-		if c != nil {
+		if c.canvas != nil {
 			c.unkeep()
 		}
 	}

@@ -351,6 +351,9 @@ func (b *buffer) letGo() {
 	if b.lease == nil || b.load == nil || b.parked || b.pins > 1 || b.refs.Load() > 1 {
 		return
 	}
+	if b.canvas != nil && b.img == nil { // parked in its file, which is all there is of it
+		return
+	}
 	if b.canvas != nil {
 		b.canvas.release()
 		b.canvas = nil

@@ -86,6 +86,14 @@ func (m *remaking) fetch(ctx context.Context) (image.Image, []byte, *canvas, err
 		}
 	}
 	got := r.made[m.what]
+	if got == nil && r.again != nil { // another has fetched it: only a new call tells
+		r.again.end()
+		r.made, r.again = nil, nil
+		if err := r.call(ctx); err != nil {
+			return nil, nil, nil, fmt.Errorf("making the picture of stage %s again: %w", r.node.ID, err)
+		}
+		got = r.made[m.what]
+	}
 	if got == nil || got.size != m.want.size {
 		return nil, nil, nil, fmt.Errorf("making the picture of stage %s again: it came out otherwise than the first time: start over with --fresh", r.node.ID)
 	}
@@ -179,12 +187,39 @@ type redoKey struct {
 	item  string
 }
 
-// forgetRedos says that all items of a source were restored.
-func (p *parking) forgetRedos() {
+// forgetShared says that all items of a source were restored.
+func (p *parking) forgetShared() {
+	for _, b := range p.shared {
+		b.busy()
+		b.release()
+	}
+	clear(p.shared)
 	for _, r := range p.redos {
 		r.settled()
 	}
 	clear(p.redos)
+}
+
+// fromStage is the buffer of a picture that a stage makes again when somebody looks. All
+// items that are parts of it share it, or each would make it for itself.
+func (p *parking) fromStage(ctx context.Context, r *reader, fam *family, part image.Rectangle) *buffer {
+	m := p.remaking(ctx, r, fam)
+	size := m.want.size
+	key := sharedKey{redo: m.redo, what: m.what}
+	if b := p.shared[key].buffer; b != nil {
+		return b
+	}
+	b := &buffer{bytes: m.want.bytes, room: p.run.residentBytes(m.want.bytes), area: int64(size.X) * int64(size.Y)}
+	if r.err != nil {
+		return b
+	}
+	p.run.reserve(b, "parked pixels")
+	m.redo.promise(b, m.what, m.want)
+	// One item alone has the whole picture, and lets go of it when it is through.
+	if p.within > 0 || part.Size() != size {
+		p.share(key, b)
+	}
+	return b
 }
 
 func (p *parking) remaking(ctx context.Context, r *reader, fam *family) *remaking {
@@ -194,7 +229,9 @@ func (p *parking) remaking(ctx context.Context, r *reader, fam *family) *remakin
 	m.want.size = image.Pt(int(r.uvarint()), int(r.uvarint()))
 	m.want.bytes = int64(r.uvarint())
 	it := &Item{id: r.string(), fam: fam}
+	p.within++
 	p.restoreState(ctx, r, it)
+	p.within--
 	if r.err != nil {
 		return m
 	}

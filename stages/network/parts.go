@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime/debug"
 
 	"github.com/sourcegraph/conc/panics"
 
@@ -176,6 +177,8 @@ func (c *call) send(ctx context.Context) {
 		defer close(s.done)
 		leave := c.runner.Enter()
 		defer leave()
+		// A disk that fails under a picture that lies in a file is a panic here too.
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 		var catcher panics.Catcher
 		catcher.Try(func() { s.results = c.infer(ctx, g) })
 		s.panic = catcher.Recovered()

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/model"
 	"github.com/forgepipe/forgepipe/model/onnx/testnet"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -150,6 +153,7 @@ func TestParts(t *testing.T) {
 // What is wrong with one part fails its item, whichever goroutine meets it, and no other.
 func TestPartsFailTheirItem(t *testing.T) {
 	broken := errors.New("row 5 is broken")
+	torn := tornFile(t)
 	five := func(f func() error) func(string, int) error {
 		return func(id string, y int) error {
 			if id == "7" && y == 5 {
@@ -166,6 +170,8 @@ func TestPartsFailTheirItem(t *testing.T) {
 		"Take":        {&rows{take: five(func() error { return broken })}, "reading rows: row 5 is broken"},
 		"Fill panics": {&rows{fill: five(func() error { panic("row 5 panics") })}, "row 5 panics"},
 		"Take panics": {&rows{take: five(func() error { panic("row 5 panics") })}, "row 5 panics"},
+		// As where the disk fails under a picture that lies in a file.
+		"Fill faults": {&rows{fill: five(func() error { return fmt.Errorf("%d is no fault", torn[5000]) })}, "panicked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.r.batch = 3
@@ -181,6 +187,29 @@ func TestPartsFailTheirItem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tornFile is a file in memory whose disk has lost what is after its first page.
+func tornFile(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := fsys.OS.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	if err := root.Allocate("torn", 8192); err != nil {
+		t.Fatal(err)
+	}
+	m, err := root.Map("torn", 8192)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	if err := os.Truncate(filepath.Join(dir, "torn"), 0); err != nil {
+		t.Fatal(err)
+	}
+	return m.Bytes()
 }
 
 // A run that is cancelled while parts are under way ends, and leaves nothing behind.
