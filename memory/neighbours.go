@@ -95,8 +95,7 @@ func (n *Neighbours) Expect(after time.Duration, headroom int64) int64 {
 	if k == 0 {
 		return headroom
 	}
-	now := n.seen[k-1]
-	expected := now.bytes + max(headroom, n.drift(after), n.noise(after))
+	expected := n.Soon(after, headroom)
 	for i, r := range n.rises {
 		again := slices.ContainsFunc(n.rises[:i], func(o neighbourRise) bool { return math.Abs(float64(o.to-r.to)) <= float64(r.to)/8 })
 		if again {
@@ -104,6 +103,16 @@ func (n *Neighbours) Expect(after time.Duration, headroom int64) int64 {
 		}
 	}
 	return expected
+}
+
+// Soon is Expect without those who have gone and are expected to come again.
+func (n *Neighbours) Soon(after time.Duration, headroom int64) int64 {
+	k := len(n.seen)
+	headroom = max(headroom, 0)
+	if k == 0 {
+		return headroom
+	}
+	return n.seen[k-1].bytes + max(headroom, n.drift(after), n.noise(after))
 }
 
 // at is what others had at that time, as far as is known.

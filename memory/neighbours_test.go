@@ -79,6 +79,9 @@ func TestNeighbours(t *testing.T) {
 			if e := float64(got) / gib; e < tt.least-0.001 || e > tt.most+0.001 {
 				t.Errorf("%.2f GiB are expected, want %.2f to %.2f", e, tt.least, tt.most)
 			}
+			if soon := n.Soon(after, headroom); soon > got || name == "rose twice within a minute" && soon != 3*gib/2 {
+				t.Errorf("%d are expected soon, and %d in all", soon, got)
+			}
 			if again := n.Expect(after, headroom); again != got {
 				t.Errorf("asked again it expects %d", again)
 			}

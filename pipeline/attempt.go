@@ -20,6 +20,7 @@ type call struct {
 
 	mu       sync.Mutex
 	canvases []*canvas // that it made: see Item.NewImage
+	inside   *call     // it decodes a picture for that one, which has its own meanwhile; nil: for nobody
 	ended    bool
 }
 

@@ -266,9 +266,12 @@ func (v *canvas) explain(err error) error {
 // others reports whether somebody else than the call has one that will go, and how many
 // bytes all have.
 func (s *canvases) others(c *call) (some bool, bytes int64) {
-	c.mu.Lock()
-	own := slices.Clone(c.canvases)
-	c.mu.Unlock()
+	var own []*canvas
+	for ; c != nil; c = c.inside {
+		c.mu.Lock()
+		own = append(own, c.canvases...)
+		c.mu.Unlock()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.live {

@@ -738,3 +738,58 @@ func (c *atFlush) Flush(ctx context.Context, held pipeline.HeldItems, emit func(
 	c.look()
 	return c.all.Flush(ctx, held, emit)
 }
+
+// A call that has a picture in a file does not wait for itself when it looks at a source
+// that is to lie in one as well.
+func TestLargeSourceDoesNotWaitForItsOwnCall(t *testing.T) {
+	if _, _, err := imageio.JPEGLibrary(); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	var file bytes.Buffer
+	if err := jpeg.Encode(&file, image.NewGray(image.Rectangle{Max: canvasSize}), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "in", "a.jpg"), file.Bytes())
+	disk := &askedDisk{smallDisk: &smallDisk{FS: fsys.OS, room: 25 << 20, has: map[string]int64{}}}
+	both := pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
+		if _, err := it.NewImage(ctx, color.GrayModel, canvasSize); err != nil {
+			return err
+		}
+		disk.asked.Store(0)
+		_, err := it.Frame(ctx)
+		return err
+	})
+	yaml := fmt.Appendf(nil, "memory: {host: {limit: 80MiB}}\nsource: {images: {path: %s/in}}\nstages:\n  - {workers: 1, batch: 1, both: {}}\n", dir)
+	p, err := pipeline.Load(t.Context(), "p.yaml", yaml, pipeline.Options{FS: disk, Registry: standard.Registry().With(pipeline.Info{
+		Name: "both", Short: "Tests.", New: func(context.Context, pipeline.Config, pipeline.Env) (pipeline.Stage, error) { return both, nil },
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantAllOut(t, mustRun(t, p, pipeline.RunOptions{StateDir: filepath.Join(dir, "state")}), 1)
+	if n := disk.asked.Load(); n != 1 {
+		t.Errorf("it looked %d times whether the disk has room", n)
+	}
+}
+
+// askedDisk counts how often somebody asks for its room.
+type askedDisk struct {
+	*smallDisk
+	asked atomic.Int64
+}
+
+func (d *askedDisk) OpenRoot(dir string) (fsys.Root, error) {
+	r, err := d.smallDisk.OpenRoot(dir)
+	return askedRoot{r, d}, err
+}
+
+type askedRoot struct {
+	fsys.Root
+	disk *askedDisk
+}
+
+func (r askedRoot) Free() (int64, error) {
+	r.disk.asked.Add(1)
+	return r.Root.Free()
+}

@@ -246,13 +246,26 @@ func (r *run) followDevices(now time.Time) {
 			d.read = s.At
 			d.expects.Observe(s.At, others, s.Total)
 		}
-		limit := max(own-d.beside+free+others-d.expects.Expect(ahead, headroom), 0)
+		limit := d.allowed(own-d.beside+free+others, headroom)
 		limit = min(limit, r.pipe.mostOn(s.Reading)) // leases come before what they are for
 		if change := limit - u.Limit; max(change, -change) > s.Total/16 {
 			r.event(EventLimit, "", "", fmt.Sprintf("of %s the run may now use %s, and before %s", d.name, memory.FormatBytes(limit), memory.FormatBytes(u.Limit)))
 		}
 		d.ledger.SetLimit(limit)
 	}
+}
+
+// allowed is the limit where the run and others have all bytes together. For others who
+// are expected to come again nothing stands still while the memory is free: what is leased
+// stays, and who is first in line gets what it lacks.
+func (d *deviceLedger) allowed(all, headroom int64) int64 {
+	limit := max(all-d.expects.Expect(ahead, headroom), 0)
+	u := d.ledger.Usage()
+	floor := u.Residency + u.Work
+	if _, lacks, ok := d.ledger.First(); ok {
+		floor = max(floor, u.Limit+lacks)
+	}
+	return max(limit, min(all-d.expects.Soon(ahead, headroom), floor))
 }
 
 // mostOn is what the run may have of a device that it has to itself.

@@ -232,6 +232,9 @@ func (f *family) prepare(lease *memory.Lease) {
 	}
 }
 
+// callKey is the context's key of the call that looks at a picture.
+type callKey struct{}
+
 // decode decodes the file's bytes, into a file where the picture is larger than memory. It
 // needs the buffer's lock.
 func (f *family) decode(ctx context.Context, data []byte) (image.Image, error) {
@@ -240,6 +243,7 @@ func (f *family) decode(ctx context.Context, data []byte) (image.Image, error) {
 		return imageio.Decode(data, h, limits)
 	}
 	var c call
+	c.inside, _ = ctx.Value(callKey{}).(*call)
 	defer c.end()
 	img, err := c.newCanvas(ctx, f.run, h.Model(), image.Pt(h.Width, h.Height))
 	if err != nil {

@@ -154,6 +154,9 @@ func (it *Item) Frame(ctx context.Context) (*Frame, error) {
 		}
 		return &Frame{Image: it.next.hq.img, ICC: from.pic.buf.profile()}, nil
 	}
+	if c := it.call.Load(); c != nil && it.fam.inFile() {
+		ctx = context.WithValue(ctx, callKey{}, c)
+	}
 	return it.pic.frame(ctx, it.fam.check())
 }
 
