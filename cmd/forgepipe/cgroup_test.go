@@ -137,7 +137,8 @@ func TestOneGiB(t *testing.T) {
 	same(t, "in 1 GiB", outputs(t, few), want)
 
 	t.Run("lowered", func(t *testing.T) {
-		if err := group.set(3 << 30); err != nil {
+		// So much that the pictures stand in memory, and not in a file.
+		if err := group.set(6 << 30); err != nil {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
@@ -172,7 +173,7 @@ func TestOneGiB(t *testing.T) {
 		}
 		share := limit * 6 / 10
 		wait(fmt.Sprintf("under 60 %% of %d MiB", limit>>20), func() bool { return rss() <= share })
-		if err := group.set(3 << 30); err != nil {
+		if err := group.set(6 << 30); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-done; err != nil {
