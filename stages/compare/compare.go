@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"image"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
+	"github.com/forgepipe/forgepipe/stages/internal/outputs"
 )
 
 // Info declares the stage.
@@ -172,14 +172,8 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if s.options, err = options(c); err != nil {
 		return nil, err
 	}
-	if s.root, err = filepath.Abs(s.folder); err != nil {
-		return nil, c.Errorf("path", 0, "finding the folder: %w", err)
-	}
-	if info, err := os.Stat(s.root); err == nil && !info.IsDir() {
-		return nil, c.Errorf("path", 0, "%s is a file: name a folder", s.folder)
-	}
-	if s.name, err = pipeline.ParseTemplate(c.String("name"), e.Derived); err != nil {
-		return nil, c.Errorf("name", 0, "%w", err)
+	if s.root, s.name, err = outputs.Tree(c, e); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

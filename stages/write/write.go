@@ -21,6 +21,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/internal/outputs"
 )
 
 const (
@@ -124,14 +125,8 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if s.enc, err = newEncoding(c); err != nil {
 		return nil, err
 	}
-	if s.root, err = filepath.Abs(s.folder); err != nil {
-		return nil, c.Errorf("path", 0, "finding the folder: %w", err)
-	}
-	if info, err := os.Stat(s.root); err == nil && !info.IsDir() {
-		return nil, c.Errorf("path", 0, "%s is a file: name a folder", s.folder)
-	}
-	if s.name, err = pipeline.ParseTemplate(c.String("name"), e.Derived); err != nil {
-		return nil, c.Errorf("name", 0, "%w", err)
+	if s.root, s.name, err = outputs.Tree(c, e); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
