@@ -83,9 +83,10 @@ check: $(GOLANGCI_LINT) ## gofmt, go vet, golangci-lint, and that go.mod and go.
 docs: platform ## write the pages in docs that are made from the declarations of the stages, and the JSON Schema
 	go run ./docs/generate
 
-soak: build ## run the long tests (build tag soak), then make fuzz
+soak: FUZZTIME = 5m
+soak: build ## run the long tests (build tag soak), then every fuzz target for 5 minutes
 	go test -tags soak -timeout 60m -run Soak ./...
-	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(FUZZTIME)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 60s), one after another
 	@pkgs=$$(go list ./...); \
