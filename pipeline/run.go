@@ -67,61 +67,75 @@ type run struct {
 	plan *Plan
 	ctx  context.Context // for telling an item's failure from the run's end
 
-	host       *memory.Ledger
-	devices    []*deviceLedger // of those beside the host that stages use
-	governor   governed
-	idle       idlePictures
-	large      largeCalls
-	canvases   canvases
-	noDisk     atomic.Pointer[error] // the disk is full, or fails: nothing can be made any more
-	memory     *memory.Manager
-	detach     func() // takes the ledger off memory
-	floor      int64  // bytes that the process had when the first phase began
-	store      *runstore.Store
-	outcomes   *runstore.Attributes
-	stateDir   string
-	rebooted   bool
-	tempID     string
-	old        *oldFiles
+	// Memory.
+	host     *memory.Ledger
+	devices  []*deviceLedger // of those beside the host that stages use
+	governor governed
+	idle     idlePictures
+	large    largeCalls
+	canvases canvases
+	memory   *memory.Manager
+	detach   func() // takes the ledger off memory
+	floor    int64  // bytes that the process had when the first phase began
+
+	// What is remembered from run to run.
+	store    *runstore.Store
+	outcomes *runstore.Attributes
+	stateDir string
+	rebooted bool      // the machine, since the last run: what that wrote late may be torn
+	tempID   string    // is in the names of this run's temporary files
+	old      *oldFiles // outputs of earlier runs
+	whole    *family   // that files of the whole run belong to; once stages run, mu guards it
+
 	dry        *dryRun
 	sample     *sampler
 	aside      string // the folder that takes all outputs; empty: those that stages name do
 	sampleLock io.Closer
 
-	nodes   []*node
-	src     counters
-	listed  atomic.Bool // the source has offered everything
-	drain   chan struct{}
-	standby standby
-	began   time.Time
+	// How far it is.
+	nodes    []*node
+	src      counters
+	began    time.Time
+	total    atomic.Int64 // inputs of the source; 0: not known yet
+	listed   atomic.Bool  // the source has offered everything
+	drain    chan struct{}
+	drained  sync.Once
+	standby  standby
+	phaseNow atomic.Int32          // from 1 on
+	paused   atomic.Int32          // somebody has stopped stages, to look at memory
+	yielding atomic.Int32          // calls that wait until others are through with a device
+	working  atomic.Int32          // goroutines that neither wait for memory nor to deliver
+	noDisk   atomic.Pointer[error] // the disk is full, or fails: nothing can be made any more
 
-	out, quarantined, ignored, renamed, decoded        atomic.Int64
-	written, reused, replaced, retracted, bytes, temps atomic.Int64
-	spills                                             atomic.Int64
-	decodedJPEG, parkedPictures, dropped, spilled      atomic.Int64
-	total                                              atomic.Int64 // inputs of the source; 0: not known yet
-	phaseNow                                           atomic.Int32 // from 1 on
-	paused                                             atomic.Int32 // somebody has stopped stages, to look at memory
-	yielding                                           atomic.Int32 // calls that wait until others are through with a device
-	working                                            atomic.Int32 // goroutines that neither wait for memory nor to deliver
-	leaks                                              []string     // that were found
-	phaseMemory                                        []PhaseMemory
-	placing, dirs                                      sync.Map
-	sources                                            idSet
-	mu                                                 sync.Mutex
-	rejected                                           map[string]map[string]int64
-	failed                                             []FailedItem
-	inputs                                             map[string][]string // of an output tree, the folders in it that are input
-	hidden                                             []string            // folders of the source that could not be listed
-	unread                                             map[string]bool     // files of the source that could not be read
-	quarantine                                         quarantineList
-	warned                                             map[string]bool
-	whole                                              *family
-	rootsMu                                            sync.Mutex
-	roots                                              map[string]fsys.Root
-	drained                                            sync.Once
-	scratchDir                                         fsys.Root
-	scratchPath                                        string
+	// Numbers for the summary: of items, of sources, of outputs, and the bytes of those
+	// that were written.
+	out, quarantined, ignored                   atomic.Int64
+	renamed, decoded, decodedJPEG               atomic.Int64
+	written, reused, replaced, retracted, bytes atomic.Int64
+	parkedPictures                              atomic.Int64
+	dropped, spilled                            atomic.Int64 // bytes of these that can be had again, and that went to disk
+	temps, spills                               atomic.Int64 // number temporary files
+
+	mu          sync.Mutex                  // of what follows
+	rejected    map[string]map[string]int64 // items by stage and reason
+	failed      []FailedItem
+	hidden      []string        // folders of the source that could not be listed
+	unread      map[string]bool // files of the source that could not be read
+	warned      map[string]bool // what was said already
+	leaks       []string        // that were found
+	phaseMemory []PhaseMemory
+
+	inputs     map[string][]string // of an output tree, the folders in it that are input
+	quarantine quarantineList
+	sources    idSet    // rows of the run store that this run has counted
+	placing    sync.Map // outputs that are being put in their places now
+	dirs       sync.Map // folders that are there
+
+	rootsMu sync.Mutex
+	roots   map[string]fsys.Root // output folders, by path
+
+	scratchDir  fsys.Root // nil: nobody has asked for it; mu guards it
+	scratchPath string
 }
 
 // idSet is a set of dense numbers.
