@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/photos"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
@@ -79,8 +80,10 @@ func bench(file, dir, only string, rounds int, quick bool) error {
 				}
 			}
 			all := t.entrants()
-			for i := range all {
-				e := all[(i+n)%len(all)] // nobody always follows the same one
+			if n%2 == 1 { // nobody always follows the same one, and forgepipe stays beside the bare runtime
+				slices.Reverse(all)
+			}
+			for _, e := range all {
 				if err := e.run(); err != nil {
 					return fmt.Errorf("%s: %s: %w", t.name, e.name, err)
 				}
