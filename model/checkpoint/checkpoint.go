@@ -208,12 +208,16 @@ func bytesOf(n int, t onnx.ElementType) int { return n * (t.Bits() / 8) }
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		fault, ok := recover().(interface {
+		cause := recover()
+		fault, ok := cause.(interface {
 			error
 			Addr() uintptr
 		})
-		if ok {
+		switch {
+		case ok:
 			err = fmt.Errorf("it changed while it was read: %w", fault)
+		case cause != nil:
+			panic(cause)
 		}
 	}()
 	return do()
