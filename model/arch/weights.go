@@ -131,11 +131,10 @@ func (w *weights) unused() string {
 	return ""
 }
 
-// floats are the numbers of a tensor.
-func floats(t *checkpoint.Tensor) []float32 {
-	b := t.Bytes()
-	out := make([]float32, t.Elements())
-	switch t.Type {
+// floats are little-endian numbers of a type.
+func floats(b []byte, t onnx.ElementType) []float32 {
+	out := make([]float32, len(b)/(t.Bits()/8))
+	switch t {
 	case onnx.Float32:
 		for i := range out {
 			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
