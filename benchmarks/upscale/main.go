@@ -31,7 +31,7 @@ func main() {
 	rounds := flag.Int("rounds", 2, "interleaved rounds; the median is reported")
 	only := flag.String("only", "", "measure the tasks whose names contain this, such as RRDB; not with -record")
 	quick := flag.Bool("quick", false, "few and small pictures, to see that it works; not with -record")
-	job := flag.String("job", "", "nets, set or bare: the benchmark calls itself so")
+	job := flag.String("job", "", "nets, set, bare or compare: the benchmark calls itself so")
 	prepare := flag.Bool("prepare", false, "only make the photographs: the benchmark calls itself so")
 	flag.Parse()
 	if *prepare {
@@ -47,6 +47,8 @@ func main() {
 		err = makeSet(flag.Args())
 	case "bare":
 		err = bareJob(flag.Args())
+	case "compare":
+		err = compareJob(flag.Args())
 	case "":
 		err = bench(*file, *dir, *only, *rounds, *quick)
 	default:
