@@ -74,7 +74,9 @@ func newBench(dir, interpreter string) (b *benchmark, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range map[string]string{"PYTHONPATH": strings.Trim(reference+":"+os.Getenv("PYTHONPATH"), ":"), "PYTHONDONTWRITEBYTECODE": "1"} {
+	// OpenMP's threads spin while they wait for each other: where others need the CPUs, the
+	// one that is waited for is not running then, and PyTorch takes many times as long.
+	for k, v := range map[string]string{"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": strings.Trim(reference+":"+os.Getenv("PYTHONPATH"), ":"), "PYTHONDONTWRITEBYTECODE": "1"} {
 		if err := os.Setenv(k, v); err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ func wall(t took) float64    { return t.wall }
 
 func (b *benchmark) report(rounds int, load string) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "Peers: %s. Load when it began: %s. %d threads each; weights and inputs by formula, the same for both; %d interleaved rounds of at least %g s, in which the two take turns in being first. Times are medians, of a picture; ratios are the medians of the rounds' own, with the least and the largest; that by CPU time, of all threads, depends less on what else the machine does. Memory is the peak resident set of the process, with network, runtime and one batch.\n\n", b.version, load, threads, rounds, long)
+	fmt.Fprintf(&s, "Peers: %s. Load when it began: %s. %d threads each; weights and inputs by formula, the same for both; %d interleaved rounds of at least %g s, in which the two take turns in being first. Times are medians, of a picture; ratios are the medians of the rounds' own, with the least and the largest; that by CPU time, of all threads, depends less on what else the machine does. PyTorch's threads sleep while they wait for each other (OMP_WAIT_POLICY=PASSIVE), as forgepipe's do: by default they spin, which takes many times as long where others need the CPUs. Memory is the peak resident set of the process, with network, runtime and one batch.\n\n", b.version, load, threads, rounds, long)
 	if len(b.results) > 0 {
 		s.WriteString("| network | input | ms (PyTorch) | as fast as PyTorch | by CPU time | peak RSS MB (PyTorch) | relative error, largest | converted in s, peak RSS MB |\n|---|---|---|---|---|---|---|---|\n")
 	}
