@@ -93,6 +93,9 @@ func (n *net) changed(name string, t *checkpoint.Tensor, change func(at int, v [
 				return
 			}
 		}
+		for _, f := range n.w.files { // or all of it is in memory in the end
+			f.LetGo()
+		}
 	}, dims...)
 }
 

@@ -15,6 +15,7 @@ import (
 
 // weights are the tensors of a checkpoint, and which of them have found their place.
 type weights struct {
+	files   []*checkpoint.File
 	tensors map[string]*checkpoint.Tensor
 	order   []string
 	used    map[string]bool
@@ -27,7 +28,7 @@ type weights struct {
 var useless = []string{".num_batches_tracked"}
 
 func newWeights(files []*checkpoint.File, ignore []string) (*weights, error) {
-	w := &weights{tensors: map[string]*checkpoint.Tensor{}, used: map[string]bool{}}
+	w := &weights{files: files, tensors: map[string]*checkpoint.Tensor{}, used: map[string]bool{}}
 	for _, f := range files {
 		for i := range f.Tensors {
 			t := &f.Tensors[i]
