@@ -289,3 +289,25 @@ func TestWeightsAreNotHeld(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Mish has exponentials within, which are infinite, or 0, of what is far from 0.
+func TestMishOfLargeNumbers(t *testing.T) {
+	t.Parallel()
+	n, err := arch.Build(arch.Options{}, checkpointOf(t, archtest.Read(t, "realplksr-x4"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "net.onnx")
+	if err := n.Graph.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	x := archtest.Picture(0, 1, 8, 8)
+	for i := range x {
+		x[i] = (x[i] - 0.5) * 1e4
+	}
+	for i, y := range infer(t, path, "output", x, [3]int{1, 8, 8}).Float32s() {
+		if math.IsNaN(float64(y)) || math.IsInf(float64(y), 0) {
+			t.Fatalf("number %d is %g", i, y)
+		}
+	}
+}
