@@ -37,13 +37,16 @@ var networks = []network{
 	{"realplksr", "RealPLKSR 4x, 64 features, 28 blocks", "output"},
 }
 
+// took is what runs take.
+type took struct{ wall, cpu float64 } // seconds
+
 // result is what was measured of a network.
 type result struct {
 	network
 	size              string
 	relative, largest float64 // of the outputs' differences
 	converted         proc.Usage
-	ours, theirs      []float64 // seconds of a picture, one for each round
+	ours, theirs      []took // for a picture, one for each round
 	oursRSS, peerRSS  int64
 }
 
@@ -71,7 +74,9 @@ func newBench(dir, interpreter string) (b *benchmark, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range map[string]string{"PYTHONPATH": strings.Trim(reference+":"+os.Getenv("PYTHONPATH"), ":"), "PYTHONDONTWRITEBYTECODE": "1"} {
+	// OpenMP's threads spin while they wait for each other: where others need the CPUs, the
+	// one that is waited for is not running then, and PyTorch takes many times as long.
+	for k, v := range map[string]string{"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": strings.Trim(reference+":"+os.Getenv("PYTHONPATH"), ":"), "PYTHONDONTWRITEBYTECODE": "1"} {
 		if err := os.Setenv(k, v); err != nil {
 			return nil, err
 		}
@@ -147,21 +152,22 @@ func (b *benchmark) measure(n network, rounds int) error {
 	if err != nil {
 		return err
 	}
-	times := int(math.Ceil(long / one))
+	times := int(math.Ceil(long / one.wall))
 	entrants := []struct {
-		s       *server
-		seconds *[]float64
+		s      *server
+		rounds *[]took
 	}{{ours, &r.ours}, {theirs, &r.theirs}}
 	for round := range rounds {
 		for i := range entrants {
 			e := entrants[(i+round)%2] // nobody is always first
-			took, err := e.s.run(times)
+			all, err := e.s.run(times)
 			if err != nil {
 				return err
 			}
-			*e.seconds = append(*e.seconds, took/float64(times)/batch)
+			pictures := float64(times) * batch
+			*e.rounds = append(*e.rounds, took{all.wall / pictures, all.cpu / pictures})
 		}
-		fmt.Fprintf(os.Stderr, "round %d, %s: %.1f ms, PyTorch %.1f ms a picture\n", round+1, n.title, 1000*r.ours[round], 1000*r.theirs[round])
+		fmt.Fprintf(os.Stderr, "round %d, %s: %.1f ms, PyTorch %.1f ms a picture\n", round+1, n.title, 1000*r.ours[round].wall, 1000*r.theirs[round].wall)
 	}
 	if r.oursRSS, err = ours.end(); err != nil {
 		return err
@@ -203,15 +209,16 @@ func start(cmd *exec.Cmd) (*server, error) {
 	return s, nil
 }
 
-// run runs the network n times, and returns the seconds.
-func (s *server) run(n int) (float64, error) {
+// run runs the network n times.
+func (s *server) run(n int) (t took, err error) {
 	if _, err := fmt.Fprintln(s.in, n); err != nil {
-		return 0, err
+		return took{}, err
 	}
 	if !s.out.Scan() {
-		return 0, fmt.Errorf("%s ended: %s", s.cmd.Args[0], s.stderr.Bytes())
+		return took{}, fmt.Errorf("%s ended: %s", s.cmd.Args[0], s.stderr.Bytes())
 	}
-	return strconv.ParseFloat(s.out.Text(), 64)
+	_, err = fmt.Sscan(s.out.Text(), &t.wall, &t.cpu)
+	return t, err
 }
 
 // end ends the process, and returns its peak resident set in bytes.

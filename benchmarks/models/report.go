@@ -12,20 +12,22 @@ import (
 const ofWritten = 1.3
 
 func same(x float64) float64 { return x }
+func wall(t took) float64    { return t.wall }
 
 func (b *benchmark) report(rounds int, load string) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "Peers: %s. Load when it began: %s. %d threads each; weights and inputs by formula, the same for both; %d interleaved rounds of at least %g s, in which the two take turns in being first. Times are medians, of a picture; the ratio is the median of the rounds' own, with the least and the largest. Memory is the peak resident set of the process, with network, runtime and one batch.\n\n", b.version, load, threads, rounds, long)
+	fmt.Fprintf(&s, "Peers: %s. Load when it began: %s. %d threads each; weights and inputs by formula, the same for both; %d interleaved rounds of at least %g s, in which the two take turns in being first. Times are medians, of a picture; ratios are the medians of the rounds' own, with the least and the largest; that by CPU time, of all threads, depends less on what else the machine does. PyTorch's threads sleep while they wait for each other (OMP_WAIT_POLICY=PASSIVE), as forgepipe's do: by default they spin, which takes many times as long where others need the CPUs. Memory is the peak resident set of the process, with network, runtime and one batch.\n\n", b.version, load, threads, rounds, long)
 	if len(b.results) > 0 {
-		s.WriteString("| network | input | ms (PyTorch) | as fast as PyTorch | peak RSS MB (PyTorch) | relative error, largest | converted in s, peak RSS MB |\n|---|---|---|---|---|---|---|\n")
+		s.WriteString("| network | input | ms (PyTorch) | as fast as PyTorch | by CPU time | peak RSS MB (PyTorch) | relative error, largest | converted in s, peak RSS MB |\n|---|---|---|---|---|---|---|---|\n")
 	}
 	for _, r := range b.results {
-		ratios := make([]float64, len(r.ours))
+		ratios, byCPU := make([]float64, len(r.ours)), make([]float64, len(r.ours))
 		for i := range ratios {
-			ratios[i] = r.theirs[i] / r.ours[i]
+			ratios[i], byCPU[i] = r.theirs[i].wall/r.ours[i].wall, r.theirs[i].cpu/r.ours[i].cpu
 		}
-		fmt.Fprintf(&s, "| %s | %s | %.1f (%.1f) | %.2f (%.2f to %.2f) | %d (%d) | %.1e, %.1e | %.2f, %d |\n", r.title, r.size,
-			1000*proc.Median(r.ours, same), 1000*proc.Median(r.theirs, same), proc.Median(ratios, same), slices.Min(ratios), slices.Max(ratios),
+		fmt.Fprintf(&s, "| %s | %s | %.1f (%.1f) | %.2f (%.2f to %.2f) | %.2f (%.2f to %.2f) | %d (%d) | %.1e, %.1e | %.2f, %d |\n", r.title, r.size,
+			1000*proc.Median(r.ours, wall), 1000*proc.Median(r.theirs, wall),
+			proc.Median(ratios, same), slices.Min(ratios), slices.Max(ratios), proc.Median(byCPU, same), slices.Min(byCPU), slices.Max(byCPU),
 			r.oursRSS/1e6, r.peerRSS/1e6, r.relative, r.largest, r.converted.Wall.Seconds(), r.converted.RSS/1e6)
 	}
 	if len(b.larges) > 0 {

@@ -26,14 +26,6 @@ type parts struct {
 	Runtime       string
 }
 
-// best is the way that takes less.
-func (p parts) best() took {
-	if p.Shared.Wall < p.Apart.Wall {
-		return p.Shared
-	}
-	return p.Apart
-}
-
 // bareJob measures runs on filled tensors, and nothing else: MODEL COUNTxNxHxW...
 func bareJob(args []string) error {
 	runtime.GOMAXPROCS(threads)

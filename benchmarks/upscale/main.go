@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/photos"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
@@ -30,7 +31,7 @@ func main() {
 	rounds := flag.Int("rounds", 2, "interleaved rounds; the median is reported")
 	only := flag.String("only", "", "measure the tasks whose names contain this, such as RRDB; not with -record")
 	quick := flag.Bool("quick", false, "few and small pictures, to see that it works; not with -record")
-	job := flag.String("job", "", "nets, set or bare: the benchmark calls itself so")
+	job := flag.String("job", "", "nets, set, bare or compare: the benchmark calls itself so")
 	prepare := flag.Bool("prepare", false, "only make the photographs: the benchmark calls itself so")
 	flag.Parse()
 	if *prepare {
@@ -46,6 +47,8 @@ func main() {
 		err = makeSet(flag.Args())
 	case "bare":
 		err = bareJob(flag.Args())
+	case "compare":
+		err = compareJob(flag.Args())
 	case "":
 		err = bench(*file, *dir, *only, *rounds, *quick)
 	default:
@@ -79,8 +82,10 @@ func bench(file, dir, only string, rounds int, quick bool) error {
 				}
 			}
 			all := t.entrants()
-			for i := range all {
-				e := all[(i+n)%len(all)] // nobody always follows the same one
+			if n%2 == 1 { // nobody always follows the same one, and forgepipe stays beside the bare runtime
+				slices.Reverse(all)
+			}
+			for _, e := range all {
 				if err := e.run(); err != nil {
 					return fmt.Errorf("%s: %s: %w", t.name, e.name, err)
 				}

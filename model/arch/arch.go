@@ -10,7 +10,7 @@ import (
 )
 
 // Version is that of the graphs that Build makes. It is raised when they change.
-const Version = 1
+const Version = 2
 
 // Network is an architecture around the weights of a checkpoint.
 type Network struct {

@@ -75,8 +75,28 @@ func (n *net) tensor(name string, t *checkpoint.Tensor, dims ...int) *onnx.Value
 	if t.Type == n.element {
 		return n.Raw(name, n.element, t.Bytes(), dims...)
 	}
+	return n.changed(name, t, func(int, []float32) {}, dims...)
+}
+
+// changed adds a tensor's numbers under that name and with these dimensions, as change
+// leaves them, which gets some of them at a time and where the first of these is. It is
+// called when the graph is written.
+func (n *net) changed(name string, t *checkpoint.Tensor, change func(at int, v []float32), dims ...int) *onnx.Value {
+	const most = 1 << 16
 	size := int64(t.Elements() * n.element.Bits() / 8)
-	return n.Computed(name, n.element, size, func() []byte { return encoded(floats(t), n.element) }, dims...)
+	return n.Computed(name, n.element, size, func(yield func([]byte) bool) {
+		data, bytes := t.Bytes(), t.Type.Bits()/8
+		for at := 0; at < t.Elements(); at += most {
+			v := floats(data[at*bytes:min(at+most, t.Elements())*bytes], t.Type)
+			change(at, v)
+			if !yield(encoded(v, n.element)) {
+				return
+			}
+		}
+		for _, f := range n.w.files { // or all of it is in memory in the end
+			f.LetGo()
+		}
+	}, dims...)
 }
 
 // numbers are those of the tensor of that name; nil, where it does not fit.
@@ -85,12 +105,12 @@ func (n *net) numbers(key string, dims ...int) []float32 {
 	if t == nil {
 		return nil
 	}
-	return floats(t)
+	return floats(t.Bytes(), t.Type)
 }
 
 // constant adds numbers that were computed.
 func (n *net) constant(name string, v []float32, dims ...int) *onnx.Value {
-	return n.Computed(name, n.element, int64(len(v)*n.element.Bits()/8), func() []byte { return encoded(v, n.element) }, dims...)
+	return n.Computed(name, n.element, int64(len(v)*n.element.Bits()/8), func(yield func([]byte) bool) { yield(encoded(v, n.element)) }, dims...)
 }
 
 // scalar is a number.
@@ -111,23 +131,25 @@ func (n *net) conv(key string, x *onnx.Value, in, out, size int, o onnx.ConvOpti
 // normalisation norm after it, folded into it (Ioffe and Szegedy 2015, as it is in
 // evaluation).
 func (n *net) convNorm(conv, norm string, x *onnx.Value, in, out, size int, o onnx.ConvOptions) *onnx.Value {
-	w := n.numbers(conv+".weight", out, in/max(o.Groups, 1), size, size)
+	t := n.w.take(conv+".weight", out, in/max(o.Groups, 1), size, size)
 	b := make([]float32, out)
 	if n.w.has(conv + ".bias") {
 		b = n.numbers(conv+".bias", out)
 	}
 	scale, shift := n.norm(norm, out)
-	if w == nil || b == nil || scale == nil {
+	if t == nil || b == nil || scale == nil {
 		return n.broken(conv)
 	}
-	each := len(w) / out
-	for c := range out {
-		for i := range each {
-			w[c*each+i] = float32(float64(w[c*each+i]) * scale[c])
+	each := t.Elements() / out
+	w := n.changed(conv+".weight", t, func(at int, v []float32) {
+		for i := range v {
+			v[i] = float32(float64(v[i]) * scale[(at+i)/each])
 		}
+	}, t.Shape...)
+	for c := range out {
 		b[c] = float32(float64(b[c])*scale[c] + shift[c])
 	}
-	return n.Conv(x, n.constant(conv+".weight", w, out, in/max(o.Groups, 1), size, size), n.constant(conv+".bias", b, out), o)
+	return n.Conv(x, w, n.constant(conv+".bias", b, out), o)
 }
 
 // normEpsilon is PyTorch's default.

@@ -59,10 +59,14 @@ func (n *net) plkBlock(key string, x *onnx.Value, features int) *onnx.Value {
 // plkGroups are those of its normalisation; the weights do not tell.
 const plkGroups = 4
 
-// mish is x tanh(ln(1 + exp(x))) (Misra 2019).
+// mish is x tanh(ln(1 + exp(x))) (Misra 2019), as x / (1 + 2/w) for w = exp(x) (exp(x) + 2):
+// the runtime computes logarithms one by one, which took a fifth of the network's time. It
+// is as exact, and where exp(x) or w is infinite, or 0, it is x, or 0, as it should be.
 func (n *net) mish(x *onnx.Value) *onnx.Value {
-	soft := n.Node(onnx.Node{Op: "Softplus", In: []*onnx.Value{x}, Out: []onnx.Out{{Type: n.element, Dims: []int{n.Dim("batch"), onnx.Dynamic, onnx.Dynamic, onnx.Dynamic}}}})
-	return n.Mul(x, n.Tanh(soft[0]))
+	dims := []int{n.Dim("batch"), onnx.Dynamic, onnx.Dynamic, onnx.Dynamic}
+	u := n.Node(onnx.Node{Op: "Exp", In: []*onnx.Value{x}, Out: []onnx.Out{{Type: n.element, Dims: dims}}})[0]
+	w := n.Mul(u, n.Add(u, n.scalar(2)))
+	return n.Div(x, n.Add(n.Div(n.scalar(2), w), n.scalar(1)))
 }
 
 // groupNorm normalises groups of channels over the picture (Wu and He 2018).

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -262,5 +264,50 @@ func TestNegativeLPIPS(t *testing.T) {
 	lin[3] |= 0x80 // the sign of the first
 	if _, err := arch.Build(arch.Options{}, f); err == nil || !strings.Contains(err.Error(), `"lin2.model.1.weight" has the weight -`) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// Weights that are computed, here convolutions with their batch normalisations, are made
+// when the graph is written, a piece at a time.
+func TestWeightsAreNotHeld(t *testing.T) {
+	data := archtest.Read(t, "resnet18").Checkpoint(t, nil)
+	f, err := checkpoint.Read(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, built runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, err := arch.Build(arch.Options{}, f)
+	runtime.ReadMemStats(&built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made := built.TotalAlloc - before.TotalAlloc; made > uint64(len(data))/4 {
+		t.Errorf("building it takes %d bytes, of %d of weights", made, len(data))
+	}
+	if _, err := n.Graph.WriteTo(io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
+// Mish has exponentials within, which are infinite, or 0, of what is far from 0.
+func TestMishOfLargeNumbers(t *testing.T) {
+	t.Parallel()
+	n, err := arch.Build(arch.Options{}, checkpointOf(t, archtest.Read(t, "realplksr-x4"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "net.onnx")
+	if err := n.Graph.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	x := archtest.Picture(0, 1, 8, 8)
+	for i := range x {
+		x[i] = (x[i] - 0.5) * 1e4
+	}
+	for i, y := range infer(t, path, "output", x, [3]int{1, 8, 8}).Float32s() {
+		if math.IsNaN(float64(y)) || math.IsInf(float64(y), 0) {
+			t.Fatalf("number %d is %g", i, y)
+		}
 	}
 }

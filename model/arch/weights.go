@@ -15,6 +15,7 @@ import (
 
 // weights are the tensors of a checkpoint, and which of them have found their place.
 type weights struct {
+	files   []*checkpoint.File
 	tensors map[string]*checkpoint.Tensor
 	order   []string
 	used    map[string]bool
@@ -27,7 +28,7 @@ type weights struct {
 var useless = []string{".num_batches_tracked"}
 
 func newWeights(files []*checkpoint.File, ignore []string) (*weights, error) {
-	w := &weights{tensors: map[string]*checkpoint.Tensor{}, used: map[string]bool{}}
+	w := &weights{files: files, tensors: map[string]*checkpoint.Tensor{}, used: map[string]bool{}}
 	for _, f := range files {
 		for i := range f.Tensors {
 			t := &f.Tensors[i]
@@ -131,11 +132,10 @@ func (w *weights) unused() string {
 	return ""
 }
 
-// floats are the numbers of a tensor.
-func floats(t *checkpoint.Tensor) []float32 {
-	b := t.Bytes()
-	out := make([]float32, t.Elements())
-	switch t.Type {
+// floats are little-endian numbers of a type.
+func floats(b []byte, t onnx.ElementType) []float32 {
+	out := make([]float32, len(b)/(t.Bits()/8))
+	switch t {
 	case onnx.Float32:
 		for i := range out {
 			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))

@@ -37,8 +37,20 @@ type File struct {
 	// Metadata is what a safetensors file says beside its tensors.
 	Metadata map[string]string
 
+	mapping mapping
+}
+
+// mapping is a file's content.
+type mapping struct {
+	data []byte
+	// letGo gives back the memory that the parts take which were looked at. They are read
+	// again when they are looked at again.
+	letGo func()
 	unmap func() error
 }
+
+// inMemory is content that lies in memory.
+func inMemory(data []byte) mapping { return mapping{data, func() {}, func() error { return nil }} }
 
 // Tensor is an array of weights in a file.
 type Tensor struct {
@@ -106,7 +118,11 @@ func (f *File) Use(do func() error) error {
 }
 
 // Close ends the use of the file. Tensors must not be looked at any more.
-func (f *File) Close() error { return f.unmap() }
+func (f *File) Close() error { return f.mapping.unmap() }
+
+// LetGo gives back the memory that the parts of the file take which were looked at so far.
+// They are read again when they are looked at again.
+func (f *File) LetGo() { f.mapping.letGo() }
 
 // Open looks at a checkpoint. The error says which file it is, what is wrong with it
 // and, where that helps, what to do; a file in none of the formats is ErrFormat.
@@ -139,20 +155,20 @@ func open(path string) (*File, error) {
 		return nil, err
 	}
 	defer file.Close()
-	data, unmap, err := mapFile(file, int(info.Size()))
+	m, err := mapFile(file, int(info.Size()))
 	if err != nil {
 		return nil, err
 	}
 	var f *File
 	err = guarded(func() (err error) {
-		f, err = Read(data)
+		f, err = read(m)
 		return err
 	})
 	if err != nil {
-		_ = unmap() // of no matter beside err
+		_ = m.unmap() // of no matter beside err
 		return nil, err
 	}
-	f.Path, f.unmap = path, unmap
+	f.Path = path
 	return f, nil
 }
 
@@ -160,12 +176,14 @@ func open(path string) (*File, error) {
 func Sniff(first []byte) bool { return isZip(first) || isLegacy(first) || isSafetensors(first) }
 
 // Read looks at a checkpoint in memory: its tensors are views of data.
-func Read(data []byte) (*File, error) {
+func Read(data []byte) (*File, error) { return read(inMemory(data)) }
+
+func read(m mapping) (*File, error) {
 	var f *File
 	var err error
-	switch {
+	switch data := m.data; {
 	case isZip(data):
-		f, err = readZip(data)
+		f, err = readZip(m)
 	case isLegacy(data):
 		f, err = readLegacy(data)
 	case isSafetensors(data):
@@ -179,7 +197,7 @@ func Read(data []byte) (*File, error) {
 	if len(f.Tensors) == 0 {
 		return nil, errors.New("there are no tensors in it")
 	}
-	f.unmap = func() error { return nil }
+	f.mapping = m
 	f.strip()
 	return f, nil
 }
@@ -208,12 +226,16 @@ func bytesOf(n int, t onnx.ElementType) int { return n * (t.Bits() / 8) }
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		fault, ok := recover().(interface {
+		cause := recover()
+		fault, ok := cause.(interface {
 			error
 			Addr() uintptr
 		})
-		if ok {
+		switch {
+		case ok:
 			err = fmt.Errorf("it changed while it was read: %w", fault)
+		case cause != nil:
+			panic(cause)
 		}
 	}()
 	return do()

@@ -215,3 +215,19 @@ func Example() {
 	// conv.weight float32 [2 2]
 	// conv.bias float32 [2]
 }
+
+// Only a file that is cut short is an error: what else goes wrong is not taken for success.
+func TestUsePassesPanicsOn(t *testing.T) {
+	f, err := checkpoint.Open(filepath.Join("testdata", "types.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	defer func() {
+		if cause := recover(); cause != "a mistake" {
+			t.Errorf("it panicked with %v", cause)
+		}
+	}()
+	err = f.Use(func() error { panic("a mistake") })
+	t.Errorf("it returned %v", err)
+}

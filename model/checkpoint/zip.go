@@ -18,7 +18,7 @@ import (
 const maxPickle = 64 << 20
 
 type archive struct {
-	data    []byte
+	mapping
 	folder  string // with a slash at its end, or empty
 	entries map[string]*zip.File
 	read    map[string]*storage
@@ -27,12 +27,12 @@ type archive struct {
 
 func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
 
-func readZip(data []byte) (*File, error) {
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+func readZip(m mapping) (*File, error) {
+	z, err := zip.NewReader(bytes.NewReader(m.data), int64(len(m.data)))
 	if err != nil {
 		return nil, fmt.Errorf("its zip archive: %w: it was not copied whole, or is damaged", err)
 	}
-	a := &archive{data: data, entries: map[string]*zip.File{}, read: map[string]*storage{}}
+	a := &archive{mapping: m, entries: map[string]*zip.File{}, read: map[string]*storage{}}
 	found := false
 	for _, e := range z.File {
 		if _, ok := a.entries[e.Name]; ok {
@@ -91,6 +91,7 @@ func (a *archive) entry(name string) ([]byte, error) {
 	if crc32.ChecksumIEEE(content) != e.CRC32 {
 		return nil, fmt.Errorf("%s in its zip archive has not the sum that it should have: it is damaged", name)
 	}
+	a.letGo() // or all of the file would be in memory in the end
 	return content, nil
 }
 

@@ -1,26 +1,35 @@
 package onnx
 
-import "bufio"
+import (
+	"bufio"
+	"iter"
+)
 
-// Computed adds weights whose data are made when the graph is written, and let go of
-// then: size bytes, little-endian. It is for weights that are not at hand as they are to
-// be written, so that those of a large network are not all made at once.
-func (g *Graph) Computed(name string, t ElementType, size int64, data func() []byte, dims ...int) *Value {
-	return g.weight(name, t, computed{size, data}, dims)
+// Computed adds weights whose data are made when the graph is written: size bytes,
+// little-endian, a piece after another, each of which is let go of before the next one is
+// made. It is for weights that are not at hand as they are to be written, so that those of
+// a large network are never in memory together.
+func (g *Graph) Computed(name string, t ElementType, size int64, pieces iter.Seq[[]byte], dims ...int) *Value {
+	return g.weight(name, t, computed{size, pieces}, dims)
 }
 
 type computed struct {
-	bytes int64
-	make  func() []byte
+	bytes  int64
+	pieces iter.Seq[[]byte]
 }
 
 func (c computed) size() int64 { return c.bytes }
 
 func (c computed) writeTo(w *bufio.Writer) error {
-	data := c.make()
-	if int64(len(data)) != c.bytes {
+	var made int64
+	for piece := range c.pieces {
+		made += int64(len(piece))
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	if made != c.bytes {
 		panic("BUG: weights have another size than was said")
 	}
-	_, err := w.Write(data)
-	return err
+	return nil
 }
