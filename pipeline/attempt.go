@@ -459,11 +459,14 @@ func (n *node) flush(ctx context.Context) error {
 		}
 		return w.deliver(ctx)
 	}
-	if err := n.callFlush(ctx, items, emit); err != nil && !drained {
-		return err
-	}
-	if drained {
+	err := n.callFlush(ctx, items, emit)
+	switch d := n.run.dry; {
+	case drained:
 		return nil
+	case d != nil && emitted == 0 && errors.Is(err, ErrUndecided):
+		return d.pass(ctx, &w)
+	case err != nil:
+		return err
 	}
 	if want := n.held.len(); emitted != want {
 		return n.bug("held %d items and emitted %d", want, emitted)

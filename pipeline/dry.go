@@ -10,6 +10,11 @@ import (
 // known.
 var errDryRun = errors.New("not decoded in a dry run")
 
+// ErrUndecided is what a barrier's Flush returns in a dry run, before it emits, where deciding
+// would take more than looking at what is known: then what becomes of the items it held is not
+// known, and the run goes on. In any other run it is an error.
+var ErrUndecided = errors.New("not decided in a dry run")
+
 // dryRun collects what a run would do. Items go through the chain as in a run,
 // but nothing is decoded and nothing written: from the first stage whose result
 // would have to be computed, an item is a "maybe", and what would become of it
@@ -40,8 +45,8 @@ func (d *dryRun) skip(w *worker, batch []*Item) []*Item {
 	return todo
 }
 
-// pass lets go on what a barrier held: where it has not seen all items, nobody
-// knows what it would decide.
+// pass lets go on what a barrier held: where it has not seen all items, or leaves
+// deciding to the run, nobody knows what it would decide.
 func (d *dryRun) pass(ctx context.Context, w *worker) error {
 	for it, err := range w.held.items(ctx) {
 		if err != nil {

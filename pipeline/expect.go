@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/internal/wild"
 )
 
 // The words that count can have.
@@ -55,14 +56,14 @@ func (s selector) named(source, lineage string) bool {
 		if step != "" {
 			end += "@" + step
 		}
-		if matchesWild(pattern, source+end) {
+		if wild.Match(pattern, source+end) {
 			return true
 		}
 		if !strings.HasPrefix(pattern, "@") {
 			continue
 		}
 		for i := range len(end) {
-			if end[i] == '@' && matchesWild(pattern, end[i:]) {
+			if end[i] == '@' && wild.Match(pattern, end[i:]) {
 				return true
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/forgepipe/forgepipe/internal/runstore"
+	"github.com/forgepipe/forgepipe/internal/wild"
 )
 
 // endsOf finds what an image's name means, and has its story told.
@@ -25,7 +26,7 @@ func (h *History) endsOf(ctx context.Context, name string, story func(lineage st
 			return story(lineage)(src, rows)
 		}
 	}
-	if hasWild(name) {
+	if wild.Has(name) {
 		return h.byGlob(ctx, name, story(""))
 	}
 	known := false
@@ -235,9 +236,9 @@ func (h *History) byFile(ctx context.Context, name string) (src runstore.Source,
 
 func (h *History) byGlob(ctx context.Context, pattern string, yield func(runstore.Source, []runstore.Decision) error) error {
 	known := false
-	literal := pattern[:strings.IndexAny(pattern, wildcards)]
+	literal := pattern[:strings.IndexAny(pattern, wild.Chars)]
 	err := h.store.Find(ctx, runstore.Query{Prefix: literal}, func(src runstore.Source, rows []runstore.Decision) error {
-		if !matchesWild(pattern, src.Path) {
+		if !wild.Match(pattern, src.Path) {
 			return ctx.Err()
 		}
 		known = true

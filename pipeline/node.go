@@ -93,6 +93,8 @@ func newNode(r *run, s *Step, position int) *node {
 		n.needs, n.uses = s.Info.needs(s.Config), s.Info.uses(s.Config)
 		n.identity = fmt.Appendf(nil, "%s\x00%d\x00%s\x00%s", s.Info.Name, s.Info.Version, s.files(), s.Config.key(func(f Field) bool { return !f.Cosmetic && !f.Flush }))
 	}
+	// One whose results are cached writes in Flush alone: until then it is like any other.
+	n.writer = n.writer && n.identity == nil
 	n.onErrStop = s.OnError == Stop || s.OnError == "" && r.pipe.OnError == Stop
 	return n
 }

@@ -385,6 +385,9 @@ func (p *Pipeline) StateDir() string {
 			continue
 		}
 		for _, t := range w.Writes() {
+			if t.Apart {
+				continue
+			}
 			if !t.File {
 				return filepath.Join(t.Root, stateDirName)
 			}

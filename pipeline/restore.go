@@ -15,6 +15,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/internal/wild"
 )
 
 // RestoreOptions say which files come back from the trash, and where to.
@@ -228,12 +229,12 @@ func (r *restoring) one(ctx context.Context, file string) (found bool, err error
 	if found {
 		return true, nil
 	}
-	if !hasWild(file) {
+	if !wild.Has(file) {
 		return false, nil
 	}
 	return r.matching(ctx, func(root fsys.Root, name string) bool {
 		return slices.ContainsFunc(namesOf(root, file), func(pattern string) bool {
-			return matchesWild(pattern, name)
+			return wild.Match(pattern, name)
 		})
 	})
 }

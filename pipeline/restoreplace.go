@@ -1,13 +1,11 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -108,7 +106,7 @@ func leave(root fsys.Root, dir string) {
 // copy is for a folder on another file system: the file is there under another
 // name, durable and compared, before it gets its own, and before the one in the
 // trash goes.
-func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored) (err error) {
+func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored) error {
 	if !done.regular {
 		return errors.New("it is no regular file, and the folder is on another file system")
 	}
@@ -116,26 +114,11 @@ func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored
 	// way for ever.
 	id := sha256.Sum256([]byte(done.at))
 	temp := path.Join(path.Dir(done.at), tempPrefix+"restore-"+hex.EncodeToString(id[:8])+".tmp")
-	if err := to.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := fsys.CopyNew(ctx, root, done.moved, to, done.at, temp, [32]byte{})
+	if errors.Is(err, fsys.ErrDiffers) {
+		err = fmt.Errorf("%w: it stays in the trash", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = to.Remove(temp)
-		}
-	}()
-	sum, err := copyFile(ctx, root, done.moved, to, temp)
 	if err != nil {
-		return fmt.Errorf("copying it: %w", err)
-	}
-	got, err := hashFile(to, temp)
-	if err != nil {
-		return fmt.Errorf("reading the copy: %w", err)
-	}
-	if !bytes.Equal(got[:], sum[:len(got)]) {
-		return errors.New("the copy does not have the same bytes: it stays in the trash")
-	}
-	if err := fsys.MoveNew(to, temp, to, done.at); err != nil {
 		return err
 	}
 	if err := to.SyncFS(); err != nil {
@@ -145,38 +128,4 @@ func (r *restoring) copy(ctx context.Context, root, to fsys.Root, done *Restored
 		return fmt.Errorf("removing it from the trash, after it was copied: %w", err)
 	}
 	return nil
-}
-
-func copyFile(ctx context.Context, root fsys.Root, name string, to fsys.Root, temp string) (sum [32]byte, err error) {
-	in, err := root.Open(name)
-	if err != nil {
-		return sum, err
-	}
-	defer in.Close()
-	out, err := to.Create(temp)
-	if err != nil {
-		return sum, err
-	}
-	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(out, h), &cancelled{ctx, in})
-	if err == nil {
-		err = out.Sync()
-	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	return [32]byte(h.Sum(nil)), err
-}
-
-// cancelled is a reader that ends with its context.
-type cancelled struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelled) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(b)
 }

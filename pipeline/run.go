@@ -488,6 +488,11 @@ func (r *run) clearScratch() error {
 // Scratch is a folder for files of this run alone; it goes with the run.
 func (e Env) Scratch() (Folder, error) { return e.door.run.scratch() }
 
+// Draining tells whether the run was asked to end (Run.Drain): what takes
+// long without items, as what a barrier does after it has let all of them go, ends then
+// where the next run can go on.
+func (e Env) Draining() bool { return e.door.run != nil && e.door.run.draining() }
+
 // wholeRun is the family that files of the whole run belong to.
 func (r *run) wholeRun() *family {
 	r.mu.Lock()

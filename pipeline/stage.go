@@ -102,7 +102,8 @@ type Closer interface {
 // called, or its items end with an error that it returns.
 type Barrier interface {
 	Stage // its Process holds items, or answers for them
-	// Flush answers for the held items, once, at the end.
+	// Flush answers for the held items, once, at the end. In a dry run it may leave that
+	// to the run, see ErrUndecided: Opener's Open is not called then.
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
 }
 
@@ -165,6 +166,9 @@ type OutputTree struct {
 	Root     string // folder
 	Template string // naming within the folder; a plain file name for a single file
 	File     bool   // Template is one file
+	// Apart says that the folder is for others than those who look at the run, such as
+	// what images are moved to: the run store is not put there.
+	Apart bool
 }
 
 // Writer is a stage that writes files.
@@ -212,8 +216,8 @@ type FS = fsys.FS
 type Folder = fsys.Root
 
 // Env is what the engine gives to a stage's constructor. Beside what it holds,
-// it is the stage's door to the run that it works in: Publish, Share, Scratch
-// and Lease.
+// it is the stage's door to the run that it works in: Publish, Share, Scratch,
+// Lease and Draining.
 type Env struct {
 	StageID    string          // the stage's id in the pipeline
 	Log        *slog.Logger    // never nil

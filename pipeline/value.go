@@ -195,11 +195,14 @@ type Attribute struct {
 	Value Value  // with its type
 }
 
-// Vector is a named embedding of an item: Dim() numbers made by the model whose
-// hash it carries.
+// Vector is a named embedding of an item: Dim() numbers made by a model, and what they can
+// be compared with.
 type Vector struct {
-	Name  string // such as "clip"
-	Model string // hash of the model file, empty when no model made it
+	Name string // such as "clip"
+	// Model is a hash of the model that made it, of which of its outputs it is, and of how
+	// pictures are prepared for it; empty when no model made it. Vectors of which it
+	// differs are not compared.
+	Model string
 	// Half says that the numbers are rounded to float16 (11 significant bits,
 	// at most 65504) and take two bytes each where they are stored; otherwise
 	// they are float32.

@@ -1,20 +1,23 @@
-package pipeline
+// Package wild matches names with wildcards.
+//
+// What may stand for several names, in cases as in the images of a query and the files
+// to restore, has one dialect: * stands for any characters of a name and ? for one,
+// never for a slash; every other character is itself.
+package wild
 
 import (
 	"strings"
 	"unicode/utf8"
 )
 
-// What may stand for several names, in cases as in the images of an EndQuery and
-// the files of RestoreOptions, has one dialect: * stands for any characters of a
-// name and ? for one, never for a slash; every other character is itself.
-const wildcards = "*?"
+// Chars are the characters that stand for others.
+const Chars = "*?"
 
-// hasWild tells whether a name may stand for several.
-func hasWild(name string) bool { return strings.ContainsAny(name, wildcards) }
+// Has tells whether a name may stand for several.
+func Has(name string) bool { return strings.ContainsAny(name, Chars) }
 
-// matchesWild tells whether the pattern stands for the whole of the path.
-func matchesWild(pattern, name string) bool {
+// Match tells whether the pattern stands for the whole of the path.
+func Match(pattern, name string) bool {
 	for {
 		p, restP, moreP := strings.Cut(pattern, "/")
 		n, restN, moreN := strings.Cut(name, "/")
