@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 const (
 	chunkBits = 16
 	keys      = 1 << chunkBits
+	lineBytes = 64 // of a bucket or a block
 )
 
 // scanBelow is the number of hashes below which an index has no tables and
@@ -51,7 +53,7 @@ func Bytes(size, n int) int64 {
 	total := growth * float64(size) * float64(n)
 	if n >= scanBelow {
 		chunks := float64(8 * size / chunkBits)
-		total += chunks * (32*keys + growth*32/idsAtOnce*float64(n))
+		total += chunks * (lineBytes*keys + growth*lineBytes/inBlock*float64(n))
 	}
 	return int64(total)
 }
@@ -83,7 +85,7 @@ func (ix *Index) Add(hash []byte) {
 func (ix *Index) enter(i int) {
 	w := ix.words[i*ix.stride:]
 	for c := range ix.tables {
-		ix.tables[c].add(chunk(w, c), uint32(i))
+		ix.tables[c].add(chunk(w, c), chunk(w, (c+1)%len(ix.tables)), uint32(i))
 	}
 }
 
@@ -91,18 +93,38 @@ func (ix *Index) enter(i int) {
 // index's distance; of several, the one added first. ok is false when there is
 // none.
 func (ix *Index) Nearest(hash []byte) (i, distance int, ok bool) {
+	s := ix.find(hash, false)
+	if s.best < 0 {
+		return 0, 0, false
+	}
+	return s.best, s.limit, true
+}
+
+// Within calls yield with the number and the distance of each hash within the
+// index's distance, the nearest first and of equally near ones the one added
+// first. yield may call methods of the index other than Within.
+func (ix *Index) Within(hash []byte, yield func(i, distance int)) {
+	s := ix.find(hash, true)
+	slices.Sort(s.matches)
+	// One that is near in several chunks was found in each.
+	matches := slices.Compact(s.matches)
+	for _, m := range matches {
+		yield(int(uint32(m)), int(m>>32))
+	}
+}
+
+// find searches for the nearest hash or for all within the distance.
+func (ix *Index) find(hash []byte, all bool) *search {
 	s := &ix.search
 	s.words, s.query = ix.words, ix.split(s.query[:0], hash)
 	s.limit, s.best, s.n = ix.distance, -1, 0
+	s.all, s.matches = all, s.matches[:0]
 	if ix.tables == nil {
 		s.scan()
 	} else {
 		s.run(ix.tables)
 	}
-	if s.best < 0 {
-		return 0, 0, false
-	}
-	return s.best, s.limit, true
+	return s
 }
 
 // split appends the words of a hash.
@@ -120,7 +142,7 @@ func chunk(words []uint64, c int) uint16 {
 	return uint16(words[c/4] >> (chunkBits * (c % 4)))
 }
 
-// A search keeps the nearest hash found so far.
+// A search keeps the nearest hash found so far, or all of them.
 type search struct {
 	words []uint64 // of all hashes
 	query []uint64
@@ -128,12 +150,22 @@ type search struct {
 	best  int // -1: none
 	plan  planner
 
-	pending [1024]uint32 // numbers of hashes that are to be compared
-	n       int          // of them
+	// all says that every hash within the limit is wanted. They are in matches,
+	// each as its distance and, in the lower half, its number; some several times.
+	all     bool
+	matches []uint64
+
+	pending  [1024]uint32 // numbers of hashes that are to be compared
+	n        int          // of them
+	compared int          // hashes, of those that were pending
 }
 
 // found takes a hash that is not farther than the limit.
 func (s *search) found(i, distance int) {
+	if s.all {
+		s.matches = append(s.matches, uint64(distance)<<32|uint64(i))
+		return
+	}
 	if distance < s.limit || s.best < 0 || i < s.best {
 		s.limit, s.best = distance, i
 	}
@@ -164,21 +196,11 @@ func (s *search) scan() {
 	}
 }
 
-// some adds the first n of ids to those that are to be compared. It copies all,
-// which is faster than looking how many there are.
-func (s *search) some(ids *[idsAtOnce]uint32, n int) {
-	all := *ids
-	*(*[idsAtOnce]uint32)(s.pending[s.n:]) = all
-	s.n += n
-	if s.n > len(s.pending)-idsAtOnce {
-		s.compare()
-	}
-}
-
 // compare compares with the pending hashes. It is done for many of them at a
 // time, so that the processor can fetch the next ones while it waits for one.
 func (s *search) compare() {
 	ids := s.pending[:s.n]
+	s.compared += s.n
 	s.n = 0
 	if len(s.query) != 4 {
 		for _, id := range ids {

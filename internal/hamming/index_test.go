@@ -117,6 +117,29 @@ var sets = map[string]func(r *rand.Rand, size, d int) func() []byte{
 			return h
 		}
 	},
+	"near in one chunk only": func(r *rand.Rand, size, d int) func() []byte {
+		before := [][]byte{random(r, size)}
+		chunks := size / 2
+		share := max(1, (d+1)/chunks)
+		return func() []byte { // another one with its share of d changed in each chunk, but nothing in one and more in the next
+			h := bytes.Clone(before[r.IntN(len(before))])
+			at := r.IntN(chunks)
+			for c := range chunks {
+				n := share
+				switch c {
+				case at:
+					n = 0
+				case (at + 1) % chunks:
+					n = min(16, 2*share-1)
+				}
+				for _, bit := range r.Perm(16)[:n] {
+					h[2*c+bit/8] ^= 1 << (bit % 8)
+				}
+			}
+			before = append(before, h)
+			return h
+		}
+	},
 	"half of each chunk shared": func(r *rand.Rand, size, _ int) func() []byte {
 		return func() []byte {
 			h := random(r, size)
@@ -159,6 +182,33 @@ func TestNearestIsThatOfComparingAll(t *testing.T) {
 	}
 }
 
+// Among so many, it pays to look where two bits of a chunk differ.
+func TestNearestOfTwentyThousand(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	next := sets["near in one chunk only"](r, 8, 11)
+	ix := hamming.New(8, 11)
+	var all []words
+	for range 20000 {
+		h := next()
+		all = append(all, split(h))
+		ix.Add(h)
+	}
+	found := 0
+	for range 200 {
+		h := next()
+		got, want := nearest(ix, h), brute(all, h, 11)
+		if got != want {
+			t.Fatalf("%x: %+v, want %+v", h, got, want)
+		}
+		if got.ok {
+			found++
+		}
+	}
+	if found < 100 {
+		t.Errorf("only %d have a neighbour", found)
+	}
+}
+
 // Each hash gets its nearest keeper, or becomes one: what dedup does.
 func TestKeepersOfTwentyThousand(t *testing.T) {
 	for size, d := range map[int]int{8: 6, 32: 31} {
@@ -180,6 +230,94 @@ func TestKeepersOfTwentyThousand(t *testing.T) {
 			}
 			if ix.Len() != len(kept) || len(kept) < many {
 				t.Errorf("%d hashes in the index and %d keepers", ix.Len(), len(kept))
+			}
+		})
+	}
+}
+
+// match is one of those that Within yields.
+type match struct{ i, distance int }
+
+func within(ix *hamming.Index, h []byte) (all []match) {
+	ix.Within(h, func(i, distance int) { all = append(all, match{i, distance}) })
+	return all
+}
+
+// bruteWithin is what Within yields by comparing with all.
+func bruteWithin(hashes []words, hash []byte, limit int) (all []match) {
+	h := split(hash)
+	for i, o := range hashes {
+		d := bits.OnesCount64(h[0]^o[0]) + bits.OnesCount64(h[1]^o[1]) + bits.OnesCount64(h[2]^o[2]) + bits.OnesCount64(h[3]^o[3])
+		if d <= limit {
+			all = append(all, match{i, d})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b match) int { return a.distance - b.distance })
+	return all
+}
+
+func TestWithinIsThatOfComparingAll(t *testing.T) {
+	for _, size := range []int{8, 32} {
+		for name, set := range sets {
+			t.Run(fmt.Sprintf("%d bytes %s", size, name), func(t *testing.T) {
+				t.Parallel()
+				step := 8
+				if name == "planted" || name == "near in one chunk only" {
+					step = 1
+				}
+				for d := 0; d <= 64; d += step {
+					r := rand.New(rand.NewPCG(uint64(size), uint64(d)))
+					next := set(r, size, d)
+					ix := hamming.New(size, d)
+					var hashes [][]byte
+					var all []words
+					n := many
+					if d%3 == 0 {
+						n = 100 // without tables
+					}
+					for range n {
+						h := next()
+						hashes, all = append(hashes, h), append(all, split(h))
+						ix.Add(h)
+					}
+					for range 3 {
+						for _, h := range [][]byte{next(), near(r, hashes[r.IntN(len(hashes))], r.IntN(d+3))} {
+							got, want := within(ix, h), bruteWithin(all, h, d)
+							if !slices.Equal(got, want) {
+								t.Fatalf("%x within %d of %d: %d matches, want %d: %v, want %v", h, d, len(all), len(got), len(want), got[:min(8, len(got))], want[:min(8, len(want))])
+							}
+							// One search leaves nothing to the next.
+							if got, want := nearest(ix, h), brute(all, h, d); got != want {
+								t.Fatalf("%x within %d: nearest %+v, want %+v", h, d, got, want)
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestPairsOfTwentyThousand(t *testing.T) {
+	for size, d := range map[int]int{8: 6, 32: 31} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			next := sets["planted"](rand.New(rand.NewPCG(4, uint64(size))), size, d)
+			ix := hamming.New(size, d)
+			var all []words
+			pairs := 0
+			for n := range 20000 {
+				h := next()
+				got, want := within(ix, h), bruteWithin(all, h, d)
+				if !slices.Equal(got, want) {
+					t.Fatalf("hash %d, %x: %v, want %v", n, h, got, want)
+				}
+				pairs += len(got)
+				all = append(all, split(h))
+				ix.Add(h)
+			}
+			if pairs < 5000 {
+				t.Errorf("only %d pairs", pairs)
 			}
 		})
 	}
@@ -212,6 +350,9 @@ func TestNearestOfHashesWithFewBits(t *testing.T) {
 			h := next()
 			if got, want := nearest(ix, h), brute(hashes, h, d); got != want {
 				t.Fatalf("%x: %+v, want %+v", h, got, want)
+			}
+			if got, want := within(ix, h), bruteWithin(hashes, h, d); !slices.Equal(got, want) {
+				t.Fatalf("%x: %d matches, want %d", h, len(got), len(want))
 			}
 		}
 	})
@@ -250,6 +391,7 @@ func TestWrongUse(t *testing.T) {
 		"distance": func() { hamming.New(8, -1) },
 		"add":      func() { hamming.New(8, 3).Add(make([]byte, 32)) },
 		"nearest":  func() { hamming.New(32, 3).Nearest(make([]byte, 8)) },
+		"within":   func() { hamming.New(32, 3).Within(make([]byte, 8), nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -10,8 +10,9 @@ func maxCovered(chunks int) int { return chunks*(maxRadius+1) - 1 }
 // What the steps of a search cost, in the time of comparing with one hash in a
 // scan; measured on random hashes.
 const (
-	costBucket    = 4
-	costCandidate = 8
+	costBucket    = 16
+	costEntry     = 4 // a hash in a bucket
+	costCandidate = 8 // one that is then compared
 )
 
 // flips are the changes of r bits of a chunk.
@@ -49,19 +50,23 @@ func (s *search) run(tables []table) {
 	p := &s.plan
 	p.reset(len(tables), s.limit)
 	// Most copies agree with their original in some chunk, and then nothing nearer
-	// can be elsewhere: that is worth one look at each chunk, if they are short.
+	// can be elsewhere: that is worth one look at each chunk, if they are short and
+	// only the nearest is asked for. It looks as far as one does that looks further
+	// around each chunk, which need not look there again.
 	looked := -1 // radius
 	s.price(tables, 0)
 	exact := 0
 	for _, c := range p.cost {
 		exact += c[1]
 	}
-	if exact < s.len()/8 {
+	if !s.all && exact < s.len()/8 {
 		for c := range p.radius {
-			p.radius[c] = 0
+			p.radius[c] = 1
 		}
-		_ = s.look(tables, 0) // within its bound
-		if looked = 0; s.limit <= p.covers(0) {
+		if s.look(tables, 0) {
+			looked = 0
+		}
+		if looked == 0 && s.limit <= p.covers(0) {
 			return
 		}
 	}
@@ -70,6 +75,7 @@ func (s *search) run(tables []table) {
 	if cost > costBucket*len(flips[2])*len(tables) {
 		p.guess()
 		cost = p.cheapest(2, s.limit)
+		looked = -1 // not as far as this
 	}
 	if cost >= s.len() {
 		s.scan()
@@ -96,7 +102,7 @@ func (s *search) price(tables []table, r int) {
 		for _, m := range flips[r] {
 			n += int(buckets[key^m].count)
 		}
-		s.plan.cost[c][r+1] = s.plan.cost[c][r] + costBucket*len(flips[r]) + costCandidate*n
+		s.plan.cost[c][r+1] = s.plan.cost[c][r] + costBucket*len(flips[r]) + costEntry*n
 	}
 }
 
@@ -112,16 +118,19 @@ func (p *planner) guess() {
 
 // look compares with the hashes that differ from the query in exactly r bits of
 // a chunk for which the plan wants that. It gives up, and returns false, when
-// those are so many that comparing with all would have been faster.
+// comparing with all would have been faster.
 func (s *search) look(tables []table, r int) bool {
-	left := s.len() / costCandidate
+	left := s.len()
+	s.compared = 0
 	for c, radius := range s.plan.radius {
 		if r > radius {
 			continue
 		}
-		key := chunk(s.query, c)
+		after := (c + 1) % len(tables)
+		key, next, most := chunk(s.query, c), chunk(s.query, after), s.plan.nearby(c, after)-r
 		for _, m := range flips[r] {
-			if left -= tables[c].collect(key^m, s); left < 0 {
+			left -= costBucket + costEntry*tables[c].collect(key^m, next, most, s)
+			if left < costCandidate*s.compared {
 				return false
 			}
 		}
@@ -129,6 +138,19 @@ func (s *search) look(tables []table, r int) bool {
 	s.compare()
 	return true
 }
+
+// nearby is in how many bits a hash may differ from the query in chunk c and the
+// one after it together to be looked at in c.
+//
+// Let a chunk's excess be the bits in which it differs, minus its radius plus 1.
+// Of a hash that is within the distance, the excesses of all chunks add up to less
+// than 0. Then there is a chunk from which on, around the circle of chunks, every
+// sum of excesses is less than 0: the one after that up to which the sum from the
+// first chunk on is greatest. So it is enough to find the hash there, where that
+// chunk's excess is less than 0 and that of it and the next one, too (Qin, Xiao:
+// "Pigeonring: A Principle for Faster Thresholded Similarity Search", 2018). Of
+// unrelated hashes that agree in one chunk, few are near in the next.
+func (p *planner) nearby(c, next int) int { return p.radius[c] + p.radius[next] + 1 }
 
 // covers is the largest distance within which nothing is missed when the plan
 // is carried out with radii of at most r.

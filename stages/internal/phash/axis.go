@@ -1,6 +1,9 @@
 package phash
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // side is the width and height of the picture that PDQ is computed from.
 const side = 64
@@ -22,6 +25,21 @@ type axis [side]tap
 type tap struct {
 	first  int
 	weight []uint64
+}
+
+// last is the last pixel of a sample.
+func (t tap) last() int { return t.first + len(t.weight) - 1 }
+
+// mirrored is where the samples of the mirrored picture lie in the upright one, of
+// n pixels, in its order. They are not the same: pixels are whole, so that samples
+// and boxes cannot lie symmetrically.
+func (a axis) mirrored(n int) (m axis) {
+	for s, t := range a {
+		w := slices.Clone(t.weight)
+		slices.Reverse(w)
+		m[side-1-s] = tap{first: n - 1 - t.last(), weight: w}
+	}
+	return m
 }
 
 // newAxis makes the taps for n pixels.

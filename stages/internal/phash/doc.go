@@ -6,5 +6,5 @@
 // [PDQ] has 256 bits and says how far it can be trusted; [PHash] and [DHash]
 // have 64 and are those of the Python package imagededup. All of them look at
 // the whole picture, so they tell nothing of crops; mirrored and rotated
-// pictures get other hashes.
+// pictures get other hashes, which can be had from the upright picture.
 package phash

@@ -89,12 +89,14 @@ func opaque(img image.Image) image.Image {
 }
 
 // Bytes is what PHash and DHash allocate at most for a picture of that size
-// whose pixels take that many bytes. A picture without alpha, which gray
-// ones never have, needs no copy.
+// whose pixels take that many bytes, also for all orientations, for which DHash
+// resizes it twice. A picture without alpha, which gray ones never have, needs no
+// copy.
 func Bytes(size image.Point, pixel int64, alpha bool) int64 {
 	result, work := resample.Bytes(size, image.Pt(32, 32), imaging.Lanczos, pixel)
+	total := 2 * (result + work)
 	if alpha && pixel > 2 {
-		work += int64(size.X) * int64(size.Y) * pixel
+		total += int64(size.X) * int64(size.Y) * pixel
 	}
-	return result + work
+	return total
 }

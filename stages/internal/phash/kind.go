@@ -2,6 +2,7 @@ package phash
 
 import (
 	"encoding/binary"
+	"fmt"
 	"image"
 
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -18,37 +19,98 @@ type Kind struct {
 	Makes []pipeline.Made
 	// Set computes the hash of img, which is the item's picture.
 	Set func(it *pipeline.Item, img image.Image)
-	// Work is what that allocates at most for a picture of that size, whose
+	// Oriented are the hashes of the picture turned, one after another: 1 (mirrored
+	// left to right) or all 7 others than upright, in the order of [Orientations].
+	Oriented func(img image.Image, all bool) []byte
+	// SetOriented computes both at once, and sets those that the item lacks: the
+	// turned ones as the attribute that OrientedMade tells.
+	SetOriented func(it *pipeline.Item, img image.Image, all bool)
+	// Work is what each of that allocates at most for a picture of that size, whose
 	// pixels take pixel bytes and may have alpha.
 	Work func(size image.Point, pixel int64, alpha bool) int64
 }
 
 // The hashes that stages can set.
 var (
-	PDQKind = Kind{
-		Name: "pdq", Bytes: 32,
-		Makes: []pipeline.Made{
+	PDQKind = kind(
+		"pdq", 32,
+		[]pipeline.Made{
 			{Name: "pdq", Type: pipeline.TypeHash, Doc: "PDQ hash, 256 bits, in the reference tools' order of bits."},
 			{Name: "pdq_quality", Type: pipeline.TypeInt, Doc: "How far the PDQ hash can be trusted, 0 to 100. Below 50 it is no verdict, which says nothing of the image's quality."},
 		},
-		Set: func(it *pipeline.Item, img image.Image) {
-			h, quality := PDQ(img)
-			it.SetAttr("pdq", pipeline.Hash(h[:]))
-			it.SetAttr("pdq_quality", pipeline.Int(int64(quality)))
+		func(img image.Image, n int) ([]byte, []pipeline.Attribute) {
+			h, quality := pdqHashes(img, n)
+			return h, []pipeline.Attribute{
+				{Name: "pdq", Value: pipeline.Hash(h[:32])},
+				{Name: "pdq_quality", Value: pipeline.Int(int64(quality))},
+			}
 		},
-		Work: func(size image.Point, _ int64, _ bool) int64 { return PDQBytes(size) },
-	}
-	PHashKind = imagededup("phash", "pHash, 64 bits, as imagededup computes it.", PHash)
-	DHashKind = imagededup("dhash", "dHash, 64 bits, as imagededup computes it.", DHash)
+		func(size image.Point, _ int64, _ bool) int64 { return PDQBytes(size) },
+	)
+	PHashKind = imagededup("phash", "pHash, 64 bits, as imagededup computes it.", phashes)
+	DHashKind = imagededup("dhash", "dHash, 64 bits, as imagededup computes it.", dhashes)
 )
 
-func imagededup(name, doc string, compute func(image.Image) uint64) Kind {
-	return Kind{
-		Name: name, Bytes: 8,
-		Makes: []pipeline.Made{{Name: name, Type: pipeline.TypeHash, Doc: doc}},
-		Set: func(it *pipeline.Item, img image.Image) {
-			it.SetAttr(name, pipeline.Hash(binary.BigEndian.AppendUint64(nil, compute(img))))
+func imagededup(name, doc string, compute func(image.Image, int) []uint64) Kind {
+	return kind(
+		name, 8, []pipeline.Made{{Name: name, Type: pipeline.TypeHash, Doc: doc}},
+		func(img image.Image, n int) (hashes []byte, upright []pipeline.Attribute) {
+			for _, h := range compute(img, n) {
+				hashes = binary.BigEndian.AppendUint64(hashes, h)
+			}
+			return hashes, []pipeline.Attribute{{Name: name, Value: pipeline.Hash(hashes[:8])}}
 		},
-		Work: Bytes,
+		Bytes,
+	)
+}
+
+// kind makes a Kind of the function that computes the hashes of the first n
+// orientations, and the attributes of the upright picture.
+func kind(
+	name string, size int, makes []pipeline.Made,
+	compute func(img image.Image, n int) ([]byte, []pipeline.Attribute),
+	work func(image.Point, int64, bool) int64,
+) Kind {
+	k := Kind{Name: name, Bytes: size, Makes: makes, Work: work}
+	k.Set = func(it *pipeline.Item, img image.Image) {
+		_, upright := compute(img, 1)
+		for _, a := range upright {
+			it.SetAttr(a.Name, a.Value)
+		}
+	}
+	k.Oriented = func(img image.Image, all bool) []byte {
+		hashes, _ := compute(img, orientations(all))
+		return hashes[size:]
+	}
+	k.SetOriented = func(it *pipeline.Item, img image.Image, all bool) {
+		hashes, upright := compute(img, orientations(all))
+		if _, ok := it.Attr(name); !ok {
+			for _, a := range upright {
+				it.SetAttr(a.Name, a.Value)
+			}
+		}
+		it.SetAttr(k.OrientedMade(all).Name, pipeline.Hash(hashes[size:]))
+	}
+	return k
+}
+
+func orientations(all bool) int {
+	if all {
+		return Orientations
+	}
+	return mirrored + 1
+}
+
+// OrientedMade declares the attribute that holds the hashes of Oriented.
+func (k Kind) OrientedMade(all bool) pipeline.Made {
+	if all {
+		return pipeline.Made{
+			Name: k.Name + "_orientations", Type: pipeline.TypeHash,
+			Doc: fmt.Sprintf("The %s of the image mirrored, upside down or turned, %d bits each, one after another: left and right exchanged, top and bottom exchanged, a half turn, rows and columns exchanged, a quarter turn clockwise, one counterclockwise, and rows and columns exchanged after a half turn.", k.Name, 8*k.Bytes),
+		}
+	}
+	return pipeline.Made{
+		Name: k.Name + "_mirrored", Type: pipeline.TypeHash,
+		Doc: fmt.Sprintf("The %s of the image mirrored left to right, %d bits.", k.Name, 8*k.Bytes),
 	}
 }

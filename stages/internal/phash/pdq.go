@@ -28,15 +28,41 @@ const MinSide = 5
 // Luma is that of [imageio.Luma]: alpha is ignored, and a transparent pixel
 // counts with the colour it has. No copy is made of the picture: see PDQBytes.
 func PDQ(img image.Image) (hash [32]byte, quality int) {
+	hashes, quality := pdqHashes(img, 1)
+	return [32]byte(hashes), quality
+}
+
+// pdqHashes are the hashes of the first n orientations, one after another, and
+// the quality of the upright picture.
+func pdqHashes(img image.Image, n int) (hashes []byte, quality int) {
 	if size := img.Bounds().Size(); size.X < MinSide || size.Y < MinSide {
-		return hash, 0
+		return make([]byte, 32*n), 0
 	}
-	small := downsample(img)
-	return pdqBits(pdqDCT(&small)), pdqQuality(&small)
+	grids := downsample(img, n)
+	for o := range n {
+		from := o & (mirrored | flipped)
+		if o&transposed != 0 {
+			from = o&mirrored<<1 | o&flipped>>1 // columns of the turned picture are rows of the upright one
+		}
+		t := grids[from].turned(o)
+		h := pdqBits(pdqDCT(&t))
+		hashes = append(hashes, h[:]...)
+	}
+	return hashes, pdqQuality(&grids[0])
 }
 
 // grid is a picture of 64 x 64 luma values, 0 to 255, by rows.
 type grid [side][side]float64
+
+func (g *grid) turned(o int) (t grid) {
+	for y := range t {
+		for x := range t[y] {
+			fx, fy := before(o, x, y, side, side)
+			t[y][x] = g[fy][fx]
+		}
+	}
+	return t
+}
 
 // The sum over a row is made of luma in thousandths (18 bits) times weights of
 // 24 bits in total; of that, 32 bits are kept and weighed by the row's 30 bits.
@@ -47,41 +73,58 @@ const (
 	gridOne   = 1000 * (columnOne >> rowShift) * rowOne
 )
 
-// downsample applies the Jarosz filter and takes the 64 x 64 samples.
-func downsample(img image.Image) grid {
+// downsample applies the Jarosz filter and takes the 64 x 64 samples, for each
+// way to mirror the picture that the first n orientations have: none, left to
+// right, top to bottom, both. All grids are upright.
+func downsample(img image.Image, n int) []grid {
 	size := img.Bounds().Size()
-	columns, rows := newAxis(size.X, columnOne), newAxis(size.Y, rowOne)
+	columns, rows := []axis{newAxis(size.X, columnOne)}, []axis{newAxis(size.Y, rowOne)}
+	if n > mirrored {
+		columns = append(columns, columns[0].mirrored(size.X))
+	}
+	if n > flipped {
+		rows = append(rows, rows[0].mirrored(size.Y))
+	}
 	line := newLiner(img)
-	var sums [side][side]uint64
-	var sampled [side]uint64
-	from := 0 // samples before this one are complete
+	sums := make([][side][side]uint64, len(rows)*len(columns))
+	from := make([]int, len(rows)) // samples before this one are complete
 	for y := range size.Y {
-		for from < side && rows[from].first+len(rows[from].weight) <= y {
-			from++
+		wanted := false
+		for r := range rows {
+			for from[r] < side && rows[r][from[r]].last() < y {
+				from[r]++
+			}
+			// Else it is beyond the last sample, or between the reaches of two.
+			wanted = wanted || from[r] < side && rows[r][from[r]].first <= y
 		}
-		if from == side {
-			break
+		if !wanted {
+			continue
 		}
-		if y < rows[from].first {
-			continue // between the reaches of two samples
-		}
-		line.sample(&sampled, &columns, y)
-		for s := from; s < side && rows[s].first <= y; s++ {
-			if i := y - rows[s].first; i < len(rows[s].weight) {
-				w := rows[s].weight[i]
-				for c, v := range sampled {
-					sums[s][c] += w * v
+		for c := range columns {
+			var sampled [side]uint64
+			line.sample(&sampled, &columns[c], y)
+			for r := range rows {
+				to := &sums[r*len(columns)+c]
+				for s := from[r]; s < side && rows[r][s].first <= y; s++ {
+					if i := y - rows[r][s].first; i < len(rows[r][s].weight) {
+						w := rows[r][s].weight[i]
+						for x, v := range sampled {
+							to[s][x] += w * v
+						}
+					}
 				}
 			}
 		}
 	}
-	var g grid
-	for y := range g {
-		for x := range g[y] {
-			g[y][x] = float64(sums[y][x]) / gridOne
+	grids := make([]grid, len(sums))
+	for i := range sums {
+		for y := range grids[i] {
+			for x := range grids[i][y] {
+				grids[i][y][x] = float64(sums[i][y][x]) / gridOne
+			}
 		}
 	}
-	return g
+	return grids
 }
 
 // A liner takes the samples of one row after another.
@@ -219,7 +262,8 @@ func pdqBits(c [pdqSide][pdqSide]float64) (hash [32]byte) {
 	return hash
 }
 
-// PDQBytes is what PDQ allocates at most for a picture of that size.
+// PDQBytes is what PDQ allocates at most for a picture of that size, also for
+// all orientations.
 func PDQBytes(size image.Point) int64 {
-	return 64<<10 + 24*int64(size.X) + 20*int64(size.Y)
+	return 320<<10 + 44*int64(size.X) + 40*int64(size.Y)
 }

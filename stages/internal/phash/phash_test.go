@@ -2,6 +2,7 @@ package phash_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,11 +17,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/forgepipe/forgepipe/internal/imageio"
+	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
 
@@ -142,6 +145,9 @@ func dihedral(img *image.RGBA, k int) *image.RGBA {
 	return out
 }
 
+// orientation is the number that package phash has for the transforms of the script.
+var orientation = [8]int{0, 6, 3, 5, 4, 2, 7, 1}
+
 // The hashes are those of pdqhash and, but for a few bits, of imagededup also
 // where the JPEG decoder is another one than Pillow's, which changes pixels by a
 // level or two.
@@ -149,9 +155,15 @@ func TestHashesOfPhotographs(t *testing.T) {
 	var bitsApart [11]int
 	for _, g := range goldens(t).Photos {
 		img := rgba(photo(t, g.File))
+		turned := phash.PDQKind.Oriented(img, true)
 		for k := range 8 {
 			want := parse(t, g.Hashes[k])
 			pdq, quality := phash.PDQ(dihedral(img, k))
+			if o := orientation[k]; o > 0 {
+				if d := distance([32]byte(turned[32*(o-1):]), pdq); d > 2 {
+					t.Errorf("%s: the hash of orientation %d is %d bits from that of the turned picture", g.File, o, d)
+				}
+			}
 			d := distance(pdq, want.pdq)
 			if d > 10 && want.quality >= 80 || quality-want.quality > 2 || want.quality-quality > 2 {
 				t.Errorf("%s, transform %d: %d bits from the golden, quality %d, want %d", g.File, k, d, quality, want.quality)
@@ -202,6 +214,79 @@ func TestHashesOfTheSamePixels(t *testing.T) {
 		}
 	}
 	t.Logf("PDQ bits apart, 0 to 2: %v", bitsApart)
+}
+
+// The hashes of the upright picture turned are those of the turned picture. Where
+// width and height change places, pHash and dHash are a few bits away, as the
+// passes of the resizing do, between which it rounds.
+func TestOrientations(t *testing.T) {
+	for _, g := range goldens(t).Pictures {
+		if g.Fade > 8 {
+			continue // rounding is much of such a picture
+		}
+		img := enlarged(opaqueRGBA(picture(t, g.File)), g)
+		pdq, p, d := phash.PDQKind.Oriented(img, true), phash.PHashKind.Oriented(img, true), phash.DHashKind.Oriented(img, true)
+		if len(pdq) != 7*32 || len(p) != 7*8 || len(d) != 7*8 {
+			t.Fatalf("%d, %d and %d bytes", len(pdq), len(p), len(d))
+		}
+		for k := 1; k < 8; k++ {
+			want, at := parse(t, g.Hashes[k]), orientation[k]-1
+			name := fmt.Sprintf("%s x%d,%d fade %d orientation %d", g.File, g.X, g.Y, g.Fade, at+1)
+			if n := distance([32]byte(pdq[32*at:]), want.pdq); n > 2 {
+				t.Errorf("%s: PDQ is %d bits from that of the turned picture", name, n)
+			}
+			pBits := bits.OnesCount64(want.phash ^ binary.BigEndian.Uint64(p[8*at:]))
+			dBits := bits.OnesCount64(want.dhash ^ binary.BigEndian.Uint64(d[8*at:]))
+			most := 0
+			if at+1 >= 4 {
+				most = 2 * int(g.Fade)
+			}
+			if pBits > most || dBits > most {
+				t.Errorf("%s: pHash is %d bits from that of the turned picture, dHash %d", name, pBits, dBits)
+			}
+		}
+	}
+}
+
+func TestOrientedAttributes(t *testing.T) {
+	img := opaqueRGBA(picture(t, "boats.png"))
+	mirrored := dihedral(img, 7)
+	for _, k := range []phash.Kind{phash.PDQKind, phash.PHashKind, phash.DHashKind} {
+		for _, all := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s all %t", k.Name, all), func(t *testing.T) {
+				it, like := &pipeline.Item{}, &pipeline.Item{}
+				k.SetOriented(it, img, all)
+				k.Set(like, mirrored)
+				got, _ := it.Attr(k.OrientedMade(all).Name)
+				want, _ := like.Attr(k.Name)
+				if n := k.Bytes * map[bool]int{false: 1, true: 7}[all]; len(got.Hash()) != n {
+					t.Errorf("%d bytes, want %d", len(got.Hash()), n)
+				}
+				if !bytes.HasPrefix(got.Hash(), want.Hash()) || !bytes.Equal(got.Hash(), k.Oriented(img, all)) {
+					t.Errorf("%s begins otherwise than %s, the hash of the mirrored picture", got, want)
+				}
+				k.Set(like, img)
+				for _, m := range k.Makes {
+					got, _ := it.Attr(m.Name)
+					if want, _ := like.Attr(m.Name); got != want {
+						t.Errorf("%s is %s, want %s", m.Name, got, want)
+					}
+				}
+
+				// What is there stays, with the quality that it came without.
+				own := pipeline.Hash(make([]byte, k.Bytes))
+				it = &pipeline.Item{}
+				it.SetAttr(k.Name, own)
+				k.SetOriented(it, img, all)
+				if got, _ := it.Attr(k.Name); got != own {
+					t.Errorf("%s was replaced by %s", k.Name, got)
+				}
+				if _, ok := it.Attr("pdq_quality"); ok {
+					t.Error("a quality was set that is not of the hash that is there")
+				}
+			})
+		}
+	}
 }
 
 // opaqueRGBA drops alpha, pixel by pixel.
@@ -444,9 +529,13 @@ func TestMemoryIsWhatBytesSays(t *testing.T) {
 			"PDQ":   func() { phash.PDQ(tt.img) },
 			"PHash": func() { phash.PHash(tt.img) },
 			"DHash": func() { phash.DHash(tt.img) },
+
+			"PDQ of all orientations":   func() { phash.PDQKind.Oriented(tt.img, true) },
+			"PHash of all orientations": func() { phash.PHashKind.Oriented(tt.img, true) },
+			"DHash of all orientations": func() { phash.DHashKind.Oriented(tt.img, true) },
 		} {
 			most := phash.Bytes(r.Size(), tt.pixel, tt.alpha)
-			if name == "PDQ" {
+			if strings.HasPrefix(name, "PDQ") {
 				most = phash.PDQBytes(r.Size())
 			}
 			var before, after runtime.MemStats
