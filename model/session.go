@@ -64,17 +64,11 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	if err := f.unchanged(); err != nil {
 		return nil, err
 	}
-	lib, err := ort.Load(o.Library)
+	lib, so, err := o.runtime()
 	if err != nil {
 		return nil, err
 	}
-	so := ort.SessionOptions{Provider: ort.CPU, Outputs: f.OutputNames(), Threads: o.Threads, Concurrent: o.Concurrent, ArenaLimit: o.ArenaLimit, Log: o.Log}
-	if strings.HasPrefix(o.Device, "gpu:") {
-		so.Provider = ort.CUDA
-		if so.DeviceID, err = cudaNumber(o.Device); err != nil {
-			return nil, err
-		}
-	}
+	so.Outputs = f.OutputNames()
 	s, err := f.open(ctx, lib, so)
 	if err != nil {
 		return nil, err
@@ -84,6 +78,37 @@ func (f *File) Load(ctx context.Context, o SessionOptions) (Session, error) {
 	}
 	if len(s.Inputs()) != 1 {
 		return nil, errors.Join(fmt.Errorf("%s has changed since the pipeline was planned: run again", f.Path), s.Close())
+	}
+	return s, nil
+}
+
+// runtime loads the runtime, and gives the options as it takes them.
+func (o SessionOptions) runtime() (*ort.Library, ort.SessionOptions, error) {
+	lib, err := ort.Load(o.Library)
+	if err != nil {
+		return nil, ort.SessionOptions{}, err
+	}
+	so := ort.SessionOptions{Provider: ort.CPU, Threads: o.Threads, Concurrent: o.Concurrent, ArenaLimit: o.ArenaLimit, Log: o.Log}
+	if strings.HasPrefix(o.Device, "gpu:") {
+		so.Provider = ort.CUDA
+		if so.DeviceID, err = cudaNumber(o.Device); err != nil {
+			return nil, ort.SessionOptions{}, err
+		}
+	}
+	return lib, so, nil
+}
+
+// LoadGraph loads a graph that the program wrote itself ([onnx.Graph.Bytes]) on its
+// device. It may have any number of inputs; runs take a tensor for each and give all its
+// outputs, in the graph's order.
+func LoadGraph(ctx context.Context, graph []byte, o SessionOptions) (Session, error) {
+	lib, so, err := o.runtime()
+	if err != nil {
+		return nil, err
+	}
+	s, err := lib.OpenBytes(ctx, graph, so)
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }
