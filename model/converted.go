@@ -44,6 +44,9 @@ func (f *File) fromCheckpoint(o FileOptions) error {
 	// What is made of the files belongs to what they are as well as to how it is made.
 	gelu := activation(o.Preset)
 	fmt.Fprintf(sum, "arch %d gelu %s\n", arch.Version, gelu)
+	if o.Part != "" {
+		fmt.Fprintf(sum, "part %s\n", o.Part)
+	}
 	paths := append([]string{f.Path}, o.Beside...)
 	for _, path := range paths {
 		if err := f.add(sum, path); err != nil {
@@ -62,7 +65,7 @@ func (f *File) fromCheckpoint(o FileOptions) error {
 		return nil
 	}
 	clean(dir)
-	if _, err := Convert(context.Background(), f.network, ConvertOptions{GELU: gelu}, paths...); err != nil {
+	if _, err := Convert(context.Background(), f.network, ConvertOptions{GELU: gelu, Part: o.Part}, paths...); err != nil {
 		return err
 	}
 	f.Header, err = onnx.ReadHeader(f.network)
@@ -121,8 +124,9 @@ func clean(dir string) {
 type ConvertOptions struct {
 	// Element is the type that the network computes with; "" is Float32.
 	Element Element
-	// GELU is that of arch.Options.
+	// GELU and Part are those of arch.Options.
 	GELU arch.GELU
+	Part arch.Part
 }
 
 // Convert builds the network whose weights the checkpoints have, which together are one,
@@ -153,7 +157,7 @@ func Convert(ctx context.Context, out string, o ConvertOptions, checkpoints ...s
 	}
 	var n *arch.Network
 	err := files[0].Use(func() (err error) {
-		if n, err = arch.Build(arch.Options{Type: element, GELU: o.GELU}, files...); err != nil {
+		if n, err = arch.Build(arch.Options{Type: element, GELU: o.GELU, Part: o.Part}, files...); err != nil {
 			return err
 		}
 		return n.Graph.WriteFileContext(ctx, out)

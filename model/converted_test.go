@@ -245,3 +245,18 @@ func TestConvert(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// Parts are networks of their own, and only checkpoints have them.
+func TestOpenedInParts(t *testing.T) {
+	path, _ := written(t, "net.safetensors", compactCheckpoint(0))
+	if _, err := model.Open(path, model.FileOptions{Part: arch.Head}); err == nil || errors.Is(err, model.ErrNoParts) || !strings.Contains(err.Error(), `no part "head"`) {
+		t.Errorf("of an architecture without parts: %v", err)
+	}
+	out := filepath.Join(t.TempDir(), "net.onnx")
+	if _, err := model.Convert(t.Context(), out, model.ConvertOptions{}, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := model.Open(out, model.FileOptions{Part: arch.Head}); !errors.Is(err, model.ErrNoParts) {
+		t.Errorf("of an ONNX file: %v", err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/forgepipe/forgepipe/model/arch"
 	"github.com/forgepipe/forgepipe/model/onnx"
 )
 
@@ -70,7 +71,7 @@ type FileOptions struct {
 	// the graph's where they are not set; where both say something they must agree.
 	Spec Spec
 	// Outputs name the outputs that are wanted, in the order in which they are. It may
-	// be left out where there is one.
+	// be left out where there is a DefaultOutput.
 	Outputs []string
 	// Beside are more files of a checkpoint whose weights come in several, such as the
 	// backbone that LPIPS' layers belong to.
@@ -79,7 +80,26 @@ type FileOptions struct {
 	// is the Spec when that is zero, and tells of a checkpoint what its weights do not:
 	// "clip" and "clip-openai" are of networks with other activations.
 	Preset string
+	// Part is what of a checkpoint's network is opened, which is a network of its own with
+	// its own Hash; "" is all of it. The error of a file that is an ONNX file wraps
+	// ErrNoParts.
+	Part arch.Part
 }
+
+// Kind is a SHA-256 in hexadecimal, of the network's Hash, of the name of one of Outputs and
+// of how pictures are prepared. What two files give can be compared where it is the same:
+// numbers of another network, another output or other pixels have nothing to do with each
+// other.
+func (f *File) Kind(output int) string {
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%d %s %q %+v", kindVersion, f.Hash, f.Outputs[output].Name, f.Spec)))
+}
+
+// kindVersion is for changes of what Fill makes of a picture: numbers of before and after
+// are not compared.
+const kindVersion = 1
+
+// ErrNoParts is what an error is where a Part was asked for of an ONNX file.
+var ErrNoParts = errors.New("only a checkpoint can be opened in parts")
 
 // Open looks at a model: an ONNX file, or a checkpoint (safetensors, or what torch.save
 // writes) of an architecture that package arch knows, whose network is built once and
@@ -112,7 +132,9 @@ func (f *File) read(o FileOptions) error {
 	if weights {
 		return f.fromCheckpoint(o)
 	}
-	f.Header, err = onnx.ReadHeader(f.Path)
+	if f.Header, err = onnx.ReadHeader(f.Path); err == nil && o.Part != "" {
+		return fmt.Errorf("opening the %s of the model %s: %w, and this is an ONNX file", o.Part, f.Path, ErrNoParts)
+	}
 	return err
 }
 
@@ -121,7 +143,7 @@ func (f *File) choose(o FileOptions) (err error) {
 	if f.Input, err = imageInput(f.Header.Inputs); err != nil {
 		return err
 	}
-	if f.Outputs, err = outputs(f.Header.Outputs, o.Outputs); err != nil {
+	if f.Outputs, err = outputs(f.Header, o.Outputs); err != nil {
 		return err
 	}
 	n := f.Input.Shape[0]
@@ -157,15 +179,30 @@ func imageInput(inputs []onnx.Port) (onnx.Port, error) {
 	return p, nil
 }
 
-// outputs are those of these names, in their order, or the only one.
-func outputs(have []onnx.Port, names []string) ([]onnx.Port, error) {
+// DefaultOutput is the name of the output that is meant where none is named: the only one,
+// or the one of several that the file tells of (see arch.OutputKey); "" where there is
+// none.
+func DefaultOutput(h *onnx.Header) string {
+	if len(h.Outputs) == 1 {
+		return h.Outputs[0].Name
+	}
+	name := h.Metadata[arch.OutputKey]
+	if !slices.ContainsFunc(h.Outputs, func(p onnx.Port) bool { return p.Name == name }) {
+		return ""
+	}
+	return name
+}
+
+// outputs are those of these names, in their order, or the DefaultOutput.
+func outputs(h *onnx.Header, names []string) ([]onnx.Port, error) {
+	have, usual := h.Outputs, DefaultOutput(h)
 	switch {
 	case len(have) == 0:
 		return nil, errors.New("it has no output")
-	case len(names) == 0 && len(have) > 1:
+	case len(names) == 0 && usual == "":
 		return nil, fmt.Errorf("it has several outputs, so name those that are wanted (output): %s", ports(have))
 	case len(names) == 0:
-		names = []string{have[0].Name}
+		names = []string{usual}
 	}
 	var chosen []onnx.Port
 	for i, name := range names {

@@ -65,10 +65,14 @@ func runModelsConvert(ctx context.Context, a *app, f modelsConvertFlags, args []
 	var paths []string
 	for _, what := range args {
 		found, err := f.find(what)
-		if err != nil {
+		switch {
+		case len(args) > 1 && found.Path != "": // the other file is said
+			paths = append(paths, found.Path)
+		case err != nil:
 			return modelError(err)
+		default:
+			paths = append(append(paths, found.Path), found.Beside...)
 		}
-		paths = append(paths, found.Path)
 	}
 	o := model.ConvertOptions{GELU: arch.GELU(f.gelu)}
 	if f.half {

@@ -133,7 +133,7 @@ func runModelsInspect(ctx context.Context, a *app, f modelsInspectFlags, what st
 	if err != nil {
 		return modelError(err)
 	}
-	h, err := model.ReadHeader(found.Path, model.FileOptions{Preset: found.Preset})
+	h, err := model.ReadHeader(found.Path, model.FileOptions{Beside: found.Beside, Preset: found.Preset})
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (a *app) measure(ctx context.Context, f modelsInspectFlags, found store.Fou
 			outputs = append(outputs, p.Name)
 		}
 	}
-	file, err := model.Open(found.Path, model.FileOptions{Spec: spec, Outputs: outputs, Preset: found.Preset})
+	file, err := model.Open(found.Path, model.FileOptions{Spec: spec, Outputs: outputs, Beside: found.Beside, Preset: found.Preset})
 	if err != nil {
 		return nil, err
 	}

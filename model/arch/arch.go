@@ -35,7 +35,12 @@ type architecture struct {
 	// ignore are the beginnings of keys that are in its checkpoints and of no use here,
 	// such as CLIP's text half.
 	ignore []string
-	build  func(n *net)
+	// apart is a mark of a part of its weights that often comes in a file of its own, and
+	// missing says what is to be done about the others.
+	apart, missing string
+	// parts are those that it can be built in.
+	parts []Part
+	build func(n *net)
 }
 
 // The architectures, those before others whose marks are more.
@@ -63,7 +68,20 @@ type Options struct {
 	Type onnx.ElementType
 	// GELU is the activation of a CLIP network whose file does not tell it.
 	GELU GELU
+	// Part is what of the network is built; "" is all of it.
+	Part Part
 }
+
+// Part is a part of a network, which is a graph of its own: what the one gives, the other
+// takes. ICNet has parts, and no other architecture.
+type Part string
+
+// The parts. The body takes pictures. The head takes a piece of the body's features, such
+// as those of a tile, and so tells what the whole network would otherwise be run for.
+const (
+	Body Part = "body"
+	Head Part = "head"
+)
 
 // GELU is a way to compute that activation (Hendrycks and Gimpel 2016).
 type GELU string
@@ -103,6 +121,11 @@ func Build(o Options, files ...*checkpoint.File) (*Network, error) {
 		}
 		if nearest == nil || len(n.w.used) > len(nearest.w.used) {
 			nearest = n
+		}
+	}
+	for _, a := range architectures {
+		if a.apart != "" && nearest.w.has(a.apart) && len(nearest.w.used) == 0 {
+			return nil, fmt.Errorf("%w: %s", ErrUnknown, a.missing)
 		}
 	}
 	about := "none has weights of these names"

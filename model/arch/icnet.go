@@ -9,14 +9,55 @@ import (
 // of. Outputs are "score" [batch 1] and "map" [batch 1 height/8 width/8], both 0 to 1,
 // higher being more complex. Trained on pictures of 512 pixels; sides must be multiples
 // of 64 where pictures come in another size.
+//
+// Its Body gives "map" and what the score is told from, "features" [batch 512 height/8
+// width/8]. Its Head takes those of a piece, "features" [batch 1 512*rows columns], whose
+// 512 planes lie one below the other like the rows of one gray picture, and gives "score".
 var icNet = architecture{
 	name:  "ICNet",
 	marks: [][]string{{"b1_1.0.weight", "b1_2_slam.linear.0.weight", "b2_4.0.conv1.weight", "to_map.to_map.0.weight", "head.2.weight"}},
+	parts: []Part{Body, Head},
 	build: buildICNet,
 }
 
+// icFeatures is how many channels the features have.
+const icFeatures = 512
+
 func buildICNet(n *net) {
-	x := n.picture(3)
+	if n.part == Head {
+		x := n.Input("features", n.element, n.Dim("batch"), 1, n.Dim("planes"), n.Dim("columns"))
+		columns := n.Slice(n.Shape(x), 0, 3, 4)
+		n.icScore(n.ReshapeTo(x, n.Concat(0, n.List(0, icFeatures, -1), columns)))
+		return
+	}
+	features := n.icBody(n.picture(3))
+	complexity := n.Sigmoid(n.conv("to_map.to_map.0", n.icHead("to_map_f", features), icFeatures, 1, 1, onnx.ConvOptions{}))
+	if n.part != Body {
+		n.icScore(features)
+	}
+	n.Output("map", complexity)
+	if n.part == Body {
+		n.Output("features", features)
+		return // the preset is for scores
+	}
+	n.about.Preset = "ic9600"
+}
+
+// icScore is what features say of a whole picture.
+func (n *net) icScore(features *onnx.Value) {
+	y := n.Flatten(n.GlobalAveragePool(n.icHead("to_score_f", features)), 1)
+	y = n.linear("head.2", n.Relu(n.linear("head.0", y, icFeatures, 512)), 512, 1)
+	n.Output("score", n.Sigmoid(y), n.Dim("batch"), 1)
+}
+
+// icHead is what the map and the score begin with.
+func (n *net) icHead(key string, features *onnx.Value) *onnx.Value {
+	y := n.Relu(n.convNorm(key+".conv", key+".bn", features, icFeatures, icFeatures, 3, onnx.ConvOptions{Pad: 1}))
+	return n.slam(key+"_slam", y, icFeatures, 32)
+}
+
+// icBody is the features of pictures, at an eighth of their size.
+func (n *net) icBody(x *onnx.Value) *onnx.Value {
 
 	detail := n.icStem("b1_1", x)
 	detail = n.slam("b1_1_slam", detail, 64, 32)
@@ -37,18 +78,7 @@ func buildICNet(n *net) {
 		return n.convNorm(key+".conv", key+".bn", x, in, 256, 1, onnx.ConvOptions{})
 	}
 	wide := n.Relu(n.resizeTo(one("up2", context, in), n.sizeOf(detail)))
-	both := n.Concat(1, n.Relu(one("up1", detail, 128)), wide)
-
-	head := func(key string) *onnx.Value {
-		y := n.Relu(n.convNorm(key+".conv", key+".bn", both, 512, 512, 3, onnx.ConvOptions{Pad: 1}))
-		return n.slam(key+"_slam", y, 512, 32)
-	}
-	complexity := n.Sigmoid(n.conv("to_map.to_map.0", head("to_map_f"), 512, 1, 1, onnx.ConvOptions{}))
-	y := n.Flatten(n.GlobalAveragePool(head("to_score_f")), 1)
-	y = n.linear("head.2", n.Relu(n.linear("head.0", y, 512, 512)), 512, 1)
-	n.Output("score", n.Sigmoid(y), n.Dim("batch"), 1)
-	n.Output("map", complexity)
-	n.about.Preset = "ic9600"
+	return n.Concat(1, n.Relu(one("up1", detail, 128)), wide)
 }
 
 // icStem is ResNet-18's first layers and its first group, in a sequence.

@@ -3,6 +3,7 @@ package arch
 import (
 	"cmp"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/forgepipe/forgepipe/model/checkpoint"
@@ -18,19 +19,27 @@ type net struct {
 	w       *weights
 	element onnx.ElementType
 	gelu    GELU // Options.GELU
+	part    Part // Options.Part
 	about   Network
 }
 
 func newNet(a architecture, o Options, files []*checkpoint.File) (*net, error) {
 	w, err := newWeights(files, a.ignore)
-	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: cmp.Or(o.Type, onnx.Float32), gelu: o.GELU}, err
+	return &net{Graph: onnx.NewGraph(a.name), arch: a, w: w, element: cmp.Or(o.Type, onnx.Float32), gelu: o.GELU, part: o.Part}, err
 }
 
-// build builds the network, and sees to it that nothing is left over.
+// build builds the network, and sees to it that nothing is left over, but for what the
+// other parts have.
 func (n *net) build() {
 	n.arch.build(n)
+	if slices.Contains(n.arch.parts, n.part) {
+		return
+	}
 	if key := n.w.unused(); key != "" {
 		n.w.fail("%q has no place in it", key)
+	}
+	if n.part != "" && n.w.misfit == "" {
+		n.w.refuse("it has no part %q", n.part)
 	}
 }
 
@@ -50,6 +59,10 @@ func (n *net) network() *Network {
 
 // PresetKey is the key under which a graph's metadata have Network's Preset.
 const PresetKey = "forgepipe.preset"
+
+// OutputKey is the key under which the metadata of a graph with several outputs have the
+// name of the one that is meant where none is named.
+const OutputKey = "forgepipe.output"
 
 // picture adds the input: pictures of any size.
 func (n *net) picture(channels int) *onnx.Value {

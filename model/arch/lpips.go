@@ -11,6 +11,16 @@ import (
 // the output is, for one picture, the vector of which that is so, [batch values]. Values
 // are more for larger pictures; both must have one size. The weights may come in one
 // file, or the backbone's and the linear layers' each in its own.
+//
+// The output "pooled" bounds it from below. Let a and b be what a channel of a layer is at
+// the P places of two pictures, without the 1/sqrt(P) that makes it a part of the vector;
+// m the mean of each and r the rest, which sums to 0. Then
+//
+//	|a - b|^2 / P = (m_a - m_b)^2 + |r_a - r_b|^2 / P >= (m_a - m_b)^2 + (s_a - s_b)^2
+//
+// by the triangle inequality, with s = |r| / sqrt(P), the standard deviation: the means and
+// the deviations of all channels are a vector of which the squared length of a difference
+// is never more than LPIPS.
 var lpips = architecture{
 	name: "LPIPS",
 	marks: [][]string{
@@ -21,7 +31,10 @@ var lpips = architecture{
 	},
 	// The same layers once more, what prepares pictures, and the backbone's classifier.
 	ignore: []string{"lins.", "scaling_layer.", "classifier."},
-	build:  buildLPIPS,
+	apart:  "lin0.model.1.weight",
+	missing: "it has the linear layers of LPIPS, and the network that they belong to is another file: " +
+		"forgepipe models convert LAYERS NETWORK --out lpips.onnx makes one file of both; the names lpips-vgg and lpips-alex of the store find both files",
+	build: buildLPIPS,
 }
 
 // A backbone is a row of convolutions, each followed by a ReLU. Features are taken at
@@ -55,8 +68,8 @@ func buildLPIPS(n *net) {
 		b = vgg16
 	}
 	y := n.picture(3)
-	in, o := 3, b.first
-	var all []*onnx.Value
+	in, o, values := 3, b.first, 0
+	var all, pooled []*onnx.Value
 	for g, convs := range b.groups {
 		if b.pooled(g) {
 			y = n.MaxPool(y, b.pool)
@@ -73,16 +86,22 @@ func buildLPIPS(n *net) {
 			y = n.Relu(n.conv(key, y, in, out, size, o))
 			in = out
 		}
-		all = append(all, n.lpipsLayer("lin"+itoa(g), y, in))
+		whole, mean, spread := n.lpipsLayer("lin"+itoa(g), y, in)
+		all, pooled = append(all, whole), append(pooled, mean, spread)
+		values += 2 * in
 	}
 	n.Output("output", n.back(n.Concat(1, all...)))
+	n.Output("pooled", n.back(n.Concat(1, pooled...)), n.Dim("batch"), values)
+	n.Metadata(OutputKey, "output")
 	n.about.Details = b.name
 	n.about.Preset = "lpips"
 }
 
 // lpipsLayer is what a layer x [N C H W] adds to the vector: features of unit length over
 // the channels, times the root of their weight, over the root of the number of places.
-func (n *net) lpipsLayer(key string, x *onnx.Value, channels int) *onnx.Value {
+// What it adds to the pooled one are the mean over the places of each channel, before they
+// are divided, and the standard deviation from that.
+func (n *net) lpipsLayer(key string, x *onnx.Value, channels int) (whole, mean, spread *onnx.Value) {
 	const epsilon = 1e-10
 	weights := n.numbers(key+".model.1.weight", 1, channels, 1, 1)
 	roots := make([]float32, len(weights))
@@ -93,13 +112,20 @@ func (n *net) lpipsLayer(key string, x *onnx.Value, channels int) *onnx.Value {
 		roots[i] = float32(math.Sqrt(float64(w)))
 	}
 	if n.w.misfit != "" {
-		return n.broken(key)
+		broken := n.broken(key)
+		return broken, broken, broken
 	}
 	x = n.exact(x) // squares of features are too large for float16
 	length := n.Sqrt(n.ReduceSum(n.Mul(x, x), true, 1))
 	x = n.Div(x, n.Add(length, n.Scalar(onnx.Float32, epsilon)))
 	places := n.Cast(n.sizeOf(x), onnx.Float32)
 	places = n.Sqrt(n.Mul(n.Slice(places, 0, 0, 1), n.Slice(places, 0, 1, 2)))
-	x = n.Mul(x, n.Float32s(key+".roots", roots, channels, 1, 1))
-	return n.Flatten(n.Div(x, places), 1)
+	x = n.Div(n.Mul(x, n.Float32s(key+".roots", roots, channels, 1, 1)), places)
+	mean = n.ReduceMean(x, true, 2, 3)
+	// One operator, as all features of a layer once more are much memory.
+	spread = n.Node(onnx.Node{
+		Op: "ReduceL2", In: []*onnx.Value{n.Sub(x, mean)}, Attrs: []onnx.Attr{onnx.Ints("axes", 2, 3), onnx.Int("keepdims", 1)},
+		Out: []onnx.Out{{Type: onnx.Float32, Dims: []int{n.Dim("batch"), channels, 1, 1}}},
+	})[0]
+	return n.Flatten(x, 1), n.Flatten(n.Mul(mean, places), 1), n.Flatten(spread, 1)
 }

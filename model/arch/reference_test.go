@@ -192,6 +192,59 @@ func TestAsPublished(t *testing.T) {
 	}
 }
 
+// ICNet's head says of all features of its body what was published of the whole network.
+func TestICNetInParts(t *testing.T) {
+	t.Parallel()
+	g := archtest.Read(t, "icnet")
+	f := checkpointOf(t, g, nil)
+	saved := func(part arch.Part) string {
+		n, err := arch.Build(arch.Options{Part: part}, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), string(part)+".onnx")
+		if err := n.Graph.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	body, head := saved(arch.Body), saved(arch.Head)
+	score, err := model.Open(head, model.FileOptions{Spec: model.Spec{Channels: model.Gray}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := score.Load(t.Context(), model.SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, c := range g.Cases {
+		picture := archtest.Picture(i, c.Size[0], c.Size[1], c.Size[2])
+		features := infer(t, body, "features", picture, c.Size)
+		if want := fmt.Sprint([]int{c.Size[0], 512, c.Size[1] / 8, c.Size[2] / 8}); fmt.Sprint(features.Shape) != want {
+			t.Fatalf("the features have the shape %v, want %s", features.Shape, want)
+		}
+		features.Shape = []int64{int64(c.Size[0]), 1, int64(512 * c.Size[1] / 8), int64(c.Size[2] / 8)}
+		out, err := s.Run(t.Context(), []*model.Tensor{features}, model.SessionRun{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for output, got := range map[string][]float32{"score": out[0].Numbers(), "map": infer(t, body, "map", picture, c.Size).Numbers()} {
+			var diff, length float64
+			for j, want := range c.Outputs[output].Numbers(t) {
+				d := float64(got[j] - want)
+				diff, length = diff+d*d, length+float64(want)*float64(want)
+			}
+			if rel := math.Sqrt(diff / length); !(rel <= 1e-4) {
+				t.Errorf("%v: %s differs by %.2e of its length", c.Size, output, rel)
+			}
+		}
+	}
+	if _, err := arch.Build(arch.Options{Part: arch.Head}, checkpointOf(t, archtest.Read(t, "compact-x2"), nil)); err == nil || !strings.Contains(err.Error(), `building SRVGGNetCompact: it has no part "head"`) {
+		t.Errorf("the head of a network without parts: %v", err)
+	}
+}
+
 // What is not known, or not whole, is told by its nearest relative and by the first thing
 // that does not fit.
 func TestUnknown(t *testing.T) {

@@ -1,6 +1,13 @@
 // Package lpips measures how different two pictures look: LPIPS, the perceptual distance
 // of Zhang et al. 2018, version 0.1, on the features of VGG-16 or AlexNet. 0 is no
 // difference; what is more is a scale of each network's own.
+//
+// A network makes a vector of each picture, and the squared length of a difference of two
+// is their distance: so a picture of a set goes through the network once, whatever the
+// number of pairs that it is in. Its output PooledOutput is a much shorter vector, of
+// which that is never more than the distance: with it most pairs need not be looked at. A
+// network of which linear layers have a weight below 0 is refused, as no vector has such a
+// distance; the published ones have none.
 package lpips
 
 import (
@@ -43,7 +50,7 @@ type Options struct {
 	// features take much memory: with VGG-16 about 2 kB for each. 0:
 	// DefaultMaxPixels.
 	MaxPixels int
-	// Threads compute; 0 is one for each core.
+	// Threads compute, on the CPU; 0 is one for each core.
 	Threads int
 	// Library is another ONNX Runtime than the one that forgepipe brings: a path.
 	Library string
@@ -57,29 +64,30 @@ type Distance struct {
 	o    Options
 	spec model.Spec // with Size, without a size otherwise
 
+	// Of the vector of a picture of Size x Size pixels: how many bytes it has, and its
+	// layers, where the network is known.
+	vectorBytes int64
+	layers      []layer
+
 	mu      sync.Mutex
 	session model.Session
 	element model.ElementType
 }
 
-// beside are the networks that the store's layers of LPIPS belong to.
-var beside = map[string]string{"lpips-vgg": "vgg16", "lpips-alex": "alexnet"}
-
 // Find turns names of the store of models, and paths, into the files that Open wants.
 // With lpips-vgg alone comes vgg16, and with lpips-alex alexnet. An error that is
 // store.ErrMissing says what brings a model that is known.
 func Find(namesOrPaths ...string) (files []string, err error) {
-	if len(namesOrPaths) == 1 && !store.IsPath(namesOrPaths[0]) {
-		if network, ok := beside[namesOrPaths[0]]; ok {
-			namesOrPaths = append(namesOrPaths[:1:1], network)
-		}
-	}
 	for _, name := range namesOrPaths {
 		found, err := store.Find(name)
-		if err != nil {
+		switch {
+		case len(namesOrPaths) > 1 && found.Path != "": // the other file is said
+			files = append(files, found.Path)
+		case err != nil:
 			return nil, err
+		default:
+			files = append(append(files, found.Path), found.Beside...)
 		}
-		files = append(files, found.Path)
 	}
 	return files, nil
 }
@@ -109,11 +117,20 @@ func Open(ctx context.Context, o Options, files ...string) (*Distance, error) {
 	if made := f.Header.Metadata["architecture"]; made != "" && made != "LPIPS" {
 		return nil, fmt.Errorf("%s is the network %s, and LPIPS is wanted", files[0], made)
 	}
-	s, err := f.Load(ctx, model.SessionOptions{Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Library: o.Library, Log: o.Log})
+	s, err := f.Load(ctx, model.SessionOptions{
+		Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Library: o.Library, Log: o.Log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("loading LPIPS: %w", err)
 	}
-	return &Distance{o: o, spec: f.Spec, session: s, element: f.ElementType()}, nil
+	d := &Distance{o: o, spec: f.Spec, session: s, element: f.ElementType()}
+	if o.Size > 0 {
+		d.vectorBytes = vectorBytesOf(f, o.Size)
+		if all := layersOf(f.Header.Metadata["details"], o.Size); 4*int64(numbersOf(all)) == d.vectorBytes {
+			d.layers = all
+		}
+	}
+	return d, nil
 }
 
 // Close unloads the network.
@@ -155,27 +172,17 @@ func (d *Distance) Of(ctx context.Context, a, b image.Image) (float64, error) {
 	defer d.mu.Unlock()
 	var vectors [2][]float32
 	for i, img := range []image.Image{a, b} {
-		src := img.Bounds().Size()
-		in := &model.Tensor{Type: d.element, Shape: spec.Shape(1, src), Data: make([]byte, spec.TensorBytes(src))}
-		if err := spec.Fill(ctx, in.Data, img); err != nil {
-			return 0, fmt.Errorf("measuring LPIPS: %w", err)
-		}
 		// One after the other: both at once would take twice the memory.
-		out, err := d.session.Run(ctx, []*model.Tensor{in}, model.SessionRun{Shrink: d.o.Size == 0})
+		v, err := d.vector(ctx, spec, img)
 		if err != nil {
 			return 0, fmt.Errorf("measuring LPIPS: %w", err)
 		}
-		vectors[i] = out[0].Numbers()
+		vectors[i] = v
 	}
 	if len(vectors[0]) != len(vectors[1]) {
 		return 0, errors.New("measuring LPIPS: the network gives two pictures of one size vectors of different lengths")
 	}
-	var sum float64
-	for i, x := range vectors[0] {
-		d := float64(x) - float64(vectors[1][i])
-		sum += d * d
-	}
-	return sum, nil
+	return SquaredDistance(vectors[0], vectors[1]), nil
 }
 
 // Name is that of the measure, for headings: "LPIPS", with the size that pictures were

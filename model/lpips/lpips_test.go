@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,14 +137,46 @@ func TestSizes(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	t.Setenv(store.Variable, t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	dir := t.TempDir()
+	t.Setenv(store.Variable, dir)
 	if files, err := lpips.Find("./a.pth", "b.pth"); err != nil || fmt.Sprint(files) != "[./a.pth b.pth]" {
 		t.Errorf("files are %v, %v", files, err)
 	}
 	if _, err := lpips.Find("lpips-vgg"); !errors.Is(err, store.ErrMissing) || !strings.Contains(err.Error(), "forgepipe models fetch lpips-vgg") {
 		t.Errorf("what is missing is %v", err)
 	}
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	registry := `{"models": [
+		{"name": "layers", "format": "safetensors", "file": "l", "beside": ["network"], "licence": "ours", "bring": "ask us"},
+		{"name": "network", "format": "safetensors", "file": "n", "licence": "ours", "bring": "ask us"}]}`
+	if err := os.WriteFile(filepath.Join(dir, "registry.json"), []byte(registry), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, layers := parts(t, "lpips-alex-apart")
+	l, n := filepath.Join(dir, "layers", "layers.safetensors"), filepath.Join(dir, "network", "network.safetensors")
+	find := func(want []string, names ...string) {
+		t.Helper()
+		if files, err := lpips.Find(names...); err != nil || !slices.Equal(files, want) {
+			t.Errorf("%v is found as %v, %v, want %v", names, files, err, want)
+		}
+	}
+	if _, _, err := s.Add(t.Context(), layers, "layers"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lpips.Find("layers"); !errors.Is(err, store.ErrMissing) {
+		t.Errorf("without its network: %v", err)
+	}
+	find([]string{l, "mine.pth"}, "layers", "mine.pth")
+	if _, _, err := s.Add(t.Context(), network, "network"); err != nil {
+		t.Fatal(err)
+	}
+	find([]string{l, n}, "layers")
+	find([]string{n, l}, "network", "layers")
+	find([]string{l, "mine.pth"}, "layers", "mine.pth")
 	other := archtest.Read(t, "compact-x1").Save(t, "upscaler.safetensors", nil)
 	if _, err := lpips.Open(t.Context(), lpips.Options{}, other); err == nil || !strings.Contains(err.Error(), "is the network SRVGGNetCompact, and LPIPS is wanted") {
 		t.Errorf("the error of another network is %v", err)

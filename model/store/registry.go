@@ -31,6 +31,9 @@ type Entry struct {
 	Format       string `json:"format"`                 // one of the formats
 	Preset       string `json:"preset,omitempty"`       // how pictures are prepared, of model.Presets
 	File         string `json:"file"`                   // the name that it has where it comes from
+	// Beside are the names of the models that hold the rest of its weights, such as the
+	// backbone that layers belong to.
+	Beside []string `json:"beside,omitempty"`
 	// URLs are where it can be fetched, the first that works. None: Bring says how one
 	// comes by it.
 	URLs     []string `json:"urls,omitempty"`
@@ -149,6 +152,11 @@ func (e Entry) check() error {
 		return errors.New("size and scale are not negative")
 	case len(e.URLs) == 0 && e.Bring == "":
 		return errors.New("it has neither urls nor bring, which says how to come by the file")
+	}
+	for _, name := range e.Beside {
+		if !nameForm.MatchString(name) || name == e.Name {
+			return fmt.Errorf("beside %q is no other model", name)
+		}
 	}
 	for _, u := range e.URLs {
 		if _, err := checkURL(u); err != nil {

@@ -70,6 +70,8 @@ type Found struct {
 	Path   string // of its file
 	Name   string // in the store; "" for one that was given by its path
 	Preset string // how pictures are prepared for it, of model.Presets; "" is not known
+	// Beside are the paths of more files that hold a part of its weights.
+	Beside []string
 }
 
 // Find turns what a pipeline says of a model into a file: a name of the default store,
@@ -105,9 +107,28 @@ func IsPath(s string) bool {
 	return err == nil && !info.IsDir()
 }
 
-// Find is the file of a model in the store. It is taken to be right while its size and
-// time of modification are as models.lock has them, else its hash is compared.
+// Find is the file of a model in the store, with those of the models that hold the rest of
+// its weights; where one of these is missing, its own file comes with the error. A file is
+// taken to be right while its size and time of modification are as models.lock has them,
+// else its hash is compared.
 func (s *Store) Find(name string) (Found, error) {
+	found, err := s.find(name)
+	if err != nil {
+		return found, err
+	}
+	e, _ := s.registry.Find(name)
+	for _, part := range e.Beside {
+		beside, err := s.find(part)
+		if err != nil {
+			return found, fmt.Errorf("the model %s has its weights in two files, and %w", name, err)
+		}
+		found.Beside = append(found.Beside, beside.Path)
+	}
+	return found, nil
+}
+
+// find is Find for one file.
+func (s *Store) find(name string) (Found, error) {
 	r, err := s.readRecords()
 	if err != nil {
 		return Found{}, err

@@ -63,6 +63,8 @@ func TestParseRegistry(t *testing.T) {
 		"no format":             {with(`"onnx"`, `"exe"`), "format"},
 		"a short hash":          {with(`"licence"`, `"sha256": "12", "licence"`), "64 digits"},
 		"no way to it":          {with(`"https://example.com/a"`, ``), "neither urls nor bring"},
+		"beside itself":         {with(`"licence"`, `"beside": ["a"], "licence"`), `beside "a" is no other model`},
+		"beside a file":         {with(`"licence"`, `"beside": ["b.pth"], "licence"`), `beside "b.pth" is no other model`},
 		"no JSON":               {"models:", "invalid"},
 		"more behind it":        {with("", "") + ` {"models": []}`, "there is more"},
 		"a bracket too many":    {with("", "") + "}", "there is more"},
@@ -138,6 +140,48 @@ func TestFindTakesPaths(t *testing.T) {
 	wantError(t, err, "no file realesr-general", "did you mean realesr-general-x4v3?")
 	if _, err := Find("clip-vit-b32"); !errors.Is(err, ErrMissing) {
 		t.Error(err)
+	}
+}
+
+// A model whose weights come in two files is found when both are there.
+func TestFindBeside(t *testing.T) {
+	for _, e := range Builtin() {
+		for _, name := range e.Beside {
+			if _, ok := Builtin().Find(name); !ok {
+				t.Errorf("%s: there is no model %s", e.Name, name)
+			}
+		}
+	}
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "net.onnx")
+	registry := `{"models": [
+		{"name": "layers", "format": "onnx", "file": "l.onnx", "licence": "ours", "preset": "lpips", "beside": ["network"], "urls": ["https://example.com/l"]},
+		{"name": "network", "format": "onnx", "file": "n.onnx", "licence": "ours", "preset": "imagenet", "beside": ["layers"], "urls": ["https://example.com/n"]}]}`
+	if err := os.WriteFile(filepath.Join(dir, registryName), []byte(registry), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	embedder(t, file)
+	_, err = s.Find("layers")
+	wantError(t, err, "the model layers is not in the store", "forgepipe models fetch layers")
+	if _, _, err := s.Add(t.Context(), file, "layers"); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := s.Find("layers")
+	if alone.Path == "" || len(alone.Beside) > 0 {
+		t.Errorf("of the two files one is %+v", alone)
+	}
+	if wantError(t, err, "the model layers has its weights in two files, and the model network is not in the store", "forgepipe models fetch network"); !errors.Is(err, ErrMissing) {
+		t.Errorf("%v is not ErrMissing", err)
+	}
+	if _, _, err := s.Add(t.Context(), file, "network"); err != nil {
+		t.Fatal(err)
+	}
+	found, err := s.Find("layers")
+	if err != nil || found.Preset != "lpips" || found.Path != filepath.Join(dir, "layers", "net.onnx") || !slices.Equal(found.Beside, []string{filepath.Join(dir, "network", "net.onnx")}) {
+		t.Errorf("it is %+v, %v", found, err)
 	}
 }
 

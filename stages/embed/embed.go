@@ -47,7 +47,7 @@ The run is repeatable to within what the network's kernels differ by for batches
 		},
 		Pure:    true,
 		Waits:   true,
-		Version: 1,
+		Version: 2,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)
 		},
@@ -60,8 +60,8 @@ func name(c pipeline.Config) string { return cmp.Or(c.String("name"), network.Na
 // Stage sets a vector. What runs the network is a network.Stage.
 type Stage struct {
 	*network.Stage
-	file *model.File
 	name string
+	kind string // of the vectors
 	half bool
 }
 
@@ -80,7 +80,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{file: f, name: name(c), half: c.String("dtype") == "float16"}
+	s := &Stage{name: name(c), kind: f.Kind(0), half: c.String("dtype") == "float16"}
 	o := network.Running(c)
 	o.Doing = "embedding"
 	s.Stage, err = network.New(e, f, o, s.take)
@@ -118,5 +118,5 @@ func (s *Stage) vector(out *model.Tensor) (pipeline.Vector, error) {
 	for i, x := range data {
 		data[i] = float32(float64(x) * scale)
 	}
-	return pipeline.Vector{Name: s.name, Model: s.file.Hash, Half: s.half, Data: data}, nil
+	return pipeline.Vector{Name: s.name, Model: s.kind, Half: s.half, Data: data}, nil
 }

@@ -34,6 +34,7 @@ func declare(text string) declaration {
 type wanted struct {
 	c     pipeline.Config
 	have  []onnx.Port
+	usual string // the one that is meant where none is named; "": there is none
 	names []string
 }
 
@@ -51,10 +52,11 @@ func (w *wanted) use(name string) (int, error) {
 }
 
 // usePlain is use for a name that stands alone: that of an output, or a free one for the
-// only output.
+// output that is meant where none is named.
 func (w *wanted) usePlain(name string) (int, error) {
-	if len(w.have) == 1 && w.have[0].Name != name {
-		name = ""
+	named := func(p onnx.Port) bool { return p.Name == name }
+	if w.usual != "" && !slices.ContainsFunc(w.have, named) {
+		name = w.usual
 	}
 	i, err := w.use(name)
 	if err != nil {

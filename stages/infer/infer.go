@@ -24,7 +24,7 @@ attributes sets numbers, each written as NAME, for the output of that name or el
 
 ` + readout.Doc + `
 
-vectors sets whole outputs, each written as NAME, for the output of that name or else the only one, or as NAME = OUTPUT. All numbers of the output are taken as the network gives them, whatever its shape; embed brings them to length 1. A vector with a number that is not finite, or too large for float16, fails the item.
+vectors sets whole outputs, each written as NAME, for the output of that name or else the only one, or as NAME = OUTPUT. All numbers of the output are taken as the network gives them, whatever its shape; embed brings them to length 1. Some networks have several outputs and one that is meant where none is named: those of LPIPS have output, of which the squared length of a difference is the distance of two pictures, and pooled, a short vector of which that is never more than the distance. A vector with a number that is not finite, or too large for float16, fails the item.
 
 image replaces the picture by the one that an output shows: one of 1 channel becomes gray, one of 3 has colours, both with 8 bits for a sample and without transparency, whatever the image had before. It has the size that comes from the network: where pictures are squashed to the size that it wants, that of the output; the border that multiple adds is taken off again, and where the file tells what sides must be multiples of, multiple need not be said. What lies below black or above white is cut off. The whole image goes through at once: for large ones upscale takes less memory. Attributes and vectors describe pixels, so those set before are gone; those that the same infer sets belong to the picture that the network saw. Of a pair, the high-quality image is run, and its new picture must have the same size.
 
@@ -56,7 +56,7 @@ The run is repeatable to within what the network's kernels differ by for batches
 		Makes:   makes,
 		Pure:    true,
 		Waits:   true,
-		Version: 1,
+		Version: 2,
 		New: func(_ context.Context, c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 			return newStage(c, e)
 		},
@@ -112,7 +112,7 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		return nil, err
 	}
 	s := &Stage{half: c.String("dtype") == "float16"}
-	w := wanted{c: c, have: m.Header.Outputs}
+	w := wanted{c: c, have: m.Header.Outputs, usual: model.DefaultOutput(m.Header)}
 	if s.numbers, s.vectors, err = w.all(); err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (s *Stage) take(it *pipeline.Item, out []*model.Tensor) error {
 		if err := s.storable(data); err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
-		it.SetVector(pipeline.Vector{Name: v.name, Model: s.file.Hash, Half: s.half, Data: data})
+		it.SetVector(pipeline.Vector{Name: v.name, Model: s.file.Kind(v.output), Half: s.half, Data: data})
 	}
 	if s.image == nil {
 		return nil

@@ -15,7 +15,8 @@ import (
 // A Model is the network that a stage's configuration names in the field "model".
 type Model struct {
 	Path   string       // of its file
-	Header *onnx.Header // what that says of it
+	Beside []string     // more files that hold a part of its weights
+	Header *onnx.Header // what the file says of it
 	// Preset is how pictures are prepared for it, a name of model.Presets: what the field
 	// "preset" says, else what the store or the file does; "" where nothing is known.
 	Preset string
@@ -57,18 +58,18 @@ func locate(c pipeline.Config, said string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Path: found.Path, Preset: cmp.Or(said, found.Preset), c: c}
-	if m.Header, err = model.ReadHeader(found.Path, model.FileOptions{Preset: m.Preset}); err != nil {
+	m := &Model{Path: found.Path, Beside: found.Beside, Preset: cmp.Or(said, found.Preset), c: c}
+	if m.Header, err = model.ReadHeader(m.Path, model.FileOptions{Beside: m.Beside, Preset: m.Preset}); err != nil {
 		return nil, c.Errorf(modelField, 0, "%w", err)
 	}
 	m.Preset = cmp.Or(m.Preset, m.Header.Metadata[arch.PresetKey])
 	return m, nil
 }
 
-// Open opens the network for these outputs, which may be left out where it has one. An
-// error is one of the field "model".
+// Open opens the network for these outputs, which may be left out where it has one or says
+// which one is meant. An error is one of the field "model".
 func (m *Model) Open(outputs ...string) (*model.File, error) {
-	f, err := model.Open(m.Path, model.FileOptions{Spec: m.Spec, Outputs: outputs, Preset: m.Preset})
+	f, err := model.Open(m.Path, model.FileOptions{Spec: m.Spec, Outputs: outputs, Beside: m.Beside, Preset: m.Preset})
 	if err != nil {
 		return nil, m.c.Errorf(modelField, 0, "%w", err)
 	}

@@ -135,8 +135,11 @@ func newModel(c pipeline.Config, e pipeline.Env) (pipeline.Stage, error) {
 	if err != nil {
 		return nil, c.Errorf("output", 0, "%w", err)
 	}
-	if c.String("output") == "" && slices.ContainsFunc(m.Header.Outputs, func(p onnx.Port) bool { return p.Name == scoreOutput }) {
-		n.Output = scoreOutput // IC9600 has a map, too
+	if c.String("output") == "" {
+		n.Output = model.DefaultOutput(m.Header)
+		if slices.ContainsFunc(m.Header.Outputs, func(p onnx.Port) bool { return p.Name == scoreOutput }) {
+			n.Output = scoreOutput // IC9600 has a map, too
+		}
 	}
 	port, err := readout.Find(m.Header.Outputs, n.Output)
 	if err == nil {

@@ -2,12 +2,16 @@ package tile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/forgepipe/forgepipe/model"
+	"github.com/forgepipe/forgepipe/model/arch"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/icnet"
 	"github.com/forgepipe/forgepipe/stages/network"
@@ -43,14 +47,26 @@ func mapped(c pipeline.Config) bool {
 	return c.IsSet("by") && c.String("by") == ic9600 && c.String("pick") == pickBest
 }
 
+// scored tells whether the configuration's network has a head that scores tiles: an ONNX
+// file has none.
+func scored(c pipeline.Config) bool {
+	path := c.String("model")
+	if found, err := network.Locate(c); err == nil { // else it is that of a checkpoint, once it is there
+		path = found.Path
+	}
+	return !strings.EqualFold(filepath.Ext(path), ".onnx")
+}
+
 // Mapped cuts items into the tiles over which a network's map of complexity has the
-// largest mean. What runs the network, once for each item, is a network.Stage.
+// largest mean. What runs the network, once for each item, is a network.Stage, and another
+// one scores tiles from its features.
 type Mapped struct {
 	*network.Stage
+	head   *network.Stage // nil: the file is an ONNX file, whose parts cannot be had
 	tiles  *Stage
 	spec   model.Spec // of what goes into the network
 	pixels int        // of the largest picture that does, without its margin
-	found  sync.Map   // []*pipeline.Item by the *pipeline.Item that they were cut of
+	found  sync.Map   // []chosen by the *pipeline.Item that they are to be cut of
 }
 
 var (
@@ -66,16 +82,24 @@ func newMapped(c pipeline.Config, e pipeline.Env, tiles *Stage) (*Mapped, error)
 	if err != nil {
 		return nil, err
 	}
-	f, err := model.Open(found.Path, model.FileOptions{Spec: icnet.Spec, Outputs: []string{"map"}})
+	f, err := model.Open(found.Path, model.FileOptions{Spec: icnet.Spec, Part: arch.Body, Outputs: []string{"map", "features"}})
+	whole := errors.Is(err, model.ErrNoParts)
+	if whole {
+		f, err = model.Open(found.Path, model.FileOptions{Spec: icnet.Spec, Outputs: []string{"map"}})
+	}
 	if err != nil {
 		return nil, c.Errorf("model", 0, "%w", err)
 	}
 	s := &Mapped{tiles: tiles, spec: f.Spec, pixels: int(c.Int("map_pixels"))}
-	s.Stage, err = network.NewParts(e, f, network.Options{
-		Doing: "mapping complexity", Threads: int(c.Int("threads")), Library: c.String("library"),
-	}, s.begin)
-	if err != nil {
+	o := network.Options{Doing: "mapping complexity", Threads: int(c.Int("threads")), Library: c.String("library")}
+	if s.Stage, err = network.NewParts(e, f, o, s.begin); err != nil {
 		return nil, c.Errorf("library", 0, "%w", err)
+	}
+	if whole {
+		return s, nil
+	}
+	if s.head, err = newHead(e, found.Path, o, tiles.size); err != nil {
+		return nil, c.Errorf("model", 0, "%w", err)
 	}
 	return s, nil
 }
@@ -93,9 +117,15 @@ func (s *Mapped) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeli
 	}
 	var out []*pipeline.Item
 	for _, it := range done {
-		if tiles, ok := s.found.Load(it); ok {
-			out = append(out, tiles.([]*pipeline.Item)...)
+		found, ok := s.found.LoadAndDelete(it)
+		if !ok {
+			continue
 		}
+		tiles, err := s.end(ctx, it, found.([]chosen))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tiles...)
 	}
 	return out, nil
 }
@@ -105,8 +135,8 @@ func (s *Mapped) grid(size image.Point) grid {
 	return grid{picture: size, scaled: icnet.Scaled(size, s.pixels)}
 }
 
-// begin sends the whole picture through the network. What the map says is in Done, and so
-// the items that come of it.
+// begin sends the whole picture through the network. What the map says is in Take, and
+// which tiles come of it.
 func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, error) {
 	none := network.Job{Parts: func(func(network.Part) bool) {}}
 	step, small, err := s.tiles.check(it)
@@ -126,23 +156,37 @@ func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, err
 			},
 		},
 	}
-	var found *places
-	part.Take = func(out []*model.Tensor) (err error) {
+	part.Take = func(out []*model.Tensor) error {
 		shape := out[0].Shape // [1 height width]
 		if len(shape) != 3 || shape[0] != 1 {
 			return fmt.Errorf("its map has the shape %v, where one channel with rows and columns is wanted", shape)
 		}
-		found, err = newPlaces(g, s.tiles.size, step, out[0].Numbers(), int(shape[2]), image.Pt(icnet.Margin/mapCell, icnet.Margin/mapCell))
-		return err
+		origin := image.Pt(icnet.Margin/mapCell, icnet.Margin/mapCell)
+		places, err := newPlaces(g, s.tiles.size, step, out[0].Numbers(), int(shape[2]), origin)
+		if err != nil {
+			return err
+		}
+		var found []chosen
+		for range s.tiles.best.number(it.Size(), s.tiles.size) {
+			var t chosen
+			var ok bool
+			if t.corner, t.mean, ok = places.next(); !ok {
+				break
+			}
+			good := t.mean >= s.tiles.best.threshold
+			if good && s.head != nil {
+				if t.Input, err = cut(out[1], places.features(t.corner, origin)); err != nil {
+					return err
+				}
+			}
+			if found = append(found, t); !good { // it is the reason for a rejection
+				break
+			}
+		}
+		s.found.Store(it, found)
+		return nil
 	}
-	return network.Job{
-		Parts: func(yield func(network.Part) bool) { yield(part) },
-		Done: func() error {
-			tiles := s.tiles.derive(it, mapAttribute, found.next)
-			s.found.Store(it, tiles)
-			return nil
-		},
-	}, nil
+	return network.Job{Parts: func(yield func(network.Part) bool) { yield(part) }}, nil
 }
 
 // mapBytes is what a run takes at its peak for each pixel of the picture with its margin:
@@ -150,7 +194,8 @@ func (s *Mapped) begin(ctx context.Context, it *pipeline.Item) (network.Job, err
 const mapBytes = 200
 
 // Cost is that of the network's weights, and of one picture after the other: its tensor
-// with and without a margin, what the network makes of it, and the sums.
+// with and without a margin, what the network makes of it, the sums, and the features; and
+// that of the head.
 func (s *Mapped) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	c := pipeline.Cost{Resident: s.Stage.Cost(d, nil).Resident}
 	add := func(size image.Point, step int) {
@@ -165,6 +210,9 @@ func (s *Mapped) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		}
 		if d == pipeline.Host {
 			work += icnet.Bytes(s.spec, size, g.scaled) + placesBytes(g, s.tiles.size, step)
+			if s.head != nil {
+				work += s.featureBytes(g)
+			}
 		}
 		c.Work = max(c.Work, work)
 	}
@@ -175,6 +223,10 @@ func (s *Mapped) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		if step, err := s.tiles.best.step(it); err == nil {
 			add(it.Size(), step)
 		}
+	}
+	if s.head != nil {
+		head := s.head.Cost(d, nil)
+		c.Resident, c.Work = c.Resident+head.Resident, c.Work+head.Work
 	}
 	return c
 }

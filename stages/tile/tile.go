@@ -28,7 +28,7 @@ The grid begins in the upper left corner and goes row by row. Where the image is
 
 With pick: best, the tile with the highest mean of the metric named by "by" is taken, then the best of those that do not overlap it, and so on; of equals the uppermost, then the leftmost. The search is exact: it compares all positions that are multiples of align, not samples of them. An image of more than four times a tile's area gives at most its area / (2 x size x size) tiles, a smaller one gives one, unless count says otherwise. It ends when the best that is left lies below threshold; when already the first does, the image is rejected as "below threshold". An image with a side smaller than a tile is rejected as "too small". The mean takes a pixel's neighbours from the image, also those outside of the tile, so it differs a little from what score reads on the tile.
 
-With by: ic9600 the mean is that of a map of complexity, in 0..1, which the network IC9600 (ICNet, Feng et al. 2022) draws of the whole image at an eighth of its size, in one run: at the image's own size, with a mirrored margin of 32 px and sides that are then made multiples of 64, in 0..1 without mean and std. Each tile has it as the attribute ic9600_map. That is not the score of IC9600, which another part of the network gives to a whole image: that is what score says of the tile. Where size, align or the image's scale divide a point of the map, its parts count. The network is the one called ic9600 in the store (forgepipe models fetch ic9600), or that of model. ` + network.Devices + `
+With by: ic9600 the mean is that of a map of complexity, in 0..1, which the network IC9600 (ICNet, Feng et al. 2022) draws of the whole image at an eighth of its size, in one run: at the image's own size, with a mirrored margin of 32 px and sides that are then made multiples of 64, in 0..1 without mean and std. Each tile has it as the attribute ic9600_map. That is not the score of IC9600, which another part of the network, its head, tells from features of the image. A checkpoint also gives that, as the attribute ic9600: the head alone gets what of the image's features belongs to the tile, and the image goes through the rest of the network once. It knows what lies around the tile and sees it without mean and std, so it differs from what score says of the tile as an image; where a tile or the image's scale divide a point of the features, the tile gets the nearest whole ones. An ONNX file has no head of its own, and gives ic9600_map alone. Where size, align or the image's scale divide a point of the map, its parts count. The network is the one called ic9600 in the store (forgepipe models fetch ic9600), or that of model. ` + network.Devices + `
 
 The tiles of a pair are cut from both images at the same place, so size and align must be multiples of the pair's scale; the high-quality image decides which are best. Padding pairs is not possible.`,
 		Examples: []pipeline.Example{
@@ -74,7 +74,11 @@ The tiles of a pair are cut from both images at the same place, so size and alig
 			if !mapped(c) {
 				return nil
 			}
-			return []pipeline.Made{{Name: mapAttribute, Type: pipeline.TypeFloat, Doc: "the mean of IC9600's map over the tile, 0 (simple) to 1 (complex)"}}
+			made := []pipeline.Made{{Name: mapAttribute, Type: pipeline.TypeFloat, Doc: "the mean of IC9600's map over the tile, 0 (simple) to 1 (complex)"}}
+			if scored(c) {
+				made = append(made, pipeline.Made{Name: ic9600, Type: pipeline.TypeFloat, Doc: "IC9600's score of the tile, 0 (simple) to 1 (complex), from the features of the image; not with a model that is an ONNX file"})
+			}
+			return made
 		},
 		Derives: true,
 		Version: 1,
