@@ -9,6 +9,7 @@ import (
 
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/internal/files"
+	"github.com/forgepipe/forgepipe/stages/internal/patterns"
 )
 
 // Info declares the source.
@@ -55,9 +56,9 @@ Two images of a folder that differ in the extension only (a.jpg, a.png) both kee
 // slash-separated, and otherwise the bytes that the file system has.
 type Source struct {
 	tree    files.Tree
-	pattern []string // components of a pattern below the root
-	single  string   // the one file's name in the root
-	list    string   // absolute path of the list
+	pattern patterns.Pattern // below the root; nil: none
+	single  string           // the one file's name in the root
+	list    string           // absolute path of the list
 	env     pipeline.Env
 }
 
@@ -122,7 +123,7 @@ func (s *Source) takePath(c pipeline.Config, name string) error {
 	case err == nil:
 		s.tree.Root, s.single = filepath.Dir(abs), filepath.Base(abs)
 		return nil
-	case !strings.ContainsAny(name, "*?["):
+	case !strings.ContainsAny(name, patterns.Wildcards):
 		return c.Errorf("path", 0, "looking for the input: %w", err)
 	}
 	// What exists is taken as it is, so that a folder called "a[1]" can be read;
@@ -134,19 +135,16 @@ func (s *Source) takePath(c pipeline.Config, name string) error {
 	}
 	for len(parts) > 0 {
 		next := filepath.Join(dir, parts[0])
-		if _, err := os.Stat(next); err != nil && strings.ContainsAny(parts[0], "*?[") {
+		if _, err := os.Stat(next); err != nil && strings.ContainsAny(parts[0], patterns.Wildcards) {
 			break
 		} else if err != nil {
 			return c.Errorf("path", 0, "looking for the folder that the pattern begins with: %w", err)
 		}
 		dir, parts = next, parts[1:]
 	}
-	for _, p := range parts {
-		if err := checkPattern(p); err != nil {
-			return c.Errorf("path", 0, "reading the pattern %q: %w", name, err)
-		}
+	if s.pattern, err = patterns.New(parts...); err != nil {
+		return c.Errorf("path", 0, "reading the pattern %q: %w", name, err)
 	}
-	s.pattern = parts
 	if s.tree.Root, err = filepath.Abs(dir); err != nil {
 		return c.Errorf("path", 0, "finding the folder that the pattern begins with: %w", err)
 	}
@@ -170,7 +168,7 @@ func (s *Source) Emit(ctx context.Context, emit func(pipeline.Input) error) erro
 	case s.single != "":
 		return emit(pipeline.Input{Name: s.single, Path: s.tree.Path(s.single), Sidecars: s.tree.Besides(s.single)})
 	case s.pattern != nil:
-		return s.walk(ctx, "", []int{0}, emit)
+		return s.walk(ctx, "", s.pattern.Start(), emit)
 	}
 	return s.walk(ctx, "", nil, emit)
 }
@@ -185,7 +183,7 @@ func (s *Source) walk(ctx context.Context, rel string, states []int, emit func(p
 	var ask files.Ask
 	if states != nil {
 		ask = func(name string) (file, folder bool) {
-			return matches(s.pattern, states, name), len(below(s.pattern, states, name)) > 0
+			return s.pattern.Matches(states, name), len(s.pattern.Below(states, name)) > 0
 		}
 	}
 	folder := s.tree.Read(rel, ask)
@@ -206,7 +204,7 @@ func (s *Source) walk(ctx context.Context, rel string, states []int, emit func(p
 		case files.Descend:
 			if states == nil {
 				err = s.walk(ctx, rel+e.Name+"/", nil, emit)
-			} else if next := below(s.pattern, states, e.Name); len(next) > 0 {
+			} else if next := s.pattern.Below(states, e.Name); len(next) > 0 {
 				err = s.walk(ctx, rel+e.Name+"/", next, emit)
 			}
 		default:
