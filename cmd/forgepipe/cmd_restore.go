@@ -27,6 +27,9 @@ type restoreFlags struct {
 	prune  string
 	age    time.Duration // that prune says
 	dryRun bool
+
+	copies bool   // of duplicates
+	folder string // likewise
 }
 
 // trashJSON is what restore tells programs.
@@ -62,8 +65,8 @@ const mostFiles = 10_000
 func newRestoreCommand(a *app) *cobra.Command {
 	var f restoreFlags
 	cmd := &cobra.Command{
-		Use:   "restore [PIPELINE.yaml | FOLDER] [FILE...]",
-		Short: "List what runs moved to the trash, and get it back",
+		Use:   "restore [PIPELINE.yaml | FOLDER | moves.jsonl] [FILE...]",
+		Short: "List what runs moved to the trash, or as duplicates, and get it back",
 		Long: `List what runs have moved to the trash of the output folders, or move files back
 to where they were. The store is found from the pipeline, from the output folder
 (the working directory when nothing is given), or with --state; then all arguments
@@ -86,20 +89,35 @@ one stays and the item fails. To have images kept by the pipeline, change what
 rejected them (forgepipe report says what that was) and run again. To keep your own
 version of a file that the pipeline makes, restore it with --to.
 
-The exit code is 0, 1 when files stay in the trash or are not there, and 2 when
+Of a folder that dedup has moved duplicates to, or of the record moves.jsonl in it,
+restore lists the files of duplicates, or moves them back to where they were among
+the sources, the newest first, and says so in the record. A FILE is where it was, or
+where it lies. A file goes back only if it has the bytes that are in the record. Of
+what was copied or linked, --copies removes the copy if the file itself is there;
+what was deleted cannot come back. A record that is not yours can name any folder
+of yours: restore with --to. If the record lies elsewhere, --folder says where the
+files are. To restore the trash of an output folder that has a moves.jsonl too, give
+the folder, and for the duplicates the record.
+
+The exit code is 0, 1 when files stay where they are or are not there, and 2 when
 there is nothing by that name or a run is running.`,
 		Example: `  forgepipe restore out/tiles
   forgepipe restore out/tiles trip/a.png
   forgepipe restore out/tiles --all --dry-run
   forgepipe restore out/tiles --from 20260101-120000.000 --to rescued
-  forgepipe restore out/tiles --prune 30d`,
+  forgepipe restore out/tiles --prune 30d
+  forgepipe restore duplicates --all`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			place, files := f.split(args)
 			if err := f.check(cmd, files); err != nil {
 				return err
 			}
+			record := isRecord(place, f.storeFlags)
+			if err := f.checkDuplicates(cmd, record); err != nil {
+				return err
+			}
 			a.begun = true
-			return runRestore(cmd.Context(), a, place, files, f)
+			return runRestore(cmd.Context(), a, place, record, files, f)
 		},
 	}
 	fl := cmd.Flags()
@@ -109,6 +127,8 @@ there is nothing by that name or a run is running.`,
 	fl.StringVar(&f.to, "to", "", "restore into this `FOLDER`, with the tree below it")
 	fl.StringVar(&f.prune, "prune", "", "remove for good what was moved longer ago than `AGE`, such as 30d or 12h")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
+	fl.BoolVar(&f.copies, "copies", false, "of duplicates: remove copies and hard links whose files are there")
+	fl.StringVar(&f.folder, "folder", "", "of duplicates: the `FOLDER` that the files went to, if the record is not in it")
 	return cmd
 }
 
@@ -155,12 +175,19 @@ func parseAge(text string) (time.Duration, error) {
 	return age, nil
 }
 
-func runRestore(ctx context.Context, a *app, place string, files []string, f restoreFlags) error {
+func runRestore(ctx context.Context, a *app, place string, record bool, files []string, f restoreFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sig := catch(cancel, func(s string) { a.screen.Printf("%s", s) }, func(e *signalError) { a.end("restore", e) })
 	defer sig.close()
 
+	if record {
+		err := (&duplicates{a, place, f}).run(ctx, files)
+		if s := sig.signal(); s != 0 && err != nil {
+			return &signalError{s}
+		}
+		return err
+	}
 	dir, err := a.findStore(ctx, place, f.storeFlags, hasStore, hasTrash)
 	if err == nil {
 		a.result.set(func(e *envelope) { e.Trash = &trashJSON{StateDir: fullPath(dir), DryRun: f.dryRun} })

@@ -14,6 +14,8 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/pipelines"
 	"github.com/forgepipe/forgepipe/stages/compare/sheet"
+	"github.com/forgepipe/forgepipe/stages/dedup/groups"
+	"github.com/forgepipe/forgepipe/stages/dedup/moves"
 )
 
 // pipelineEndings are those of pipeline files.
@@ -73,10 +75,11 @@ func runCompletion(a *app, root *cobra.Command, shell string) error {
 func (a *app) completeArguments(root *cobra.Command) {
 	arguments := map[string]cobra.CompletionFunc{
 		"run": first(pipelineFiles), "graph": first(pipelineFiles), "lint": pipelineFiles, "test": pipelineFiles,
-		"report": placeThenFiles, "restore": placeThenFiles, "compare": twoFiles,
+		"report": placeThenFiles, "restore": restoreArguments, "compare": twoFiles,
 		"verify": first(pipelineFiles), "pause": first(pipelineFiles), "resume": first(pipelineFiles),
 		"memory info": first(pipelineFiles), "memory watch": first(pipelineFiles), "memory clear": first(pipelineFiles),
 		"memory advise": first(pipelineFiles),
+		"sweep":         first(pairsFiles),
 		"init":          initArguments, "man": first(folders), "describe": first(a.stageNames),
 		"completion":    first(words(shells...)),
 		"models fetch":  modelNames(func(m store.Model) bool { return m.Fetchable() && m.Path == "" }),
@@ -85,7 +88,7 @@ func (a *app) completeArguments(root *cobra.Command) {
 		"models add":    first(modelFiles), "models inspect": first(modelsOrFiles), "models convert": modelsOrFiles,
 	}
 	values := map[string]cobra.CompletionFunc{
-		"set": a.variables, "state": folders, "to": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
+		"set": a.variables, "state": folders, "to": folders, "folder": folders, "models": folders, "simulate": words("gpu:8GiB", "gpu:12GiB", "gpu:16GiB", "gpu:24GiB", "gpu:80GiB"),
 	}
 	var each func(cmd *cobra.Command)
 	each = func(cmd *cobra.Command) {
@@ -130,6 +133,10 @@ func (a *app) completeArguments(root *cobra.Command) {
 			for flag, example := range map[string]string{"max-side": "480", "position": "0.5", "region": "0,0,96,96", "seconds": "4", "fps": "25", "speed": "2", "suffix": "x4", "lpips-size": "224"} {
 				complete(cmd, flag, words(example))
 			}
+		case "sweep":
+			complete(cmd, "step", pairsSteps)
+			complete(cmd, "from", words("0.9"))
+			complete(cmd, "steps", words("11"))
 		case "restore":
 			complete(cmd, "from", a.trashTimes)
 			complete(cmd, "prune", words("30d", "7d", "12h"))
@@ -173,6 +180,15 @@ func placeThenFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Co
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
+// restoreArguments are those of placeThenFiles, and the place may be a record as well.
+func restoreArguments(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	all, what := placeThenFiles(cmd, args, begun)
+	if len(all) > 0 {
+		all = append(slices.Clone(all), "jsonl")
+	}
+	return all, what
+}
+
 func anyFile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
 }
@@ -188,6 +204,26 @@ func twoFiles(cmd *cobra.Command, args []string, begun string) ([]cobra.Completi
 // modelFiles has the shell complete files of networks.
 func modelFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return []cobra.Completion{"onnx", "pth", "pt", "pkl", "safetensors"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// pairsFiles has the shell complete files of pairs.
+func pairsFiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return []cobra.Completion{"parquet", "jsonl"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// pairsSteps are those of the file of pairs that was typed.
+func pairsSteps(_ *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		if p, err := groups.ReadPairs(args[0]); err == nil {
+			defer func() { _ = p.Close() }() // nothing was written
+			for _, s := range p.Header.Steps {
+				if s.Sweepable() {
+					all = append(all, s.Step)
+				}
+			}
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
 func folders(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -292,7 +328,14 @@ func (a *app) endedStages(cmd *cobra.Command, args []string, _ string) (all []co
 // trashTimes are the times of runs that moved files to the trash.
 func (a *app) trashTimes(cmd *cobra.Command, args []string, _ string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
 	place, f := storeOf(cmd, args)
-	if dir, err := a.findStore(cmd.Context(), place, f, hasStore, hasTrash); err == nil {
+	if isRecord(place, f) {
+		_ = moves.List(cmd.Context(), place, moves.RestoreOptions{}, func(e moves.Entry) error {
+			if !slices.Contains(all, e.Run) {
+				all = append(all, e.Run)
+			}
+			return nil
+		})
+	} else if dir, err := a.findStore(cmd.Context(), place, f, hasStore, hasTrash); err == nil {
 		// What a damaged trash still tells is offered.
 		_ = pipeline.Trash(cmd.Context(), dir, func(t pipeline.Trashed) error {
 			if !slices.Contains(all, t.From) {

@@ -86,6 +86,7 @@ func newWorkplace(t *testing.T, repo, text string) *workplace {
 	w.makefile, err = os.ReadFile(filepath.Join(repo, "Makefile"))
 	must(err)
 	w.write("Makefile", w.makefile)
+	w.write("pairs.jsonl", []byte(`{"forgepipe_pairs":1,"items":2,"steps":[{"name":"pdq","measure":"distance","whole":true,"threshold":31}],"clauses":[["pdq"]]}`+"\n"+`{"pairs":0}`+"\n"))
 	for _, name := range networkName.FindAllString(text, -1) {
 		o := testnet.EmbedderOptions{Size: 224}
 		switch name { // that give one number
@@ -205,7 +206,7 @@ func (b *notingBuffer) String() string { return b.all.String() }
 // stands are what words of a page stand for, which a reader puts there.
 var stands = map[string]string{
 	"SHELL": "bash", "STAGE": "tile", "NAME": "tile", "GOAL": "tiles", "IMAGE": "trip/a.jpg",
-	"BEFORE": "lq", "AFTER": "hq", "FILE": "pipeline.yaml", "FILE...": "pipeline.yaml", "PIPELINE.yaml": "pipeline.yaml", "FOLDER": "out", "DIR": "photos",
+	"BEFORE": "lq", "AFTER": "hq", "FILE": "pipeline.yaml", "FILE...": "pipeline.yaml", "PIPELINE.yaml": "pipeline.yaml", "FOLDER": "out", "DIR": "photos", "PAIRS": "pairs.jsonl",
 	"/path/to/photos": "photos", "/path/to/out": "out/placed",
 }
 
@@ -355,6 +356,10 @@ func (w *workplace) stateDir(y typed) string {
 func (w *workplace) ensureRun(y typed) {
 	w.t.Helper()
 	if y.target == "" {
+		return
+	}
+	if y.name == "restore" && y.target == "duplicates" {
+		w.duplicates(y.target)
 		return
 	}
 	must := func(line string) {

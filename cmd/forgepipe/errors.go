@@ -11,6 +11,7 @@ import (
 	"github.com/forgepipe/forgepipe/internal/runstore"
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/dedup/moves"
 )
 
 // Exit codes. An interrupted command exits with 128 and the signal's number.
@@ -109,6 +110,15 @@ func (e *stayedError) Error() string {
 	return "files stay in the trash: " + strings.Join(why, ", ")
 }
 
+// duplicatesStayError is a stayedError of files that are not in the trash.
+type duplicatesStayError struct{ *stayedError }
+
+func (e duplicatesStayError) Error() string {
+	return strings.Replace(e.stayedError.Error(), "in the trash", "where they are", 1)
+}
+
+func (e duplicatesStayError) Unwrap() error { return e.stayedError }
+
 // lookedError is a signalError of a command that has begun nothing that could go
 // on.
 type lookedError struct{ *signalError }
@@ -163,6 +173,8 @@ func classify(err error) failure {
 		return failure{exit: exitWrong, code: "pipeline"}
 	case errors.As(err, &locked):
 		return failure{exit: exitWrong, code: "locked", hint: "wait for the other run to end, or stop it"}
+	case errors.Is(err, moves.ErrLocked):
+		return failure{exit: exitWrong, code: "locked", hint: "wait for it to end"}
 	case errors.As(err, &store):
 		return failure{exit: exitWrong, code: "no_store", hint: "give the pipeline, its output folder, or --state"}
 	case errors.As(err, &oversize) && !errors.As(err, &stage):

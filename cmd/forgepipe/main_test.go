@@ -66,7 +66,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "picture": pictures, "network": network, "checkpoint": checkpoint, "json": jsonHas, "envelope": envelopes,
-			"waitfor": waitFor, "signal": send, "code": code, "same": sameTree, "serve": serveModels,
+			"waitfor": waitFor, "signal": send, "duplicated": duplicated, "code": code, "same": sameTree, "serve": serveModels,
 		},
 	})
 }

@@ -26,22 +26,23 @@ type result struct {
 
 // envelope is the document.
 type envelope struct {
-	Command  string                 `json:"command"`
-	OK       bool                   `json:"ok"`
-	Summary  *pipeline.Summary      `json:"summary,omitempty"`
-	Sample   *terminal.SampleInfo   `json:"sample,omitempty"`
-	Plan     *planJSON              `json:"plan,omitempty"`
-	Graph    *pipeline.Graph        `json:"graph,omitempty"`
-	Forecast *forecastJSON          `json:"forecast,omitempty"`
-	Verified *pipeline.VerifyReport `json:"verified,omitempty"`
-	History  *historyJSON           `json:"history,omitempty"`
-	Trash    *trashJSON             `json:"trash,omitempty"`
-	Version  *versionJSON           `json:"version,omitempty"`
-	Checks   []checkJSON            `json:"checks,omitempty"`
-	Registry *registryJSON          `json:"registry,omitempty"`
-	Describe []pipeline.Description `json:"descriptions,omitempty"`
-	Schema   json.RawMessage        `json:"schema,omitempty"`
-	Problems *[]pipeline.Problem    `json:"problems,omitempty"`
+	Command    string                 `json:"command"`
+	OK         bool                   `json:"ok"`
+	Summary    *pipeline.Summary      `json:"summary,omitempty"`
+	Sample     *terminal.SampleInfo   `json:"sample,omitempty"`
+	Plan       *planJSON              `json:"plan,omitempty"`
+	Graph      *pipeline.Graph        `json:"graph,omitempty"`
+	Forecast   *forecastJSON          `json:"forecast,omitempty"`
+	Verified   *pipeline.VerifyReport `json:"verified,omitempty"`
+	History    *historyJSON           `json:"history,omitempty"`
+	Trash      *trashJSON             `json:"trash,omitempty"`
+	Duplicates *duplicatesJSON        `json:"duplicates,omitempty"`
+	Version    *versionJSON           `json:"version,omitempty"`
+	Checks     []checkJSON            `json:"checks,omitempty"`
+	Registry   *registryJSON          `json:"registry,omitempty"`
+	Describe   []pipeline.Description `json:"descriptions,omitempty"`
+	Schema     json.RawMessage        `json:"schema,omitempty"`
+	Problems   *[]pipeline.Problem    `json:"problems,omitempty"`
 	*memoryReport
 	Cleaned    *control.Cleaned        `json:"cleaned,omitempty"`
 	Run        *control.State          `json:"run,omitempty"`
@@ -50,6 +51,7 @@ type envelope struct {
 	Goals      []goalJSON              `json:"goals,omitempty"`
 	Cases      *[]*pipeline.CaseResult `json:"cases,omitempty"`
 	Comparison *comparisonJSON         `json:"comparison,omitempty"`
+	Sweep      *sweepJSON              `json:"sweep,omitempty"`
 	Models     *[]modelJSON            `json:"models,omitempty"`
 	Network    *networkJSON            `json:"network,omitempty"`
 	Files      []string                `json:"files,omitempty"` // lint: that were checked; init, man: that were written

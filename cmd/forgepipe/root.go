@@ -124,6 +124,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
   forgepipe report tiles
   forgepipe restore tiles
   forgepipe compare lq hq --out sheets
+  forgepipe sweep out/pairs.parquet
   forgepipe memory info`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -138,7 +139,7 @@ Exit codes: 0 done; 1 failed; 2 the pipeline or the arguments are wrong;
 	cmd.PersistentFlags().Bool("json", false, "print the result as one JSON document on standard output")
 	cmd.AddCommand(
 		newRunCommand(a), newLintCommand(a), newGraphCommand(a), newListCommand(a), newDescribeCommand(a), newSchemaCommand(a), newInitCommand(a),
-		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a), newTestCommand(a), newCompareCommand(a),
+		newReportCommand(a), newRestoreCommand(a), newVerifyCommand(a), newTestCommand(a), newCompareCommand(a), newSweepCommand(a),
 		newModelsCommand(a), newMemoryCommand(a), newPauseCommand(a), newResumeCommand(a),
 		newDoctorCommand(a), newVersionCommand(a), newManCommand(a), newCompletionCommand(a),
 	)

@@ -2,245 +2,252 @@ package dedup
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
 
-	"github.com/forgepipe/forgepipe/internal/hamming"
+	"github.com/forgepipe/forgepipe/model/nearest"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// table is what decides about the items, in columns. Items are numbered in the
-// order of their IDs.
-type table struct {
-	ids      []byte
-	ends     []uint64 // of each item's ID in ids
-	columns  []column // of each method
-	keys     []float64
-	rules    int // keys per item
-	sidecars map[uint32][]pipeline.Sidecar
-}
-
-// column is the fingerprints of one method, zeros where it has no verdict.
-type column struct {
-	comparison
-	has    []bool
-	prints []byte
-}
-
 // verdicts are what was decided about the items of a table.
 type verdicts struct {
-	keeper    []uint32 // itself for an item that is kept
-	by        []uint8  // of a rejected item: which method, and the distance to its keeper
-	distance  []uint16
+	keeper    []uint32                      // itself for an item that is kept, or that a person rejected
+	by        []uint8                       // of a rejected item: which clause
+	values    []float64                     // likewise, of each step: what it measures of the item and its keeper; NaN: nothing
+	steps     int                           // of values
 	takenOver map[uint32][]pipeline.Sidecar // by keepers
 	clashes   int                           // sidecars that were not, as the keeper has one of that kind
 }
 
-func (t *table) len() int { return len(t.ends) }
+func (v *verdicts) of(i int) []float64 { return v.values[i*v.steps:][:v.steps] }
 
-func (t *table) id(i int) string {
-	from := uint64(0)
-	if i > 0 {
-		from = t.ends[i-1]
-	}
-	return string(t.ids[from:t.ends[i]])
+// decider goes through the items of a table from the most preferred to the least. One
+// that matches a keeper is rejected, any other becomes one.
+type decider struct {
+	*table
+	clauses   []clause
+	different func(i, k uint32) bool // what no clause can call duplicates
+	proposers []proposer             // of each clause
 }
 
-func (t *table) itemKeys(i int) []float64 { return t.keys[i*t.rules:][:t.rules] }
+// block is how many items are prepared at a time. It is a variable for tests.
+var block = nearest.Block
 
-func (c *column) at(i int) []byte { return c.prints[i*c.size:][:c.size] }
-
-// totals are what memory for a table depends on.
-type totals struct {
-	items, ids, sidecars int64 // number; bytes; bytes
+func (s *Stage) decider(t *table, d deciding) *decider {
+	return &decider{table: t, clauses: s.clauses, different: t.different(d.hand)}
 }
 
-func (s *Stage) count(held pipeline.HeldItems) (all totals, err error) {
-	for it, err := range held {
-		if err != nil {
-			return totals{}, err
+// start gives the clauses new proposers, to which those that come first were added. Only
+// those of which is true take part. all tells that all matches are wanted.
+func (d *decider) start(fixed []uint32, which func(clause) bool, all bool) error {
+	d.proposers = make([]proposer, len(d.clauses))
+	for n, c := range d.clauses {
+		if !which(c) {
+			continue
 		}
-		all.items++
-		all.ids += int64(len(it.ID()))
-		if s.merge {
-			for _, f := range it.Source().Sidecars {
-				all.sidecars += sidecarBytes + int64(len(f.Ext)+len(f.Path))
+		first := &d.columns[c[0]]
+		if first.vectors != nil {
+			if err := first.vectors.Reset(); err != nil {
+				return err
+			}
+		}
+		d.proposers[n] = first.proposer(all)
+	}
+	d.add(fixed...)
+	return nil
+}
+
+func every(clause) bool { return true }
+
+func (d *decider) add(items ...uint32) {
+	for _, p := range d.proposers {
+		if p == nil {
+			continue
+		}
+		for _, i := range items {
+			p.add(i)
+		}
+	}
+}
+
+// blocks calls one with each of the items, in their order.
+func (d *decider) blocks(ctx context.Context, items []uint32, one func(i uint32) error) error {
+	for block := range slices.Chunk(items, block) {
+		for _, p := range d.proposers {
+			if p == nil {
+				continue
+			}
+			if err := p.begin(ctx, block); err != nil {
+				return err
+			}
+		}
+		for _, i := range block {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for s := range d.columns {
+				d.columns[s].pictures.next()
+			}
+			if err := one(i); err != nil {
+				return err
 			}
 		}
 	}
-	if all.items > math.MaxUint32 {
-		return totals{}, fmt.Errorf("%d items are more than can be compared in one run: split the set", all.items)
-	}
-	return all, nil
+	return nil
 }
 
-// sidecarBytes is what a sidecar takes beside its texts, twice, as a keeper may
-// take it over, and with its share of the maps.
-const sidecarBytes = 2 * (48 + 40)
-
-// room is what deciding takes in memory at its peak, and what is left of it
-// afterwards, in bytes.
-func (s *Stage) room(all totals) (deciding, after int64) {
-	n := all.items
-	after = all.ids + all.sidecars + n*(8+8*int64(len(s.rules))+4+1+2)
-	deciding = after + 4*n
-	for _, m := range s.by {
-		deciding += n * int64(m.size+1)
-		if m.near == 0 {
-			deciding += 96 * n // a map with 36 bytes per entry that has just grown
-		} else {
-			deciding += hamming.Bytes(m.size, int(n)) + 9*n
-		}
-	}
-	return deciding, after
-}
-
-// table takes what decides about the items.
-func (s *Stage) table(held pipeline.HeldItems, all totals) (*table, error) {
-	n := int(all.items)
-	t := &table{
-		ids: make([]byte, 0, all.ids), ends: make([]uint64, 0, n),
-		keys: make([]float64, 0, n*len(s.rules)), rules: len(s.rules),
-		sidecars: map[uint32][]pipeline.Sidecar{},
-	}
-	for _, m := range s.by {
-		t.columns = append(t.columns, column{comparison: m, has: make([]bool, n), prints: make([]byte, n*m.size)})
-	}
-	for it, err := range held {
-		if err != nil {
-			return nil, err
-		}
-		i := t.len()
-		t.ids = append(t.ids, it.ID()...)
-		t.ends = append(t.ends, uint64(len(t.ids)))
-		for m := range t.columns {
-			c := &t.columns[m]
-			if p := c.take(it); p != nil {
-				c.has[i] = true
-				copy(c.at(i), p)
-			}
-		}
-		for _, r := range s.rules {
-			t.keys = append(t.keys, r.key(it))
-		}
-		if f := it.Source().Sidecars; s.merge && len(f) > 0 {
-			t.sidecars[uint32(i)] = f
-		}
-	}
-	return t, nil
-}
-
-// decide goes through the items from the most preferred to the least. One that
-// matches a keeper is rejected, any other becomes one.
-func (t *table) decide(ctx context.Context) (*verdicts, error) {
-	order := make([]uint32, t.len())
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	slices.SortFunc(order, func(a, b uint32) int {
-		if o, _ := byPreference(t.itemKeys(int(a)), t.itemKeys(int(b))); o != 0 {
-			return o
-		}
-		return int(a) - int(b)
-	})
+// decide decides about all items.
+func (d *decider) decide(ctx context.Context, order []uint32, fixed int) (*verdicts, error) {
 	v := &verdicts{
-		keeper: make([]uint32, t.len()), by: make([]uint8, t.len()), distance: make([]uint16, t.len()),
+		keeper: make([]uint32, d.items), by: make([]uint8, d.items),
+		values: make([]float64, d.items*len(d.columns)), steps: len(d.columns),
 		takenOver: map[uint32][]pipeline.Sidecar{},
 	}
-	keepers := make([]keepers, len(t.columns))
-	for m := range keepers {
-		keepers[m] = t.columns[m].keepers()
+	for i := range v.keeper {
+		v.keeper[i] = uint32(i)
 	}
-	for _, i := range order {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	if err := d.start(order[:fixed], every, false); err != nil {
+		return nil, err
+	}
+	err := d.blocks(ctx, order[fixed:], func(i uint32) error {
+		m, c, ok, err := d.match(ctx, i)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			d.add(i)
+			return nil
 		}
-		if k, m, distance, ok := t.match(keepers, int(i)); ok {
-			v.keeper[i], v.by[i], v.distance[i] = k, uint8(m), uint16(distance)
-			v.takeOver(k, i, t.sidecars)
+		v.keeper[i], v.by[i] = m.item, uint8(c)
+		v.takeOver(m.item, i, d.table)
+		return d.measureAll(ctx, d.clauses[c], i, m, v.of(int(i)))
+	})
+	return v, err
+}
+
+// match finds the keeper that item i is a duplicate of: by the first clause that has
+// one, the nearest that is confirmed.
+func (d *decider) match(ctx context.Context, i uint32) (keeper match, by int, ok bool, err error) {
+	for n, c := range d.clauses {
+		merr := d.proposers[n].matches(ctx, i, func(m match) bool {
+			if d.different(i, m.item) {
+				return true
+			}
+			if ok, err = d.confirmed(ctx, c[1:], i, m); ok {
+				keeper, by = m, n
+			}
+			return err == nil && !ok
+		})
+		if err == nil {
+			err = merr
+		}
+		if ok || err != nil {
+			return keeper, by, ok, err
+		}
+	}
+	return match{}, 0, false, nil
+}
+
+// measureAll is what each step has to say of an item and the one that it matches by a
+// clause: the steps of that of the orientation in which it does, others of any. What would
+// take the work of a network is left out, unless it was done.
+func (d *decider) measureAll(ctx context.Context, by clause, i uint32, m match, values []float64) error {
+	measure := func(s int, in turn) (turn, error) {
+		c := &d.columns[s]
+		values[s] = math.NaN()
+		if c.measure == perceived && !c.pictures.known(i, m.item) {
+			return in, nil
+		}
+		v, at, ok, err := c.value(ctx, i, m.item, in)
+		if ok {
+			values[s] = v
+		}
+		return at, err
+	}
+	values[by[0]] = m.value
+	in, err := m.turn, error(nil)
+	for _, s := range by[1:] {
+		if in, err = measure(s, in); err != nil {
+			return err
+		}
+	}
+	for s := range d.columns {
+		if slices.Contains(by, s) {
 			continue
 		}
-		v.keeper[i] = i
-		for m, c := range t.columns {
-			if c.has[i] {
-				keepers[m].add(c.at(int(i)), i)
+		if _, err := measure(s, anyTurn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// survey yields all pairs that one of those clauses proposes and confirms, asking of its
+// steps only those that come before the first of which before is false; whichever of the
+// two is kept: i is the one that is asked about. Of two that are fixed it says nothing.
+func (d *decider) survey(ctx context.Context, order []uint32, fixed int, which func(clause) bool, before func(step int) bool, pair func(clause int, i uint32, m match) error) error {
+	if err := d.start(order[:fixed], which, true); err != nil {
+		return err
+	}
+	return d.blocks(ctx, order[fixed:], func(i uint32) error {
+		for n, c := range d.clauses {
+			if d.proposers[n] == nil {
+				continue
+			}
+			steps := c[1:]
+			if at := slices.IndexFunc(steps, func(s int) bool { return !before(s) }); at >= 0 {
+				steps = steps[:at]
+			}
+			var err error
+			merr := d.proposed(n, before)(ctx, i, func(m match) bool {
+				if d.different(i, m.item) {
+					return true
+				}
+				var ok bool
+				if ok, err = d.confirmed(ctx, steps, i, m); ok {
+					err = pair(n, i, m)
+				}
+				return err == nil
+			})
+			if err == nil {
+				err = merr
+			}
+			if err != nil {
+				return err
 			}
 		}
-	}
-	return v, nil
+		d.add(i)
+		return nil
+	})
 }
 
-// match finds the keeper that item i is a duplicate of: by the first method
-// that has one, the nearest.
-func (t *table) match(keepers []keepers, i int) (keeper uint32, method, distance int, ok bool) {
-	for m, c := range t.columns {
-		if !c.has[i] {
-			continue
-		}
-		if k, d, ok := keepers[m].nearest(c.at(i)); ok {
-			return k, m, d, true
-		}
+// proposed is what a clause's first step proposes, or where that is not to be asked, all
+// that it would have to measure.
+func (d *decider) proposed(clause int, before func(step int) bool) func(context.Context, uint32, func(match) bool) error {
+	p := d.proposers[clause]
+	if m, ok := p.(*measured); ok && !before(d.clauses[clause][0]) {
+		return m.candidates
 	}
-	return 0, 0, 0, false
+	return p.matches
 }
 
-// takeOver gives keeper k the sidecars of item i that it lacks.
-func (v *verdicts) takeOver(k, i uint32, own map[uint32][]pipeline.Sidecar) {
-	for _, f := range own[i] {
-		same := func(o pipeline.Sidecar) bool { return strings.EqualFold(o.Ext, f.Ext) }
-		n := slices.IndexFunc(own[k], same)
+// takeOver gives keeper k the sidecars of item i that it lacks. An entry of an index
+// takes none.
+func (v *verdicts) takeOver(k, i uint32, t *table) {
+	if t.class(k) == indexed {
+		return
+	}
+	for _, f := range t.sidecars[i] {
+		has := func(is func(pipeline.Sidecar) bool) bool {
+			return slices.ContainsFunc(t.sidecars[k], is) || slices.ContainsFunc(v.takenOver[k], is)
+		}
 		switch {
-		case n >= 0 && own[k][n].Path == f.Path: // two tiles of one image
-		case n >= 0 || slices.ContainsFunc(v.takenOver[k], same):
+		case has(func(o pipeline.Sidecar) bool { return o.Path == f.Path }): // two tiles of one image
+		case has(func(o pipeline.Sidecar) bool { return strings.EqualFold(o.Ext, f.Ext) }):
 			v.clashes++
 		default:
 			v.takenOver[k] = append(v.takenOver[k], f)
 		}
 	}
-}
-
-// keepers are the kept items that a method can match.
-type keepers interface {
-	add(print []byte, item uint32)
-	// nearest finds the nearest item within the method's distance, of several the
-	// one added first.
-	nearest(print []byte) (item uint32, distance int, ok bool)
-}
-
-func (c *column) keepers() keepers {
-	if c.near == 0 {
-		return equals{}
-	}
-	return &neighbours{index: hamming.New(c.size, c.distance)}
-}
-
-// equals are keepers by their fingerprints, of 32 bytes.
-type equals map[[32]byte]uint32
-
-func (e equals) add(print []byte, item uint32) { e[[32]byte(print)] = item }
-
-func (e equals) nearest(print []byte) (uint32, int, bool) {
-	item, ok := e[[32]byte(print)]
-	return item, 0, ok
-}
-
-// neighbours are keepers within a distance.
-type neighbours struct {
-	index *hamming.Index
-	items []uint32 // of the index's hashes
-}
-
-func (n *neighbours) add(print []byte, item uint32) {
-	n.index.Add(print)
-	n.items = append(n.items, item)
-}
-
-func (n *neighbours) nearest(print []byte) (uint32, int, bool) {
-	i, distance, ok := n.index.Nearest(print)
-	if !ok {
-		return 0, 0, false
-	}
-	return n.items[i], distance, true
 }

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -121,6 +122,12 @@ func (g given) rejected(t testing.TB, c map[string]any) (map[string]string, stri
 // its note.
 func run(t testing.TB, p *pipeline.Pipeline, items int) (map[string]string, string) {
 	t.Helper()
+	return runStage(t, p, items, "dedup", 1)
+}
+
+// runStage is run for a dedup of that id at that place.
+func runStage(t testing.TB, p *pipeline.Pipeline, items int, id string, place int) (map[string]string, string) {
+	t.Helper()
 	said := map[string]string{}
 	var mu sync.Mutex
 	s, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true, OnEvent: func(e pipeline.Event) {
@@ -133,10 +140,10 @@ func run(t testing.TB, p *pipeline.Pipeline, items int) (map[string]string, stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := int64(len(said)); s.Out+n != int64(items) || s.Rejected["dedup"]["duplicate"] != n {
+	if n := int64(len(said)); s.Out+n != int64(items) || s.Rejected[id]["duplicate"] != n {
 		t.Errorf("%d items, %d rejected, %d passed, %v", items, n, s.Out, s.Rejected)
 	}
-	return said, s.Stages[1].Note
+	return said, s.Stages[place].Note
 }
 
 func hash64(v uint64) pipeline.Value {
@@ -351,13 +358,13 @@ func TestMethods(t *testing.T) {
 		"the first method that matches decides": {
 			given{"a": {"phash": hash64(0), "dhash": hash64(0)}, "b": {"phash": hash64(1 << 40 * 0xffff), "dhash": hash64(0xffff)}, "c": {"phash": hash64(3), "dhash": hash64(0xffff)}},
 			by("phash", "dhash"),
-			map[string]string{"c": "keeper a, by phash, distance 2, rule id"},
+			map[string]string{"c": "keeper a, by phash, distance 2, dhash_distance 16, rule id"},
 			"1 of 3 is a duplicate in 1 group (by phash 1)",
 		},
 		"in the order of the list": {
 			given{"a": {"phash": hash64(0), "dhash": hash64(0)}, "b": {"phash": hash64(1 << 40 * 0xffff), "dhash": hash64(0xffff)}, "c": {"phash": hash64(3), "dhash": hash64(0xffff)}},
 			by("dhash", "phash"),
-			map[string]string{"c": "keeper b, by dhash, distance 0, rule id"},
+			map[string]string{"c": "keeper b, by dhash, distance 0, phash_distance 18, rule id"},
 			"1 of 3 is a duplicate in 1 group (by dhash 1)",
 		},
 		"equal pixels": {
@@ -490,10 +497,14 @@ func differ(a, b [4]uint64) (n int) {
 	return n
 }
 
+// ofOthers are the values of methods that did not decide.
+var ofOthers = regexp.MustCompile(`, ([a-z]+_(distance|similarity)|keeper_index) [^,]*`)
+
 // withoutValues cuts what a rejection says down to what the model says.
 func withoutValues(said map[string]string) map[string]string {
 	out := map[string]string{}
 	for id, text := range said {
+		text = ofOthers.ReplaceAllString(text, "")
 		for _, v := range []string{", value ", ", keeper_value "} {
 			text, _, _ = strings.Cut(text, v)
 		}

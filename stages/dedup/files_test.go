@@ -321,15 +321,29 @@ func TestSidecars(t *testing.T) {
 	}
 }
 
-// Tiles of one image share its sidecars: that is no clash.
+// Tiles of one image share its sidecars: that is no clash, also where the first of them has
+// given it to the tile that is kept.
 func TestTilesOfOneImageShareTheirSidecars(t *testing.T) {
-	in := stagetest.Picture("a", image.NewGray(image.Rect(0, 0, 64, 32)))
-	in.Sidecars = []pipeline.Sidecar{{Ext: ".txt", Path: "/a.txt"}}
-	b := stagetest.New(t, stagetest.Source{in}, stagetest.Step{Info: tile.Info(), Values: config("size", 32)},
-		stagetest.Step{Info: dedup.Info(), Values: config("by", "pixels", "sidecars", "merge")})
-	s, _ := b.Run(t, pipeline.RunOptions{})
-	if note := s.Stages[1].Note; note != "1 of 2 is a duplicate in 1 group (by pixels 1)" {
-		t.Errorf("the note is %q", note)
+	picture := func(name, sidecar string, tiles int) pipeline.Input {
+		in := stagetest.Picture(name, image.NewGray(image.Rect(0, 0, 32*tiles, 32)))
+		if sidecar != "" {
+			in.Sidecars = []pipeline.Sidecar{{Ext: ".txt", Path: sidecar}}
+		}
+		return in
+	}
+	for want, src := range map[string]stagetest.Source{
+		"1 of 2 is a duplicate in 1 group (by pixels 1)": {picture("a", "/a.txt", 2)},
+		"3 of 4 are duplicates in 1 group (by pixels 3)": {picture("a", "", 2), picture("b", "/b.txt", 2)},
+		"4 of 5 are duplicates in 1 group (by pixels 4); 1 of their sidecars was left, as the kept image has one with that extension": {
+			picture("a", "", 2), picture("b", "/b.txt", 2), picture("c", "/c.txt", 1),
+		},
+	} {
+		b := stagetest.New(t, src, stagetest.Step{Info: tile.Info(), Values: config("size", 32)},
+			stagetest.Step{Info: dedup.Info(), Values: config("by", "pixels", "sidecars", "merge")})
+		s, _ := b.Run(t, pipeline.RunOptions{})
+		if note := s.Stages[1].Note; note != want {
+			t.Errorf("the note is %q, want %q", note, want)
+		}
 	}
 }
 
@@ -416,10 +430,9 @@ func TestLint(t *testing.T) {
 	tests := map[string]struct{ stage, want string }{
 		"no method":            {"{}", "4:5: dedup needs by: What makes two items duplicates: a method or a list of methods."},
 		"an empty list":        {"{by: []}", "4:17: stage dedup: by: name at least one method"},
-		"an unknown method":    {"{by: [sha256, pdqq]}", `4:26: dedup.by: "pdqq" is none of sha256, pixels, pdq, phash, dhash; did you mean "pdq"?`},
-		"a method to come":     {"{by: [sha256, {clip: {min_similarity: 0.98}}]}", `4:27: dedup.by: "clip" is none of sha256, pixels, pdq, phash, dhash`},
-		"an unknown option":    {"{by: {pdq: {distance: 3}}}", `4:24: dedup.by.pdq has no field "distance" (it has max_distance)`},
-		"an option of none":    {"{by: {sha256: {max_distance: 3}}}", `4:27: dedup.by.sha256 has no field "max_distance" (it has none)`},
+		"an unknown method":    {"{by: [sha256, pdqq]}", `4:26: dedup.by: "pdqq" is none of sha256, pixels, pdq, phash, dhash, clip, sscd, vector, lpips; did you mean "pdq"?`},
+		"an unknown option":    {"{by: {pdq: {distance: 3}}}", `4:24: dedup.by.pdq has no field "distance" (it has max_distance, confirm)`},
+		"an option of none":    {"{by: {sha256: {max_distance: 3}}}", `4:27: dedup.by.sha256 has no field "max_distance" (it has confirm)`},
 		"too far":              {"{by: [{pdq: {max_distance: 128}}]}", "4:39: dedup.by.pdq.max_distance: 128 is above the maximum, 127 bits"},
 		"too far for 64 bits":  {"{by: phash, max_distance: 32}", "4:38: stage dedup: max_distance: 32 is not from 0 to 31 bits, the range of phash"},
 		"negative":             {"{by: pdq, max_distance: -1}", "4:36: dedup.max_distance: -1 is below the minimum, 0 bits"},
@@ -433,7 +446,7 @@ func TestLint(t *testing.T) {
 		"a hash":               {"{by: dhash, prefer: [dhash]}", "4:33: stage dedup: prefer: dhash is a hash, and only numbers and true or false can be preferred"},
 		"an attribute twice":   {"{by: sha256, prefer: [a, q, -a]}", "4:40: stage dedup: prefer: a stands there twice"},
 		"a minus alone":        {"{by: sha256, prefer: [a, '-']}", "4:37: stage dedup: prefer: a rule is the name of an attribute, with or without a minus before it"},
-		"an unknown field":     {"{by: sha256, perfer: [a]}", `4:25: dedup has no field "perfer"; did you mean "prefer"? (it has by, max_distance, prefer, sidecars)`},
+		"an unknown field":     {"{by: sha256, perfer: [a]}", `4:25: dedup has no field "perfer"; did you mean "prefer"? (it has by, max_distance, prefer, reference, orientations, sidecars, library, groups, pairs, decisions, against, index, action, to, record, delete_count)`},
 		"sidecars":             {"{by: sha256, sidecars: drop}", `4:35: dedup.sidecars: "drop" is none of keep, merge`},
 		"its own attribute":    {"{by: pdq, prefer: [pdq_quality, a, -q]}", ""},
 	}

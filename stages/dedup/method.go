@@ -10,25 +10,33 @@ import (
 	"github.com/forgepipe/forgepipe/stages/internal/phash"
 )
 
-// A method compares items by a fingerprint of size bytes: for equality, or by
-// the number of bits that differ.
+// A method compares items: by a fingerprint of size bytes, for equality or by the
+// number of bits that differ, or by what a network makes of them.
 type method struct {
-	name  string
-	doc   string
-	size  int
-	near  int // default of max_distance; 0 for methods that compare for equality
-	most  int // of max_distance
-	makes []pipeline.Made
+	name    string
+	doc     string
+	measure measure
+	size    int    // of a fingerprint
+	version string // of the algorithm that makes it
+	near    string // default of the option that says what is near enough; empty: none
+	most    int    // of max_distance in bits
+	model   string // default of the network that a step runs or has run; empty: none
+	makes   []pipeline.Made
 	// prepare sets the attributes that the fingerprint is made of, where they
-	// lack; nil when there are none.
-	prepare func(ctx context.Context, it *pipeline.Item) error
+	// lack, also for orientations; nil when there are none.
+	prepare func(ctx context.Context, it *pipeline.Item, o orientations) error
 	// work is what that allocates at most for a picture of that size, whose pixels
 	// take that many bytes and may have alpha.
 	work func(size image.Point, pixel int64, alpha bool) int64
 	// take gives the fingerprint of a prepared item, nil when the method has no
-	// verdict on it; mute says which items those are.
-	take func(it *pipeline.Item) []byte
-	mute string
+	// verdict on it; mute says which items those are. Where there are orientations,
+	// turned says which attribute has the fingerprints of the picture turned.
+	take   func(it *pipeline.Item) []byte
+	turned func(all bool) pipeline.Made
+	mute   string
+	// turnedWork is what the fingerprints of the picture turned take beside work; nil:
+	// nothing.
+	turnedWork func(size image.Point, all bool) int64
 }
 
 // minQuality is the PDQ quality below which the hash says nothing.
@@ -39,105 +47,61 @@ const minQuality = 50
 // makes sense.
 var methods = []method{
 	{
-		name: "sha256", size: 32, take: fileHash, mute: "not whole source files",
+		name: "sha256", size: 32, version: "1", take: fileHash, mute: "not whole source files",
 		doc: "the source files have the same bytes. It has no verdict on an item that is not its whole source file as it was read: a tile, a resized picture, one that was made in Go.",
 	},
 	{
-		name: "pixels", size: 32, prepare: hashing("pixels_sha256", 32, setPixelHash), work: pixelWork, take: attribute("pixels_sha256"),
-		doc:   "the pictures have the same size and the same samples, upright, whatever file they come from. A gray picture equals one in colour whose channels are equal, a palette the colours it stands for, and 16 bits per channel equal 8 where every sample is one that 8 bits can hold (v * 257). The colour of transparent pixels counts, colour profiles do not.",
-		makes: []pipeline.Made{{Name: "pixels_sha256", Type: pipeline.TypeHash, Doc: "SHA-256 of the picture's size and samples in a form that does not depend on its file, 256 bits."}},
+		name: "pixels", size: 32, version: "1", work: pixelWork, take: attribute("pixels_sha256"), turned: pixelsMade, turnedWork: orientedPixelWork,
+		prepare: hashing("pixels_sha256", 32, setPixelHash, setOrientedPixelHash),
+		doc:     "the pictures have the same size and the same samples, upright, whatever file they come from. A gray picture equals one in colour whose channels are equal, a palette the colours it stands for, and 16 bits per channel equal 8 where every sample is one that 8 bits can hold (v * 257). The colour of transparent pixels counts, colour profiles do not.",
+		makes:   []pipeline.Made{{Name: "pixels_sha256", Type: pipeline.TypeHash, Doc: "SHA-256 of the picture's size and samples in a form that does not depend on its file, 256 bits."}},
 	},
 	perceptual(phash.PDQKind, method{
-		near: 31, most: 127, take: pdq, mute: "flat pictures",
+		near: "31", most: 127, take: pdq, mute: "flat pictures",
 		doc: fmt.Sprintf("the PDQ hashes, of 256 bits, differ in at most max_distance bits. It finds copies that were encoded again, resized or slightly changed. It has no verdict on an item whose pdq_quality is below %d, as of a flat picture: such an item is never a duplicate by PDQ, nor is another one its duplicate.", minQuality),
 	}),
 	perceptual(phash.PHashKind, method{
-		near: 6, most: 31, take: attribute("phash"),
+		near: "6", most: 31, take: attribute("phash"),
 		doc: "the 64-bit hashes of imagededup's PHash (by frequencies) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 	}),
 	perceptual(phash.DHashKind, method{
-		near: 6, most: 31, take: attribute("dhash"),
+		near: "6", most: 31, take: attribute("dhash"),
 		doc: "the 64-bit hashes of imagededup's DHash (by gradients) differ in at most max_distance bits. It has a verdict on every picture: flat ones look alike to it.",
 	}),
 }
 
 // perceptual completes a method that compares one of the hashes.
 func perceptual(k phash.Kind, m method) method {
-	m.name, m.size, m.makes, m.work = k.Name, k.Bytes, k.Makes, k.Work
-	m.prepare = hashing(k.Name, k.Bytes, k.Set)
+	m.name, m.measure, m.size, m.makes, m.work, m.turned = k.Name, differing, k.Bytes, k.Makes, k.Work, k.OrientedMade
+	m.version = fmt.Sprint(phash.Version)
+	m.prepare = hashing(k.Name, k.Bytes, k.Set, k.SetOriented)
 	return m
 }
 
+// allMethods are they all, in the order of the documentation.
+func allMethods() []method { return slices.Concat(methods, fromVectors) }
+
 func named(name string) method {
-	i := slices.IndexFunc(methods, func(m method) bool { return m.name == name })
+	every := allMethods()
+	i := slices.IndexFunc(every, func(m method) bool { return m.name == name })
 	if i < 0 {
 		panic("BUG: there is no method " + name)
 	}
-	return methods[i]
+	return every[i]
 }
 
 // makes are the attributes that the methods set.
 func makes(c pipeline.Config) []pipeline.Made {
 	var made []pipeline.Made
-	for _, m := range c.Choices("by") {
-		made = append(made, named(m.Name).makes...)
+	o := orientations(c.String("orientations"))
+	for _, chosen := range c.Choices("by") {
+		m := named(chosen.Name)
+		made = append(made, m.makes...)
+		if o != upright && m.turned != nil {
+			made = append(made, m.turned(o == allOrientations))
+		}
 	}
 	return made
-}
-
-// choice declares the method as a value of the field by.
-func (m method) choice() pipeline.Choice {
-	c := pipeline.Choice{Name: m.name, Doc: m.doc}
-	if m.near > 0 {
-		c.Fields = []pipeline.Field{{
-			Name: "max_distance", Type: pipeline.FieldInt, Unit: "bits", Max: float64(m.most), Flush: true, Default: fmt.Sprint(m.near),
-			Doc: fmt.Sprintf("In how many of the %d bits two hashes may differ.", 8*m.size),
-		}}
-	}
-	return c
-}
-
-// comparison is a method with its options.
-type comparison struct {
-	method
-	distance int // bits
-}
-
-// comparisons reads the fields by and max_distance.
-func comparisons(c pipeline.Config) ([]comparison, error) {
-	var all []comparison
-	measuring, given := -1, false // the last method with a distance, and whether one has its own
-	for i, chosen := range c.Choices("by") {
-		m := comparison{method: named(chosen.Name)}
-		if slices.ContainsFunc(all, func(o comparison) bool { return o.name == m.name }) {
-			return nil, c.ElementErrorf("by", i, "%s is named twice", m.name)
-		}
-		if m.near > 0 {
-			m.distance = int(chosen.Options.Int("max_distance"))
-			if measuring >= 0 && c.IsSet("max_distance") {
-				return nil, c.Errorf("max_distance", 0, "by names several methods that have a distance: give each its own, as in {%s: {max_distance: %d}}", m.name, m.near)
-			}
-			measuring, given = i, chosen.Options.IsSet("max_distance")
-		}
-		all = append(all, m)
-	}
-	if len(all) == 0 {
-		return nil, c.Errorf("by", 0, "name at least one method")
-	}
-	if !c.IsSet("max_distance") {
-		return all, nil
-	}
-	d := c.Int("max_distance")
-	switch {
-	case measuring < 0:
-		return nil, c.Errorf("max_distance", 0, "no method in by has a distance: leave it out")
-	case given:
-		return nil, c.Errorf("max_distance", 0, "%s has a max_distance of its own in by: leave one of them out", all[measuring].name)
-	case d < 0 || d > int64(all[measuring].most):
-		return nil, c.Errorf("max_distance", 0, "%d is not from 0 to %d bits, the range of %s", d, all[measuring].most, all[measuring].name)
-	}
-	all[measuring].distance = int(d)
-	return all, nil
 }
 
 func fileHash(it *pipeline.Item) []byte {
@@ -165,20 +129,39 @@ func attribute(name string) func(*pipeline.Item) []byte {
 }
 
 // hashing makes sure that an item has a hash of size bytes in an attribute: it
-// has one, or set computes it from the picture.
-func hashing(name string, size int, set func(*pipeline.Item, image.Image)) func(context.Context, *pipeline.Item) error {
-	return func(ctx context.Context, it *pipeline.Item) error {
-		if v, ok := it.Attr(name); ok {
-			if len(v.Hash()) != size {
-				return fmt.Errorf("the attribute %s is the %s %q, not a hash of %d bits", name, v.Type(), v, 8*size)
+// has one, or set computes it from the picture. Those of the picture turned are computed
+// with it, and setOriented sets what lacks.
+func hashing(name string, size int, set func(*pipeline.Item, image.Image), setOriented func(*pipeline.Item, image.Image, bool)) func(context.Context, *pipeline.Item, orientations) error {
+	return func(ctx context.Context, it *pipeline.Item, o orientations) error {
+		has := func(name string, size int) (bool, error) {
+			v, ok := it.Attr(name)
+			if ok && len(v.Hash()) != size {
+				return false, fmt.Errorf("the attribute %s is the %s %q, not a hash of %d bits", name, v.Type(), v, 8*size)
 			}
+			return ok, nil
+		}
+		upright, err := has(name, size)
+		if err != nil {
+			return err
+		}
+		turned := true
+		if n := o.turns(); n > 0 {
+			if turned, err = has(o.attribute(name), n*size); err != nil {
+				return err
+			}
+		}
+		if upright && turned {
 			return nil
 		}
 		f, err := it.Frame(ctx)
 		if err != nil {
 			return err
 		}
-		set(it, f.Image)
+		if turned {
+			set(it, f.Image)
+		} else {
+			setOriented(it, f.Image, o == allOrientations)
+		}
 		return nil
 	}
 }
@@ -186,6 +169,20 @@ func hashing(name string, size int, set func(*pipeline.Item, image.Image)) func(
 func setPixelHash(it *pipeline.Item, img image.Image) {
 	h := samplesHash(img)
 	it.SetAttr("pixels_sha256", pipeline.Hash(h[:]))
+}
+
+func setOrientedPixelHash(it *pipeline.Item, img image.Image, all bool) {
+	if _, ok := it.Attr("pixels_sha256"); !ok {
+		setPixelHash(it, img)
+	}
+	it.SetAttr(pixelsMade(all).Name, pipeline.Hash(orientedSamplesHash(img, all)))
+}
+
+func pixelsMade(all bool) pipeline.Made {
+	if all {
+		return pipeline.Made{Name: "pixels_sha256_orientations", Type: pipeline.TypeHash, Doc: "pixels_sha256 of the picture mirrored, upside down or turned, 256 bits each, one after another, in the order of pdq_orientations."}
+	}
+	return pipeline.Made{Name: "pixels_sha256_mirrored", Type: pipeline.TypeHash, Doc: "pixels_sha256 of the picture mirrored left to right, 256 bits."}
 }
 
 // pixelWork is two rows in samples of 16 bits.

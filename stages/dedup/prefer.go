@@ -75,26 +75,18 @@ func byPreference(a, b []float64) (order, rule int) {
 	return 0, len(a)
 }
 
-// decided says which rule put the keeper before an item, and by which values.
-func (s *Stage) decided(item, keeper []float64) []pipeline.Attribute {
+// decided says which rule put the keeper before an item, and by which values; NaN is
+// none.
+func (s *Stage) decided(item, keeper []float64) (text string, value, keeperValue float64) {
 	_, i := byPreference(item, keeper)
 	if i == len(s.rules) {
-		return []pipeline.Attribute{{Name: "rule", Value: pipeline.String("id")}}
+		return "id", math.NaN(), math.NaN()
 	}
-	out := []pipeline.Attribute{{Name: "rule", Value: pipeline.String(s.rules[i].text)}}
-	for _, v := range []struct {
-		name string
-		key  float64
-	}{{"value", item[i]}, {"keeper_value", keeper[i]}} {
-		if math.IsNaN(v.key) {
-			continue // it has none
-		}
-		if s.rules[i].reverse {
-			v.key = -v.key
-		}
-		out = append(out, pipeline.Attribute{Name: v.name, Value: number(v.key)})
+	value, keeperValue = item[i], keeper[i]
+	if s.rules[i].reverse {
+		value, keeperValue = -value, -keeperValue
 	}
-	return out
+	return s.rules[i].text, value, keeperValue
 }
 
 // number is a whole number where it can be, which reads better.

@@ -13,22 +13,25 @@ import (
 // A kind is one of the hashes, and what the documentation says of it.
 type kind struct {
 	phash.Kind
-	doc string
+	// side is the least width and height that a picture is decoded with for it where
+	// that need not be exact: several times what the hash reduces it to.
+	side int
+	doc  string
 }
 
 // kinds are all there are, in the order of the documentation.
 var kinds = []kind{
 	{
-		phash.PDQKind,
+		phash.PDQKind, 512,
 		"PDQ (Facebook, 2019), 256 bits. Two images whose hashes differ in 31 bits or fewer show the same; unrelated ones differ in about 128. It also sets pdq_quality, 0 to 100: how much there is to see at the scale of the hash. " +
 			"Below 50 PDQ has no verdict: the image is nearly flat, its hash is mostly noise, and nothing should be made of a small distance. It never means that the image is bad. The hash is that of the reference tools.",
 	},
 	{
-		phash.PHashKind,
+		phash.PHashKind, 256,
 		"The 64-bit pHash of the Python package imagededup: low frequencies of a 32 x 32 reduction. Copies differ in about 6 bits or fewer.",
 	},
 	{
-		phash.DHashKind,
+		phash.DHashKind, 256,
 		"The 64-bit dHash of the Python package imagededup: whether brightness rises from each pixel of a 9 x 8 reduction to the next. Copies differ in about 6 bits or fewer. Flat images all have the hash 0.",
 	},
 }
@@ -65,11 +68,15 @@ func Info() pipeline.Info {
 		Long:  long,
 		Examples: []pipeline.Example{
 			{Doc: "Two hashes, for the manifest and for dedup.", YAML: "hash: {by: [pdq, phash]}"},
+			{Doc: "Many large photographs, for dedup after it.", YAML: "hash: {by: pdq, decode: fast}"},
 		},
 		Fields: []pipeline.Field{{
 			Name: "by", Type: pipeline.FieldStrings, Enum: names(), Default: "pdq",
 			Doc:      "Which hashes to compute, at least one.",
 			Examples: []string{"pdq", "[pdq, phash, dhash]"},
+		}, {
+			Name: "decode", Type: pipeline.FieldEnum, Enum: []string{"exact", "fast"}, Default: "exact",
+			Doc: "fast decodes JPEGs at a smaller scale, of which both sides are at least 512 pixels for pdq and 256 for the others: quicker, and hashes differ in a few bits from the exact ones. Compare only hashes that were made in the same way.",
 		}},
 		Makes: func(c pipeline.Config) []pipeline.Made {
 			var made []pipeline.Made
@@ -85,7 +92,10 @@ func Info() pipeline.Info {
 }
 
 // Stage sets the attributes of its hashes.
-type Stage struct{ kinds []kind }
+type Stage struct {
+	kinds []kind
+	least image.Point // that pictures are decoded with; zero: as they are
+}
 
 var (
 	_ pipeline.Stage  = (*Stage)(nil)
@@ -102,13 +112,18 @@ func newStage(c pipeline.Config) (*Stage, error) {
 			return nil, c.Errorf("by", 0, "%s is named twice", k.Name)
 		}
 	}
+	if c.String("decode") == "fast" {
+		for _, k := range s.kinds {
+			s.least = image.Pt(max(s.least.X, k.side), max(s.least.Y, k.side))
+		}
+	}
 	return s, nil
 }
 
 // Process hashes the items. One that cannot be decoded fails.
 func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipeline.Item, error) {
 	return pipeline.Func(func(ctx context.Context, it *pipeline.Item) error {
-		f, err := it.Frame(ctx)
+		f, err := s.frame(ctx, it)
 		if err != nil {
 			return fmt.Errorf("hashing: %w", err)
 		}
@@ -119,6 +134,14 @@ func (s *Stage) Process(ctx context.Context, batch []*pipeline.Item) ([]*pipelin
 	}).Process(ctx, batch)
 }
 
+func (s *Stage) frame(ctx context.Context, it *pipeline.Item) (*pipeline.Frame, error) {
+	if s.least == (image.Point{}) {
+		return it.Frame(ctx)
+	}
+	f, _, err := it.ScaledFrame(ctx, s.least) // at its borders, up to a pixel is not the item's: a hash does not see that
+	return f, err
+}
+
 // Cost is that of the hash that needs most: they are computed one by one.
 func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	var c pipeline.Cost
@@ -126,7 +149,13 @@ func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 		c.Work = s.work(image.Pt(4000, 3000), 4, false)
 	}
 	for _, it := range batch {
-		c.Work = max(c.Work, s.work(it.Size(), it.PixelBytes(), it.Source().Format != "jpeg"))
+		work := s.work(it.Size(), it.PixelBytes(), it.Source().Format != "jpeg")
+		if s.least != (image.Point{}) {
+			if scaled := it.ScaledSize(s.least); scaled != (image.Point{}) {
+				work = 4*int64(scaled.X)*int64(scaled.Y) + s.work(scaled, it.PixelBytes(), false)
+			}
+		}
+		c.Work = max(c.Work, work)
 	}
 	return c
 }

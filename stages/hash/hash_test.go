@@ -6,6 +6,7 @@ import (
 	"image/draw"
 	"image/png"
 	"maps"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +84,47 @@ func TestAttributes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Decoded at a smaller scale, photographs have nearly the same hashes, and parts of
+// them, which are decoded in full, the same.
+func TestFastDecoding(t *testing.T) {
+	var files stagetest.Source
+	for _, name := range []string{"facade.jpg", "hills.jpg"} {
+		files = append(files, pipeline.Input{Name: name, Path: filepath.Join("../../testdata/photos", name)})
+	}
+	hashes := func(decode string, before ...stagetest.Step) map[string]stagetest.Seen {
+		step := stagetest.Step{Info: hash.Info(), Values: map[string]any{"by": []string{"pdq", "phash", "dhash"}, "decode": decode}}
+		_, seen := stagetest.New(t, files, append(before, step)...).Run(t, pipeline.RunOptions{})
+		return seen
+	}
+	exact, fast := hashes("exact"), hashes("fast")
+	apart := map[string]int{}
+	for id, seen := range exact {
+		for name, most := range map[string]int{"pdq": 12, "phash": 4, "dhash": 4} {
+			d := 0
+			for i, b := range seen.Attributes[name].Hash() {
+				d += bits.OnesCount8(b ^ fast[id].Attributes[name].Hash()[i])
+			}
+			if d > most {
+				t.Errorf("%s: %s is %d bits from the exact one", id, name, d)
+			}
+			apart[name] += d
+		}
+	}
+	if apart["pdq"] == 0 {
+		t.Error("fast is as exact as exact")
+	}
+	cut := stagetest.Step{Info: tile.Info(), Values: map[string]any{"size": 900}}
+	exact, fast = hashes("exact", cut), hashes("fast", cut)
+	if len(exact) != 3 {
+		t.Fatalf("tiles %v", stagetest.IDs(exact))
+	}
+	for id, seen := range exact {
+		if got, want := strs(fast[id].Attributes), strs(seen.Attributes); !maps.Equal(got, want) {
+			t.Errorf("the tile %s has %v, want %v", id, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,308 @@
+package dedup
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"math"
+	"path/filepath"
+
+	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/dedup/index"
+)
+
+// indexes are the finished sets that items are compared with, and the one that they are
+// added to.
+type indexes struct {
+	against []string // folders
+	add     string   // folder; empty: none
+}
+
+// entries are those of indexes in a table, behind the items of the run.
+type entries struct {
+	folders []string    // of the indexes
+	first   []uint32    // entry of each
+	sizes   [][2]uint32 // of the entries: width and height
+}
+
+// opened is an index that items are compared with.
+type opened struct {
+	*index.Index
+	folder string
+}
+
+func indexFields() []pipeline.Field {
+	return []pipeline.Field{
+		{
+			Name: "against", Type: pipeline.FieldStrings, Flush: true,
+			Doc:      "Folders of indexes of finished sets: items are compared with their entries, too, which always win, and are not passed on. Their pictures are not read.",
+			Examples: []string{"./master.index"},
+		},
+		{
+			Name: "index", Type: pipeline.FieldPath, Flush: true,
+			Doc:      "A folder with an index, to which what the kept items are compared by is added when all is decided. It is made if it is missing. Give it as against, too, to compare new images with those of earlier runs.",
+			Examples: []string{"./master.index"},
+		},
+	}
+}
+
+func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err error) {
+	x.against = c.Strings("against")
+	if c.IsSet("index") {
+		x.add = filepath.Clean(c.String("index"))
+	}
+	if len(x.against) == 0 && x.add == "" {
+		return x, nil
+	}
+	for _, s := range by {
+		if s.measure == perceived {
+			return x, c.ElementErrorf("by", s.at, "%s measures pictures, which an index does not have: leave it out, or against and index", s.name)
+		}
+	}
+	for i, folder := range x.against {
+		err := tryIndex(e.FS, folder, by)
+		// The run makes the one that it adds to.
+		if errors.Is(err, fs.ErrNotExist) && filepath.Clean(folder) == x.add {
+			err = nil
+		}
+		if err != nil {
+			return x, c.ElementErrorf("against", i, "%w", err)
+		}
+	}
+	if x.add == "" {
+		return x, nil
+	}
+	if err := tryIndex(e.FS, x.add, by); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return x, c.Errorf("index", 0, "%w", err)
+	}
+	return x, nil
+}
+
+// tryIndex looks whether an index can be read and has the columns, as far as that can be
+// told before there are vectors.
+func tryIndex(fs pipeline.FS, folder string, by []step) error {
+	x, err := index.Open(fs, folder)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = x.Close() }() // it was only read
+	if x.Len() == 0 {
+		return nil
+	}
+	have := map[string]bool{}
+	for _, c := range x.Columns() {
+		have[c.Name] = true
+	}
+	for _, s := range by {
+		if !have[s.name] {
+			return fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, s.name)
+		}
+	}
+	return nil
+}
+
+func (x indexes) writes() []pipeline.OutputTree {
+	if x.add == "" {
+		return nil
+	}
+	return []pipeline.OutputTree{{Root: x.add, Template: "index.json", File: true, Apart: true}}
+}
+
+// columns are what an index has of the steps.
+func (s *Stage) columns(kinds []vectorKind) (all []index.Column) {
+	for i, st := range s.by {
+		c := index.Column{Name: st.name, Size: st.size, Version: st.version}
+		if st.vector != "" {
+			c = index.Column{Name: st.name, Size: 4 * kinds[i].dim, Vector: true, Model: kinds[i].model}
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// openIndexes opens what items are compared with, and counts it.
+func (s *Stage) openIndexes(ctx context.Context, d *deciding, all *totals) error {
+	if len(s.indexes.against) == 0 && s.indexes.add == "" || all.items == 0 {
+		return nil
+	}
+	columns := s.columns(all.vectors)
+	for _, folder := range s.indexes.against {
+		x, err := index.Open(s.env.FS, folder)
+		if errors.Is(err, fs.ErrNotExist) && filepath.Clean(folder) == s.indexes.add {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		d.indexes = append(d.indexes, &opened{x, folder})
+		if err := x.Has(columns); err != nil {
+			return err
+		}
+	}
+	for _, x := range d.indexes {
+		all.entries += x.Len()
+	}
+	if all.entries > math.MaxUint32 {
+		return nil // refused in a moment
+	}
+	// IDs are of all lengths: they are counted as they are read.
+	for _, x := range d.indexes {
+		for e, err := range x.All(ctx, nil) {
+			if err != nil {
+				return err
+			}
+			all.ids += int64(len(e.ID))
+		}
+	}
+	if s.indexes.add == "" {
+		return nil
+	}
+	x, err := index.Open(s.env.FS, s.indexes.add)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = x.Close() }() // it was only read
+	return x.Takes(columns)
+}
+
+// enterIndexes adds the entries of the indexes to the table.
+func (s *Stage) enterIndexes(ctx context.Context, held pipeline.HeldItems, t *table, open []*opened) error {
+	if len(open) == 0 {
+		return nil
+	}
+	p, err := placesOf(held, t)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, st := range s.by {
+		names = append(names, st.name)
+	}
+	for _, x := range open {
+		t.folders = append(t.folders, x.folder)
+		t.first = append(t.first, uint32(t.len()))
+		for e, err := range x.All(ctx, names) {
+			if err != nil {
+				return err
+			}
+			c, i, itself := p.standing(e)
+			if itself && t.classes[i] != gone {
+				t.classes[i] = known
+			}
+			if err := t.enterEntry(x.folder, e, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *table) enterEntry(folder string, e index.Entry, class class) error {
+	at := t.len()
+	for i := range t.columns {
+		c, p := &t.columns[i], e.Prints[i]
+		switch {
+		case c.vectors != nil && p == nil:
+			return fmt.Errorf("comparing with the index %s: %s has no vector for %s", folder, e.ID, c.name)
+		case c.vectors != nil:
+			v := make([]float32, len(p)/4)
+			for j := range v {
+				v[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
+			}
+			if err := c.vectors.Append(v); err != nil {
+				return fmt.Errorf("comparing with the index %s, %s by %s: %w", folder, e.ID, c.name, err)
+			}
+		case p != nil:
+			c.has[at] = true
+			copy(c.at(at), p)
+		}
+	}
+	t.addID(e.ID)
+	t.classes = append(t.classes, class)
+	t.sizes = append(t.sizes, [2]uint32{uint32(e.Width), uint32(e.Height)})
+	return nil
+}
+
+// folder is that of the index that an entry is from.
+func (t *table) folder(entry uint32) string {
+	at := 0
+	for at+1 < len(t.first) && t.first[at+1] <= entry {
+		at++
+	}
+	return t.folders[at]
+}
+
+// addToIndex adds what the kept items are compared by. A dry run and that of a sample add
+// nothing.
+func (s *Stage) addToIndex(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, kinds []vectorKind) error {
+	if s.indexes.add == "" || !s.open || s.aside(s.indexes.add) || t.items == 0 {
+		return nil
+	}
+	lease, err := s.env.Lease(ctx, index.Room(s.columns(kinds)))
+	if err != nil {
+		return fmt.Errorf("adding to the index %s: %w", s.indexes.add, err)
+	}
+	defer lease.Release()
+	added, err := index.Add(ctx, s.env.FS, s.indexes.add, s.columns(kinds), s.kept(held, t, v))
+	if err != nil {
+		return err
+	}
+	s.said += fmt.Sprintf("; %s added to %s", were(added), s.indexes.add)
+	return nil
+}
+
+// kept are the entries of the items that are kept, in the order of their IDs.
+func (s *Stage) kept(held pipeline.HeldItems, t *table, v *verdicts) iter.Seq2[index.Entry, error] {
+	return func(yield func(index.Entry, error) bool) {
+		i := 0
+		for it, err := range held {
+			if err != nil {
+				yield(index.Entry{}, err)
+				return
+			}
+			at := i
+			i++
+			if int(v.keeper[at]) != at || t.class(uint32(at)) == gone {
+				continue
+			}
+			size := it.Size()
+			src := it.Source()
+			e := index.Entry{ID: it.ID(), SHA256: src.SHA256, Root: rootOf(src), Width: size.X, Height: size.Y}
+			for n := range t.columns {
+				e.Prints = append(e.Prints, t.columns[n].print(it, at))
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// print is what an index keeps of an item; nil: no verdict.
+func (c *column) print(it *pipeline.Item, i int) []byte {
+	if c.vector == "" {
+		if !c.has[i] {
+			return nil
+		}
+		return c.at(i)
+	}
+	v, _ := it.Vector(c.vector)
+	p := make([]byte, 0, 4*len(v.Data))
+	for _, x := range v.Data {
+		p = binary.LittleEndian.AppendUint32(p, math.Float32bits(x))
+	}
+	return p
+}
+
+// aside tells whether what is written to a folder goes elsewhere, as in the run of a
+// sample: then nothing is changed that stays.
+func (s *Stage) aside(folder string) bool {
+	abs, err := filepath.Abs(folder)
+	return err != nil || s.env.OutputDir(folder) != abs
+}

@@ -1,0 +1,386 @@
+package moves
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"syscall"
+
+	"github.com/forgepipe/forgepipe/internal/fsys"
+)
+
+// begin writes that all is intended now, and makes that durable.
+func (a *applying) begin() error {
+	l := line{Event: begun, Run: a.run, Action: a.o.Action, Files: a.n, Images: a.images}
+	if a.to != nil {
+		l.Folder = a.to.Name()
+	}
+	if a.o.Action == Delete {
+		said := a.o.DeleteCount
+		if said >= 0 && said != a.images && !a.confirmed() {
+			return &CountError{Would: a.images, Said: said}
+		}
+		l.Confirmed = &said
+	}
+	if err := a.rec.add(l); err != nil {
+		return err
+	}
+	if err := a.rec.sync(); err != nil {
+		return err
+	}
+	if err := a.rec.root.SyncFS(); err != nil {
+		return fmt.Errorf("making the record durable: %w", err)
+	}
+	if a.o.Action != Delete {
+		return nil
+	}
+	// What is kept may be new, and not on the disk yet.
+	for _, root := range a.folders.open {
+		if err := root.SyncFS(); err != nil {
+			return fmt.Errorf("making what is kept durable: %w", err)
+		}
+	}
+	return nil
+}
+
+// confirmed tells whether this is the rest of a run that was killed, which was given the
+// same number: all that is deleted now, that run was about to delete.
+func (a *applying) confirmed() bool {
+	h := a.history
+	return !h.ended && h.last.Action == Delete && h.last.Confirmed != nil && *h.last.Confirmed == a.o.DeleteCount && a.strange == 0
+}
+
+// syncEvery is how many pictures are done between two times that it is made durable
+// what was done.
+const syncEvery = 64
+
+// act does what the record says from an offset on.
+func (a *applying) act(ctx context.Context, from int64) error {
+	tried := int64(0)
+	err := a.groups(from, a.run, func(ops []line) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if a.o.Stop != nil && a.o.Stop() {
+			return ErrStopped
+		}
+		if err := a.picture(ctx, ops); err != nil {
+			return err
+		}
+		tried++
+		if tried%syncEvery != 0 {
+			return nil
+		}
+		return a.settle()
+	})
+	a.report.Undone = a.images - tried
+	switch {
+	case err == nil:
+		return a.settle()
+	case errors.Is(err, ErrStopped):
+		return errors.Join(err, a.settle())
+	}
+	return err
+}
+
+// settle makes durable what was done, and then what the record says of it.
+func (a *applying) settle() error {
+	if a.to != nil {
+		if err := a.to.SyncFS(); err != nil {
+			return fmt.Errorf("making it durable: %w", err)
+		}
+	}
+	return a.rec.sync()
+}
+
+// groups yields what a run intended with each picture.
+func (a *applying) groups(from int64, run string, yield func(ops []line) error) error {
+	var ops []line
+	err := a.rec.lines(from, func(_ int64, l *line) error {
+		if l.Run != run || l.Event == begun {
+			return errEnough
+		}
+		if l.Event != intended {
+			return nil
+		}
+		if len(ops) > 0 && ops[0].Job != l.Job {
+			if err := yield(ops); err != nil {
+				return err
+			}
+			ops = ops[:0]
+		}
+		ops = append(ops, *l)
+		return nil
+	})
+	if err == nil && len(ops) > 0 {
+		err = yield(ops)
+	}
+	return err
+}
+
+// picture does what is intended with a picture, and what belongs to it after it. An
+// error is one that ends it all.
+func (a *applying) picture(ctx context.Context, ops []line) error {
+	err := a.look(ctx, ops)
+	if err == nil && ops[0].Action == Delete {
+		// Should this process be killed, what belongs to the picture has no picture.
+		if err := a.rec.add(line{Event: doing, Run: a.run, Job: ops[0].Job}); err != nil {
+			return err
+		}
+		if err := a.rec.flush(); err != nil {
+			return err
+		}
+	}
+	for i := 0; i < len(ops) && err == nil; i++ {
+		if err = a.one(ctx, &ops[i]); err != nil && i > 0 {
+			err = ofIts("file", ops[i].place(), err)
+		}
+	}
+	return a.settled(ops, err)
+}
+
+// settled puts down that a picture was left alone, or returns the error that ends it all.
+func (a *applying) settled(ops []line, err error) error {
+	var l *leftError
+	if err == nil || !errors.As(err, &l) {
+		return err
+	}
+	if lost := a.folders.lost(); lost != nil {
+		return lost
+	}
+	a.left(ops[0].place(), err)
+	return a.rec.add(line{Event: left, Run: ops[0].Run, Job: ops[0].Job, Why: l.Error()})
+}
+
+// look makes sure that all files of a picture are still as they were when it was written
+// down what is going to happen to them, and that its keeper is there.
+func (a *applying) look(ctx context.Context, ops []line) error {
+	for i := range ops {
+		err := a.asBefore(ctx, &ops[i])
+		if i > 0 && err != nil {
+			err = ofIts("file", ops[i].place(), err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return checkKeeper(ctx, &ops[0])
+}
+
+func (a *applying) asBefore(ctx context.Context, op *line) error {
+	root, err := a.folders.existing(op.Root)
+	if err != nil {
+		return err
+	}
+	info, err := look(root, op.Source, op.Size)
+	if err != nil {
+		return err
+	}
+	if op.Action == Delete || info.ModTime().UnixNano() != op.Time {
+		_, _, err = read(ctx, root, op.Source, op.Size, op.SHA256)
+	}
+	return err
+}
+
+// one does what is intended with a file.
+func (a *applying) one(ctx context.Context, op *line) error {
+	root, err := a.folders.existing(op.Root)
+	if err == nil && op.Action != Delete {
+		if err = a.to.MkdirAll(path.Dir(op.Target)); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
+			return leavef(notDone, "a file is where its folder would be")
+		}
+	}
+	if err == nil {
+		switch op.Action {
+		case Move:
+			err = a.move(ctx, root, op)
+		case Copy:
+			err = a.copy(ctx, root, op)
+		case Hardlink:
+			err = a.link(root, op)
+		case Delete:
+			err = root.Remove(op.Source)
+		}
+	}
+	if err != nil {
+		return a.fault(ctx, err)
+	}
+	a.report.Files++
+	a.report.Bytes += op.Size
+	if op.Kind == kindImage {
+		a.report.Images++
+	}
+	return a.rec.add(line{Event: done, Run: op.Run, N: op.N})
+}
+
+// fault makes of what the system says an error that ends it all, or one that leaves a
+// picture alone.
+func (a *applying) fault(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, new(*leftError)), errors.As(err, new(*lostError)), errors.As(err, new(*noLinkError)), fsys.IsFatal(err):
+		return err
+	case errors.Is(err, fs.ErrExist):
+		return leave(nameTaken)
+	case errors.Is(err, fsys.ErrDiffers):
+		return leavef(notTheSame, "while it was copied its bytes were others")
+	case absent(err):
+		if lost := a.folders.lost(); lost != nil {
+			return lost
+		}
+	}
+	return leavef(notDone, "%v", err)
+}
+
+func (a *applying) move(ctx context.Context, root fsys.Root, op *line) error {
+	err := fsys.MoveNew(root, op.Source, a.to, op.Target)
+	if errors.Is(err, syscall.EXDEV) {
+		if err = fsys.CopyNew(ctx, root, op.Source, a.to, op.Target, temporary(op.Target), op.SHA256); err == nil {
+			return a.gone(ctx, root, op)
+		}
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A process may have been killed before it removed the file that it had copied.
+	if !holds(ctx, a.to, op.Target, op.Size, op.SHA256) {
+		return err
+	}
+	one, lerr := oneName(op.place(), filepath.Join(a.to.Name(), filepath.FromSlash(op.Target)))
+	if lerr != nil {
+		return lerr
+	}
+	if one {
+		return leavef(notDone, "it lies in the folder that it would go to")
+	}
+	return a.gone(ctx, root, op)
+}
+
+// gone removes a file that is in the folder as well, with the same bytes.
+func (a *applying) gone(ctx context.Context, root fsys.Root, op *line) error {
+	if err := a.to.SyncFS(); err != nil {
+		return fmt.Errorf("making the copy durable; the file is in its place as well: %w", err)
+	}
+	if _, _, err := read(ctx, root, op.Source, op.Size, op.SHA256); err != nil {
+		return err
+	}
+	return root.Remove(op.Source)
+}
+
+func (a *applying) copy(ctx context.Context, root fsys.Root, op *line) error {
+	err := fsys.CopyNew(ctx, root, op.Source, a.to, op.Target, temporary(op.Target), op.SHA256)
+	if errors.Is(err, fs.ErrExist) && holds(ctx, a.to, op.Target, op.Size, op.SHA256) {
+		return nil
+	}
+	return err
+}
+
+// noLinkError says that a file cannot have a second name in the folder.
+type noLinkError struct{ file, folder string }
+
+func (e *noLinkError) Error() string {
+	return fmt.Sprintf("%s cannot have a second name in %s, which may be on another file system: take action: copy", e.file, e.folder)
+}
+
+func (a *applying) link(root fsys.Root, op *line) error {
+	err := fsys.LinkNew(root, op.Source, a.to, op.Target)
+	switch {
+	case errors.Is(err, syscall.EXDEV):
+		return &noLinkError{op.place(), a.to.Name()}
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
+	// It may be one that an earlier run made.
+	one, lerr := root.Lstat(op.Source)
+	if lerr != nil {
+		return lerr
+	}
+	if other, lerr := a.to.Lstat(op.Target); lerr == nil && sameFile(one, other) {
+		return nil
+	}
+	return err
+}
+
+// temporary is the name that a file has until it is whole. It is always the same, so
+// that what a killed process left is not in the way for ever.
+func temporary(target string) string {
+	id := sha256.Sum256([]byte(target))
+	return path.Join(path.Dir(target), ".forgepipe-move-"+hex.EncodeToString(id[:8])+".tmp")
+}
+
+// makeUp does the rest for pictures of which a run that was killed had done the file
+// itself and not all that belongs to it: their jobs will not come again, as they are not
+// among the sources any more.
+func (a *applying) makeUp(ctx context.Context) error {
+	h := a.history
+	if h.ended {
+		return nil
+	}
+	return a.groups(h.first, h.last.Run, func(ops []line) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		gone, err := a.halfDone(ctx, ops)
+		if err != nil || !gone {
+			return err
+		}
+		for i := range ops[1:] {
+			op := &ops[1+i]
+			err = a.asBefore(ctx, op)
+			if says(err, notThere) {
+				err = nil
+				continue
+			}
+			if err == nil {
+				err = a.one(ctx, op)
+			}
+			if err != nil {
+				err = ofIts("file", op.place(), err)
+				break
+			}
+		}
+		return a.settled(ops, err)
+	})
+}
+
+// halfDone tells whether the picture itself went where the killed run wanted it. It
+// removes what that had copied by half.
+func (a *applying) halfDone(ctx context.Context, ops []line) (bool, error) {
+	img := &ops[0]
+	root, err := a.folders.existing(img.Root)
+	if errors.As(err, new(*lostError)) {
+		return false, nil // there is nothing left of it
+	}
+	if err != nil || img.Kind != kindImage {
+		return false, err
+	}
+	if img.Action != Delete && a.to == nil {
+		return false, nil
+	}
+	for i := range ops {
+		if ops[i].Target == "" || a.to == nil {
+			continue
+		}
+		if _, err := a.to.Lstat(temporary(ops[i].Target)); err == nil {
+			if err := a.to.Remove(temporary(ops[i].Target)); err != nil {
+				return false, fmt.Errorf("removing half a copy: %w", err)
+			}
+		}
+	}
+	if _, err := root.Lstat(img.Source); !absent(err) {
+		return false, nil
+	}
+	switch img.Action {
+	case Delete:
+		return a.history.doing[img.Job], nil
+	case Move:
+		return holds(ctx, a.to, img.Target, img.Size, img.SHA256), ctx.Err()
+	}
+	return false, nil
+}
