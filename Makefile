@@ -17,7 +17,7 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 60s
 
-.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-infer bench-models bench-upscale bench-governor fuzz cuda-check gpu-bundle ort-blob platform
+.PHONY: help build libs demo startup test check docs soak bench-engine bench-tile bench-hash bench-dedup bench-infer bench-models bench-upscale bench-governor fuzz cuda-check gpu-bundle ort-blob platform
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -112,6 +112,9 @@ bench-tile: build ## measure the tile job against sharp, libvips and imaging and
 
 bench-hash: build ## measure hashes and dedup against pdqhash and imagededup and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/hash -record benchmarks/RESULTS.md
+
+bench-dedup: build ## measure de-duplication against FAISS and imagededup, and what its methods find, and record it in benchmarks/RESULTS.md
+	go run ./benchmarks/dedup -record benchmarks/RESULTS.md
 
 bench-infer: build ## measure embed against its bare parts and against Python and record it in benchmarks/RESULTS.md
 	go run ./benchmarks/infer -record benchmarks/RESULTS.md
