@@ -111,9 +111,11 @@ func orthonormalise(m []float64, d int, r *rand.Rand) {
 	}
 }
 
-func inner(a, b []float64) float64 {
+// inner is the inner product: of a reduced vector that is asked for and an added one, the
+// bound.
+func inner[F float32 | float64](a, b []F) F {
 	b = b[:len(a)]
-	var s0, s1, s2, s3 float64
+	var s0, s1, s2, s3 F
 	i := 0
 	for ; i+4 <= len(a); i += 4 {
 		s0 += a[i] * b[i]

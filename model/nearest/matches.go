@@ -154,7 +154,7 @@ func (l *look) group(first, n int, reduced []float32) error {
 
 // compare compares with the one that was added so many before.
 func (l *look) compare(at int, reduced []float32) error {
-	if bound(l.asked, reduced) < l.bound {
+	if inner(l.asked, reduced) < l.bound {
 		return nil
 	}
 	item := l.x.added.items[at]

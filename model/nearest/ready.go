@@ -220,7 +220,7 @@ func (x *Index) try(ctx context.Context, r *reducer, asked, added []uint32) (hit
 				}
 				g++
 				for l := range group {
-					if bound(q.Float32s()[i*width:][:width], rows[(j+l)*width:][:width]) >= bounds[i] {
+					if inner(q.Float32s()[i*width:][:width], rows[(j+l)*width:][:width]) >= bounds[i] {
 						p++
 					}
 				}

@@ -171,23 +171,6 @@ func (r *reducer) finish(h []float64, squares, size float64, to []float32, bound
 // above is a float32 that is not less.
 func above(f float64) float32 { return math.Nextafter32(float32(f), float32(math.Inf(1))) }
 
-// bound is the product of a reduced vector that is asked for and an added one.
-func bound(q, b []float32) float32 {
-	b = b[:len(q)]
-	var s0, s1, s2, s3 float32
-	i := 0
-	for ; i+4 <= len(q); i += 4 {
-		s0 += q[i] * b[i]
-		s1 += q[i+1] * b[i+1]
-		s2 += q[i+2] * b[i+2]
-		s3 += q[i+3] * b[i+3]
-	}
-	for ; i < len(q); i++ {
-		s0 += q[i] * b[i]
-	}
-	return s0 + s1 + (s2 + s3)
-}
-
 // put writes float64s as a tensor has them, numbers reads them.
 func put(to []byte, v []float64) {
 	for i, x := range v {

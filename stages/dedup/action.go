@@ -215,6 +215,9 @@ func done(a moves.Action, r moves.Report) string {
 	if r.Already > 0 {
 		text += fmt.Sprintf(", %d had been already", r.Already)
 	}
+	if r.Numbered > 0 {
+		text += fmt.Sprintf(", %d with a number behind the name, as that was taken", r.Numbered)
+	}
 	if r.Left > 0 {
 		var why []string
 		for _, w := range r.Why {
@@ -226,5 +229,9 @@ func done(a moves.Action, r moves.Report) string {
 		}
 		text += fmt.Sprintf(", %s left alone (%s)", were(r.Left), strings.Join(why, "; "))
 	}
-	return text + ", all of it in " + r.Record
+	text += ", all of it in " + r.Record
+	if a == moves.Move && r.Files > 0 {
+		text += " (forgepipe restore " + r.Record + " brings it back)"
+	}
+	return text
 }

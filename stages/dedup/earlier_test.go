@@ -201,7 +201,7 @@ func TestInterruptedWhileMoving(t *testing.T) {
 	state, note, err := w.run(t, func(r *pipeline.Run) { run = r; close(ready) }, "action", "move", "to", w.at("to"))
 	left := len(w.offered(t, w.at("in")))
 	undone := left - len(ref.offered(t, ref.at("in")))
-	want := fmt.Sprintf("; of source images 1 was moved (1 file), all of it in %s, and %d were not come to before the run was interrupted: run again to go on", w.at("to/moves.jsonl"), undone)
+	want := fmt.Sprintf("; of source images 1 was moved (1 file), all of it in %[1]s (forgepipe restore %[1]s brings it back), and %[2]d were not come to before the run was interrupted: run again to go on", w.at("to/moves.jsonl"), undone)
 	if err != nil || state != "interrupted" || left != all-1 || !strings.HasSuffix(note, want) {
 		t.Errorf("%s: %q, %v, and %d of %d are left", state, note, err, left, all)
 	}
