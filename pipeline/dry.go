@@ -79,4 +79,7 @@ type Forecast struct {
 	// of them would be written.
 	Maybe   int64 `json:"maybe"`
 	Retract int64 `json:"retract"` // files that would be moved to the trash
+	// Held is what barriers would take to decide, as far as that can be told before: not of
+	// those behind stages that make several items of one.
+	Held []HeldNeed `json:"held"`
 }

@@ -46,7 +46,7 @@ type Pipeline struct {
 	oconf      Config
 	steps      []*Step
 	attrs      map[string]Type   // known to exist after the last step
-	vectors    []string          // likewise
+	vectors    map[string]int    // likewise, with how many numbers each has
 	trees      map[string]string // what is written, and by which step
 	open       bool              // a step without declaration may have made others
 	lin        bool              // items may have a lineage
@@ -92,7 +92,7 @@ type Options struct {
 func New(name string, o Options) *Pipeline {
 	p := &Pipeline{
 		Name: name, Limits: imageio.DefaultLimits(),
-		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), trees: map[string]string{},
+		log: o.Logger, fs: o.FS, devices: o.Devices, nowhere: o.Unplaced, strategies: o.Strategies, attrs: Builtins(), vectors: map[string]int{}, trees: map[string]string{},
 		door: &door{share: shares{m: map[string]*shared{}}, devices: o.Devices},
 	}
 	p.door.pipe = p
@@ -136,7 +136,7 @@ func (p *Pipeline) useSource(ctx context.Context, in Info, c Config) error {
 func (p *Pipeline) env(id string) Env {
 	return Env{
 		StageID: id, Log: p.log.With("stage", id), FS: p.fs, Limits: p.Limits.WithDefaults(),
-		Attributes: maps.Clone(p.attrs), Vectors: slices.Compact(slices.Sorted(slices.Values(p.vectors))), Undeclared: p.open, Derived: p.lin, door: p.door,
+		Attributes: maps.Clone(p.attrs), Vectors: maps.Clone(p.vectors), Undeclared: p.open, Derived: p.lin, door: p.door,
 	}
 }
 
@@ -200,11 +200,15 @@ func (p *Pipeline) Add(s Step) error {
 		return nil
 	}
 	if s.Info.Derives {
-		p.attrs, p.vectors, p.open, p.lin = Builtins(), nil, false, true
+		p.attrs, p.vectors, p.open, p.lin = Builtins(), map[string]int{}, false, true
+	}
+	sizes := map[string]int{}
+	if v, ok := s.Stage.(VectorSizer); ok {
+		sizes = v.VectorSizes()
 	}
 	for _, m := range s.Info.makes(s.Config) {
 		if m.Vector {
-			p.vectors = append(p.vectors, m.Name)
+			p.vectors[m.Name] = sizes[m.Name]
 		} else {
 			p.attrs[m.Name] = m.Type
 		}
@@ -234,7 +238,9 @@ func (p *Pipeline) checkOutputs(s Step) error {
 
 func (p *Pipeline) checkNeeds(in Info, c Config) error {
 	for _, name := range in.needs(c) {
-		if _, ok := p.attrs[name]; ok || p.open || slices.Contains(p.vectors, name) {
+		_, attr := p.attrs[name]
+		_, vector := p.vectors[name]
+		if attr || vector || p.open {
 			continue
 		}
 		known := slices.Sorted(maps.Keys(p.attrs))

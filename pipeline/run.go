@@ -286,7 +286,10 @@ func (r *Run) Forecast() *Forecast {
 	if d == nil {
 		return nil
 	}
-	return &Forecast{Compute: d.compute.Load(), Reuse: r.r.reused.Load(), Write: d.write.Load(), Maybe: d.maybe.Load(), Retract: d.retract.Load()}
+	return &Forecast{
+		Compute: d.compute.Load(), Reuse: r.r.reused.Load(), Write: d.write.Load(), Maybe: d.maybe.Load(), Retract: d.retract.Load(),
+		Held: r.r.heldNeeds(r.r.src.in.Load() - r.r.quarantined.Load()),
+	}
 }
 
 // Memory is the manager of the memory that the run uses.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,7 +112,8 @@ func (r *run) intake(p *pool.ContextPool, q *queue) {
 // count now is known when all is listed. The returned function ends it.
 func (r *run) count(ctx context.Context) (stop func()) {
 	c, ok := r.source().(Counter)
-	if !ok || !r.opts.Count {
+	asked := r.dry == nil && slices.ContainsFunc(r.nodes, func(n *node) bool { _, ok := n.Stage.(HeldCoster); return ok })
+	if !ok || !r.opts.Count && !asked {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -128,6 +130,9 @@ func (r *run) count(ctx context.Context) (stop func()) {
 			return
 		}
 		r.total.CompareAndSwap(0, n)
+		if asked {
+			r.warnOfNeed(n)
+		}
 	})
 	return func() {
 		cancel()

@@ -107,6 +107,26 @@ type Barrier interface {
 	Flush(ctx context.Context, held HeldItems, emit func(*Item) error) error
 }
 
+// HeldCoster is a barrier that can tell before the run what deciding will take.
+type HeldCoster interface {
+	// HeldCost is what Flush needs at its peak for that many held items, as far as it
+	// depends on nothing that only the run finds out.
+	HeldCost(items int64) HeldCost
+}
+
+// HeldCost is what a barrier needs while it decides, beside what Cost says.
+type HeldCost struct {
+	Memory int64 // bytes that Flush leases
+	Disk   int64 // bytes of the scratch folder, beside those that the held items take
+}
+
+// VectorSizer is a stage that knows before the run how many numbers its vectors have.
+type VectorSizer interface {
+	// VectorSizes are those numbers, by the vectors' names. What is not there, or 0, is
+	// not known.
+	VectorSizes() map[string]int
+}
+
 // HeldItems yields the items that a barrier held, in ID order. An error ends
 // the sequence and must be returned.
 type HeldItems = func(yield func(*Item, error) bool)
@@ -224,7 +244,7 @@ type Env struct {
 	FS         FS              // every file is written through it
 	Limits     Limits          // of input images
 	Attributes map[string]Type // known to exist on arriving items
-	Vectors    []string        // likewise, sorted
+	Vectors    map[string]int  // likewise, with how many numbers each has; 0: that is not known before the run
 	Undeclared bool            // there may be others: a stage before declares nothing
 	Derived    bool            // arriving items may be derived ones
 

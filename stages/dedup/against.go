@@ -19,6 +19,7 @@ import (
 type indexes struct {
 	against []string // folders
 	add     string   // folder; empty: none
+	entries int64    // that items are compared with, when the stage was made
 }
 
 // entries are those of indexes in a table, behind the items of the run.
@@ -63,7 +64,8 @@ func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err er
 		}
 	}
 	for i, folder := range x.against {
-		err := tryIndex(e.FS, folder, by)
+		n, err := tryIndex(e.FS, folder, by)
+		x.entries += n
 		// The run makes the one that it adds to.
 		if errors.Is(err, fs.ErrNotExist) && filepath.Clean(folder) == x.add {
 			err = nil
@@ -75,22 +77,22 @@ func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err er
 	if x.add == "" {
 		return x, nil
 	}
-	if err := tryIndex(e.FS, x.add, by); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := tryIndex(e.FS, x.add, by); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return x, c.Errorf("index", 0, "%w", err)
 	}
 	return x, nil
 }
 
 // tryIndex looks whether an index can be read and has the columns, as far as that can be
-// told before there are vectors.
-func tryIndex(fs pipeline.FS, folder string, by []step) error {
+// told before there are vectors, and how many entries it has.
+func tryIndex(fs pipeline.FS, folder string, by []step) (entries int64, err error) {
 	x, err := index.Open(fs, folder)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = x.Close() }() // it was only read
 	if x.Len() == 0 {
-		return nil
+		return 0, nil
 	}
 	have := map[string]bool{}
 	for _, c := range x.Columns() {
@@ -98,10 +100,10 @@ func tryIndex(fs pipeline.FS, folder string, by []step) error {
 	}
 	for _, s := range by {
 		if !have[s.name] {
-			return fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, s.name)
+			return 0, fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, s.name)
 		}
 	}
-	return nil
+	return int64(x.Len()), nil
 }
 
 func (x indexes) writes() []pipeline.OutputTree {

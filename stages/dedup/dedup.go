@@ -119,6 +119,7 @@ type writer struct{ *Stage }
 
 var (
 	_ pipeline.Barrier    = (*Stage)(nil)
+	_ pipeline.HeldCoster = (*Stage)(nil)
 	_ pipeline.Opener     = (*Stage)(nil)
 	_ pipeline.Closer     = (*Stage)(nil)
 	_ pipeline.Coster     = (*Stage)(nil)

@@ -148,7 +148,7 @@ func (s *Stage) room(all totals) (during, after int64) {
 				during += items * int64(s.orientations.turns()*st.size)
 			}
 		}
-		if st.vector != "" && n > 0 {
+		if st.vector != "" && all.vectors[i].dim > 0 {
 			during += nearest.Room(all.vectors[i].dim, n, s.vectorThreads(all.vectors[i].dim, n)) + s.vectorMemory(all.vectors[i].dim, n)
 		}
 		switch {
@@ -189,12 +189,7 @@ func (s *Stage) vectorThreads(dim int, n int64) int {
 
 // checkDisk says what vectors will take on disk, and refuses more than there is.
 func (s *Stage) checkDisk(all totals) error {
-	var need int64
-	for i, st := range s.by {
-		if st.vector != "" {
-			need += nearest.Spill(all.vectors[i].dim, all.items+all.entries)
-		}
-	}
+	need := s.vectorDisk(all)
 	if need == 0 {
 		return nil
 	}

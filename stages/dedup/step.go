@@ -3,6 +3,7 @@ package dedup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -233,10 +234,10 @@ func needs(c pipeline.Config) []string {
 // there.
 func checkVectors(c pipeline.Config, e pipeline.Env, all []step) error {
 	for _, s := range all {
-		if s.vector != "" && !e.Undeclared && !slices.Contains(e.Vectors, s.vector) {
+		if _, made := e.Vectors[s.vector]; s.vector != "" && !e.Undeclared && !made {
 			there := "there are none"
 			if len(e.Vectors) > 0 {
-				there = "there are " + strings.Join(e.Vectors, ", ")
+				there = "there are " + strings.Join(slices.Sorted(maps.Keys(e.Vectors)), ", ")
 			}
 			return c.ElementErrorf("by", s.at, "no stage before this one makes the vector %q (%s): put embed before it", s.vector, there)
 		}

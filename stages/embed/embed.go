@@ -65,7 +65,10 @@ type Stage struct {
 	half bool
 }
 
-var _ pipeline.Stage = (*Stage)(nil)
+var (
+	_ pipeline.Stage       = (*Stage)(nil)
+	_ pipeline.VectorSizer = (*Stage)(nil)
+)
 
 func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 	m, err := network.Find(c)
@@ -120,3 +123,6 @@ func (s *Stage) vector(out *model.Tensor) (pipeline.Vector, error) {
 	}
 	return pipeline.Vector{Name: s.name, Model: s.kind, Half: s.half, Data: data}, nil
 }
+
+// VectorSizes is how many numbers the vector has.
+func (s *Stage) VectorSizes() map[string]int { return map[string]int{s.name: s.Numbers()[0]} }

@@ -88,7 +88,10 @@ type Stage struct {
 	image   *painter // nil: the picture stays
 }
 
-var _ pipeline.Stage = (*Stage)(nil)
+var (
+	_ pipeline.Stage       = (*Stage)(nil)
+	_ pipeline.VectorSizer = (*Stage)(nil)
+)
 
 // A number becomes an attribute.
 type number struct {
@@ -197,4 +200,13 @@ func (s *Stage) storable(data []float32) error {
 		}
 	}
 	return nil
+}
+
+// VectorSizes are how many numbers the vectors have.
+func (s *Stage) VectorSizes() map[string]int {
+	numbers, sizes := s.Numbers(), map[string]int{}
+	for _, v := range s.vectors {
+		sizes[v.name] = numbers[v.output]
+	}
+	return sizes
 }

@@ -82,7 +82,7 @@ func newParquet(e pipeline.Env, vectors bool) *parquetFile {
 		}
 	}
 	if vectors {
-		for _, name := range e.Vectors {
+		for _, name := range slices.Sorted(maps.Keys(e.Vectors)) {
 			f.vectors.add(name, pipeline.TypeFloat)
 		}
 	}

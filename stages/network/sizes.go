@@ -86,3 +86,16 @@ func (s *Stage) runOf(in int64) int64 {
 
 // share is n times a / b, rounded up.
 func share(n, a, b int64) int64 { return int64(float64(n)*float64(a)/float64(b) + 0.999999) }
+
+// Numbers are how many numbers the outputs that were chosen have for a picture, in their
+// order; 0: that depends on the picture, or cannot be told.
+func (s *Stage) Numbers() []int {
+	numbers := make([]int, len(s.file.Outputs))
+	if !s.sized {
+		return numbers
+	}
+	for i, bytes := range s.file.Sizes(s.shape()).Outputs {
+		numbers[i] = int(max(bytes, 0)) / s.file.ElementType().Size()
+	}
+	return numbers
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -83,17 +84,18 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		return nil, c.Errorf("path", 0, "the array is a NumPy file: give it a name that ends in %s, such as vectors%s", extension, extension)
 	}
 	s := &Stage{Listing: l, vector: c.String("vector")}
-	known := strings.Join(e.Vectors, ", ")
+	names := slices.Sorted(maps.Keys(e.Vectors))
+	known := strings.Join(names, ", ")
 	switch {
-	case s.vector != "" && !e.Undeclared && !slices.Contains(e.Vectors, s.vector):
+	case s.vector != "" && !e.Undeclared && !slices.Contains(names, s.vector):
 		if known == "" {
 			known = "none"
 		}
 		return nil, c.Errorf("vector", 0, "no stage before this one makes the vector %q (there are: %s)", s.vector, known)
 	case s.vector != "":
-	case len(e.Vectors) == 1:
-		s.vector = e.Vectors[0]
-	case len(e.Vectors) > 1:
+	case len(names) == 1:
+		s.vector = names[0]
+	case len(names) > 1:
 		return nil, c.Errorf("vector", 0, "several vectors arrive here: say with vector which one is written (there are: %s)", known)
 	case e.Undeclared: // Open refuses it, so that lint names no second fault for a stage before that is wrong
 	default:

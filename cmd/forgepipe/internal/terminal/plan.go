@@ -40,6 +40,25 @@ func Plan(p *pipeline.Plan) string {
 	return b.String()
 }
 
+// muchHeld is what a barrier may take, in bytes, without a word about it.
+const muchHeld = 256 << 20
+
+// held says what a barrier would take, where that is much.
+func held(n pipeline.HeldNeed) string {
+	switch short := n.Short(); {
+	case short != "":
+		return short + "\n"
+	case max(n.Memory, n.Disk) < muchHeld:
+		return ""
+	}
+	free := ""
+	if n.Free != nil {
+		free = fmt.Sprintf(", which has %s", memory.FormatBytes(*n.Free))
+	}
+	return fmt.Sprintf("%s takes about %s of memory to decide about %s, and %s on the disk of %s%s\n",
+		n.Stage, memory.FormatBytes(n.Memory), Counted(n.Items, "item"), memory.FormatBytes(n.Disk), n.Folder, free)
+}
+
 func devices(all []pipeline.Device) string {
 	names := make([]string, len(all))
 	for i, d := range all {
@@ -65,6 +84,9 @@ func Forecast(f *pipeline.Forecast, sum *pipeline.Summary, e Estimate) string {
 	fmt.Fprintf(&b, "\n%s in: compute %s, reuse %s, %s, retract %s\n", count(sum.In), count(f.Compute), count(f.Reuse), write, count(f.Retract))
 	if f.Maybe > 0 {
 		b.WriteString("what becomes of an item that is not computed yet, and how many files, is only known when it is\n")
+	}
+	for _, n := range f.Held {
+		b.WriteString(held(n))
 	}
 	if sum.Quarantined > 0 {
 		fmt.Fprintf(&b, "%s would be quarantined\n", Counted(sum.Quarantined, "item"))
