@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -175,5 +177,40 @@ func TestABarrierLeasesWhatItNeeds(t *testing.T) {
 	var over *memory.OversizeError
 	if _, _, err := run(1 << 30); !errors.As(err, &over) || over.Need != 1<<30 || over.Holder != "lessee" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What was given to one configuration makes another one like it.
+func TestGivenValuesMakeTheSameConfig(t *testing.T) {
+	in := pipeline.Info{Name: "all", Fields: []pipeline.Field{
+		{Name: "text", Type: pipeline.FieldString}, {Name: "number", Type: pipeline.FieldFloat},
+		{Name: "whole", Type: pipeline.FieldInt}, {Name: "size", Type: pipeline.FieldSize},
+		{Name: "share", Type: pipeline.FieldShare}, {Name: "wait", Type: pipeline.FieldDuration},
+		{Name: "on", Type: pipeline.FieldBool}, {Name: "list", Type: pipeline.FieldStrings},
+		{Name: "usual", Type: pipeline.FieldInt, Default: "7"},
+		{Name: "by", Type: pipeline.FieldChoices, Choices: []pipeline.Choice{
+			{Name: "far", Doc: "far", Fields: []pipeline.Field{{Name: "least", Type: pipeline.FieldFloat, Default: "0.5"}, {Name: "why", Type: pipeline.FieldString}}},
+			{Name: "near", Doc: "near"},
+		}},
+	}}
+	given := map[string]any{
+		"text": "a, [b]", "number": "0.1", "whole": "12", "size": "1.5MiB", "share": "12.5%", "wait": "90s", "on": "true",
+		"list": []string{"x, y", "z"}, "by": []any{"near", map[string]any{"far": map[string]any{"why": "not"}}},
+	}
+	first, err := pipeline.NewConfig(in, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := pipeline.NewConfig(in, first.Given())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]pipeline.Config{"first": first, "second": second} {
+		by := c.Choices("by")
+		if c.String("text") != "a, [b]" || c.Float("number") != 0.1 || c.Int("whole") != 12 || c.Int("size") != 3<<19 || c.Float("share") != 0.125 ||
+			c.Duration("wait") != 90*time.Second || !c.Bool("on") || !slices.Equal(c.Strings("list"), []string{"x, y", "z"}) ||
+			len(by) != 2 || by[0].Name != "near" || by[1].Options.String("why") != "not" || by[1].Options.Float("least") != 0.5 || by[1].Options.IsSet("least") || c.IsSet("usual") {
+			t.Errorf("%s: %+v", name, c)
+		}
 	}
 }

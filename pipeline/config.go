@@ -20,7 +20,7 @@ import (
 type Config struct {
 	info   Info
 	values map[string]any
-	set    map[string]bool // given, not defaulted
+	given  map[string][]string // as written, of those that are not defaults; of choices the words
 }
 
 // NewConfig makes a configuration in Go, for building a pipeline without YAML.
@@ -28,7 +28,7 @@ type Config struct {
 // FieldChoices a word, a map[string]any of one word to a map[string]any of its
 // options, or a []any or []string of such.
 func NewConfig(info Info, values map[string]any) (Config, error) {
-	c := Config{info: info, values: map[string]any{}, set: map[string]bool{}}
+	c := Config{info: info, values: map[string]any{}, given: map[string][]string{}}
 	for name, v := range values {
 		f, ok := info.field(name)
 		if !ok {
@@ -51,6 +51,26 @@ func NewConfig(info Info, values map[string]any) (Config, error) {
 		}
 	}
 	return c, c.complete()
+}
+
+// Given are the values that were given, without defaults, as NewConfig takes them.
+func (c Config) Given() map[string]any {
+	given := map[string]any{}
+	for name, text := range c.given {
+		switch v := c.values[name].(type) {
+		case []Chosen:
+			all := make([]any, len(v))
+			for i, o := range v {
+				all[i] = map[string]any{o.Name: o.Options.Given()}
+			}
+			given[name] = all
+		case []string:
+			given[name] = slices.Clone(text)
+		default:
+			given[name] = text[0]
+		}
+	}
+	return given
 }
 
 // Chosen is one element of a FieldChoices: the word and its options.
@@ -77,8 +97,17 @@ func (c *Config) choose(f Field, v any) error {
 		}
 		all = append(all, one)
 	}
-	c.values[f.Name], c.set[f.Name] = all, true
+	c.chose(f, all)
 	return nil
+}
+
+// chose sets a FieldChoices.
+func (c *Config) chose(f Field, all []Chosen) {
+	words := make([]string, len(all))
+	for i, o := range all {
+		words[i] = o.Name
+	}
+	c.values[f.Name], c.given[f.Name] = all, words
 }
 
 func (c *Config) chosen(f Field, element any) (Chosen, error) {
@@ -127,16 +156,14 @@ func (c *Config) assign(f Field, text ...string) error {
 				return &FieldError{Field: f.Name, Err: fmt.Errorf("%q is none of %s%s", t, strings.Join(f.Enum, ", "), didYouMean(t, f.Enum))}
 			}
 		}
-		c.values[f.Name] = slices.Clone(text)
-		c.set[f.Name] = true
+		c.values[f.Name], c.given[f.Name] = slices.Clone(text), slices.Clone(text)
 		return nil
 	}
 	v, err := f.parse(text[0])
 	if err != nil {
 		return &FieldError{Field: f.Name, Err: err}
 	}
-	c.values[f.Name] = v
-	c.set[f.Name] = true
+	c.values[f.Name], c.given[f.Name] = v, slices.Clone(text)
 	return nil
 }
 
@@ -308,7 +335,10 @@ func (c Config) get(name string, types ...FieldType) any {
 }
 
 // IsSet reports whether the pipeline gives the field a value of its own.
-func (c Config) IsSet(name string) bool { return c.set[name] }
+func (c Config) IsSet(name string) bool {
+	_, ok := c.given[name]
+	return ok
+}
 
 // String returns a text, path, enum or condition.
 func (c Config) String(name string) string {

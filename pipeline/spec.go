@@ -335,7 +335,7 @@ func (p *parser) entry(n *yamlNode, what string) (e stageSpec) {
 
 // configure reads a stage's fields from its node.
 func (p *parser) configure(in Info, e stageSpec) (Config, bool) {
-	c := Config{info: in, values: map[string]any{}, set: map[string]bool{}}
+	c := Config{info: in, values: map[string]any{}, given: map[string][]string{}}
 	before := len(p.problems)
 	if e.config.kind != nullNode && e.config.kind != mapNode {
 		p.problem(e.config, "%s wants a mapping of fields, not %s", in.Name, e.config.what())
@@ -357,7 +357,7 @@ func (p *parser) configure(in Info, e stageSpec) (Config, bool) {
 			continue
 		}
 		if f.Type == FieldChoices {
-			c.values[f.Name], c.set[f.Name] = p.choices(in, f, v), true
+			c.chose(f, p.choices(in, f, v))
 			continue
 		}
 		var words []string

@@ -59,7 +59,9 @@ func newAction(c pipeline.Config, e pipeline.Env) (a action, err error) {
 		case c.IsSet(f.name) && !belongs:
 			return a, c.Errorf(f.name, 0, "it is for another action than %s: leave it out, or say which", word)
 		case belongs && !c.IsSet(f.name) && !optional:
-			return a, c.Errorf("action", 0, "%s needs %s: %s", word, f.name, fieldNamed(actionFields(), f.name).Doc)
+			all := actionFields()
+			doc := all[slices.IndexFunc(all, func(o pipeline.Field) bool { return o.Name == f.name })].Doc
+			return a, c.Errorf("action", 0, "%s needs %s: %s", word, f.name, doc)
 		}
 	}
 	if word == actionReport {

@@ -138,6 +138,11 @@ func newStage(c pipeline.Config, e pipeline.Env) (*Stage, error) {
 		return nil, err
 	}
 	s.clauses = clauses(s.by)
+	for _, clause := range s.clauses {
+		if text := s.by[clause[0]].tooWide(); text != "" && len(clause) == 1 {
+			e.Log.Warn(text + "; forgepipe sweep shows what other thresholds find")
+		}
+	}
 	if err := checkVectors(c, e, s.by); err != nil {
 		return nil, err
 	}

@@ -219,6 +219,29 @@ func (s *step) accepts(value float64) bool {
 	return value <= s.within
 }
 
+// Where unrelated pictures begin to be near enough. Two hashes differ in about half of their
+// bits then, in a quarter or fewer of 64 independent ones once in 25,000 pairs; vectors
+// of most networks, and LPIPS of either network, are seldom beyond these.
+const (
+	unrelatedShare      = 0.25
+	unrelatedSimilarity = 0.3
+	unrelatedLPIPS      = 0.7
+)
+
+// tooWide says of a step that it calls unrelated pictures duplicates; empty: it does not.
+func (s *step) tooWide() string {
+	const tell = ": pictures that have nothing to do with each other may be so near, and those that are duplicates by it are rejected"
+	switch bits := 8 * s.size; {
+	case s.measure == differing && float64(s.distance) > unrelatedShare*float64(bits):
+		return fmt.Sprintf("%s has max_distance: %d of %d bits%s (the default is %s)", s.name, s.distance, bits, tell, s.near)
+	case s.measure == cosine && s.within < unrelatedSimilarity:
+		return fmt.Sprintf("%s has min_similarity: %g%s", s.name, s.within, tell)
+	case s.measure == perceived && s.within > unrelatedLPIPS:
+		return fmt.Sprintf("%s has max_distance: %g%s (the default is %s)", s.name, s.within, tell, s.near)
+	}
+	return ""
+}
+
 // needs are the vectors that the steps read.
 func needs(c pipeline.Config) []string {
 	var names []string
@@ -259,7 +282,8 @@ func expand(c pipeline.Config) ([]pipeline.Entry, error) {
 		return nil, err
 	}
 	var out []pipeline.Entry
-	by := written(c, "by").([]any)
+	given := c.Given()
+	by := given["by"].([]any)
 	for i, s := range all {
 		e, ok := s.maker()
 		if !ok {
@@ -278,13 +302,7 @@ func expand(c pipeline.Config) ([]pipeline.Entry, error) {
 	if len(out) == 0 {
 		return nil, nil
 	}
-	values := map[string]any{"by": by}
-	for _, f := range fields() {
-		if f.Name != "by" && c.IsSet(f.Name) {
-			values[f.Name] = written(c, f.Name)
-		}
-	}
-	return append(out, pipeline.Entry{Stage: "dedup", Values: values}), nil
+	return append(out, pipeline.Entry{Stage: "dedup", Values: given}), nil
 }
 
 // maker is the stage that makes the step's vector; false where it needs none.
@@ -307,48 +325,6 @@ func (s *step) maker() (pipeline.Entry, bool) {
 		values["preset"] = s.name
 	}
 	return pipeline.Entry{ID: s.name, Stage: "embed", Values: values}, true
-}
-
-// written is a field's value as NewConfig takes it.
-func written(c pipeline.Config, name string) any {
-	f := fieldNamed(fields(), name)
-	switch f.Type {
-	case pipeline.FieldChoices:
-		var all []any
-		for _, w := range c.Choices(name) {
-			options := map[string]any{}
-			for _, o := range named(w.Name).choice().Fields {
-				if w.Options.IsSet(o.Name) {
-					options[o.Name] = scalar(w.Options, o)
-				}
-			}
-			all = append(all, map[string]any{w.Name: options})
-		}
-		return all
-	case pipeline.FieldStrings:
-		return c.Strings(name)
-	}
-	return scalar(c, f)
-}
-
-func scalar(c pipeline.Config, f pipeline.Field) any {
-	switch f.Type {
-	case pipeline.FieldInt:
-		return c.Int(f.Name)
-	case pipeline.FieldFloat:
-		return c.Float(f.Name)
-	case pipeline.FieldBool:
-		return c.Bool(f.Name)
-	}
-	return c.String(f.Name)
-}
-
-func fieldNamed(all []pipeline.Field, name string) pipeline.Field {
-	i := slices.IndexFunc(all, func(f pipeline.Field) bool { return f.Name == name })
-	if i < 0 {
-		panic("BUG: dedup has no field " + name)
-	}
-	return all[i]
 }
 
 // checkVector refuses what no vector can be compared by.

@@ -189,3 +189,34 @@ func TestLibraryIsThatOfTheRun(t *testing.T) {
 		}
 	}
 }
+
+// Thresholds that make duplicates of unrelated pictures are remarked on, where no other step
+// confirms what they propose.
+func TestThresholdsThatAreTooWide(t *testing.T) {
+	src, _ := tinted(2)
+	net := perceiver(t, true)
+	for by, want := range map[string]string{
+		"{pdq: {max_distance: 64}}":                                             "",
+		"{pdq: {max_distance: 65}}":                                             "pdq has max_distance: 65 of 256 bits",
+		"{phash: {max_distance: 16}}":                                           "",
+		"{phash: {max_distance: 17}}":                                           "phash has max_distance: 17 of 64 bits",
+		"{vector: {name: v, min_similarity: 0.3}}":                              "",
+		"{vector: {name: v, min_similarity: 0}}":                                "v has min_similarity: 0:",
+		"{lpips: {model: " + net + ", size: 32, max_distance: 0.8}}":            "lpips has max_distance: 0.8:",
+		"{pdq: {max_distance: 99}}, {dhash: {confirm: true}}":                   "",
+		"{pdq: {max_distance: 20}}, sha256, {dhash: {max_distance: 20}}":        "dhash has max_distance: 20 of 64 bits",
+		"{pdq: {max_distance: 20}}, {dhash: {max_distance: 20, confirm: true}}": "",
+	} {
+		var log bytes.Buffer
+		_, err := pipeline.Load(t.Context(), "p.yaml", []byte("source: {made: {}}\nstages:\n- embed: {model: "+net+", output: pooled, name: v}\n- dedup: {by: ["+by+"]}"), pipeline.Options{
+			Registry: registry(src, embed.Info(), infer.Info()),
+			Logger:   slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		})
+		if err != nil {
+			t.Errorf("%s: %v", by, err)
+		}
+		if got := log.String(); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: said %q, want %q", by, got, want)
+		}
+	}
+}
