@@ -85,7 +85,7 @@ func (b *benchmark) reportImages(s *strings.Builder) {
 		if t.kind != folder {
 			continue
 		}
-		fmt.Fprintf(s, "\nA whole folder: %s. %s %s forgepipe is `forgepipe run benchmarks/dedup/dedup.yaml`, with its run store and an empty cache; with decode: fast its hashes are of JPEGs decoded at a smaller scale, with exact they are imagededup's. imagededup is `find_duplicates_to_remove`.\n\n", t.name, photos.Described, describedImages)
+		fmt.Fprintf(s, "\nA whole folder: %s. %s %s forgepipe is `forgepipe run benchmarks/dedup/dedup.yaml`, with its run store and an empty cache; with decode: fast its hashes are of JPEGs decoded at a smaller scale, with exact they are imagededup's. imagededup is `find_duplicates_to_remove`; czkawka_cli compares by its own gradient hash of 64 bits and writes what it found into a file, without its cache.\n\n", t.name, photos.Described, describedImages)
 		fmt.Fprintln(s, "| program | wall s | CPU s | peak RSS MiB | the first takes less by (wall, CPU) |\n|---|---|---|---|---|")
 		wall, cpu := t.entrants[0].took()
 		for i, e := range t.entrants {

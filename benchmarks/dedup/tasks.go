@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/benchmarks/internal/photos"
 	"github.com/forgepipe/forgepipe/benchmarks/internal/proc"
@@ -209,7 +210,8 @@ func (b *benchmark) addImages() error {
 	b.peer(t, imagededupFolder, 1, "", "find", images, fmt.Sprint(fewLimit), fmt.Sprint(threads))
 	if path, err := exec.LookPath("czkawka_cli"); err == nil {
 		t.entrants = append(t.entrants, &entrant{name: "czkawka_cli image", of: 1, command: b.line(append([]string{path}, czkawka(images, b.path("czkawka.txt"))...)...)})
-		b.notes = append(b.notes, proc.Output(path, "--version"))
+		version, _, _ := strings.Cut(proc.Output(path, "--version"), "\n")
+		b.notes = append(b.notes, version)
 	} else {
 		b.notes = append(b.notes, "czkawka_cli is not available: `cargo install czkawka_cli` builds it")
 	}
