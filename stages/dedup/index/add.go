@@ -24,8 +24,8 @@ import (
 //
 // The entries come in ascending order of their IDs' bytes, those with one ID in that of their
 // SHA256, as a barrier's Flush gets its items. Their Prints are in the order of columns, which
-// must be those of the index, see [Index.Takes]; a vector must have finite numbers. An error
-// of the sequence ends the adding and is returned.
+// must be those of the index, see [Index.Takes]; a vector must have finite numbers. Those
+// of entries that are passed over are not looked at. An error of the sequence ends the adding and is returned.
 //
 // After an error the index is as it was, unless the error says that this is not certain, which
 // is for a disk that fails in the last step. Then adding the entries again makes sure. While
@@ -180,7 +180,7 @@ func (a *adder) close() {
 
 // take writes the entries that are not there yet to a segment.
 func (a *adder) take(ctx context.Context, entries iter.Seq2[Entry, error]) error {
-	old := newMerger(a.dir, a.old.segments, nil)
+	old := newMerger(a.dir, a.old.segments, nil, false)
 	have, more, err := old.next(ctx)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (a *adder) take(ctx context.Context, entries iter.Seq2[Entry, error]) error
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := a.check(e); err != nil {
+		if err := a.checkKey(e); err != nil {
 			return err
 		}
 		for more && compare(&have, &e) < 0 {
@@ -203,6 +203,14 @@ func (a *adder) take(ctx context.Context, entries iter.Seq2[Entry, error]) error
 		if more && compare(&have, &e) == 0 {
 			continue
 		}
+		if e.Later != nil {
+			if e.Prints, err = e.Later(); err != nil {
+				return err
+			}
+		}
+		if err := a.checkPrints(e); err != nil {
+			return err
+		}
 		if err := a.put(e); err != nil {
 			return fmt.Errorf("writing a segment: %w", err)
 		}
@@ -210,7 +218,8 @@ func (a *adder) take(ctx context.Context, entries iter.Seq2[Entry, error]) error
 	return nil
 }
 
-func (a *adder) check(e Entry) error {
+// checkKey checks what says which picture an entry is, and where it belongs.
+func (a *adder) checkKey(e Entry) error {
 	switch {
 	case e.ID == "" || len(e.ID) > maxID || !isPlain(e.ID):
 		return fmt.Errorf("the ID %.80q is empty, has more than %d bytes or is not plain text", e.ID, maxID)
@@ -220,10 +229,15 @@ func (a *adder) check(e Entry) error {
 		return fmt.Errorf("the entry %q is from the folder %.80q, which is not an absolute path in its shortest form, of at most %d bytes", e.ID, e.Root, maxRoot)
 	case e.Width < 0 || e.Height < 0 || e.Width > math.MaxInt32 || e.Height > math.MaxInt32:
 		return fmt.Errorf("the entry %q has %d x %d pixels", e.ID, e.Width, e.Height)
-	case len(e.Prints) != len(a.columns):
-		return fmt.Errorf("the entry %q has %d fingerprints for %d columns", e.ID, len(e.Prints), len(a.columns))
 	}
 	a.last, a.any = Entry{ID: e.ID, SHA256: e.SHA256}, true
+	return nil
+}
+
+func (a *adder) checkPrints(e Entry) error {
+	if len(e.Prints) != len(a.columns) {
+		return fmt.Errorf("the entry %q has %d fingerprints for %d columns", e.ID, len(e.Prints), len(a.columns))
+	}
 	for i, p := range e.Prints {
 		c := a.columns[i]
 		if p != nil && len(p) != c.Size {
@@ -349,7 +363,7 @@ func (a *adder) merge(ctx context.Context) ([]segmentInfo, error) {
 		return nil, err
 	}
 	a.out = out
-	for m := newMerger(a.dir, sources, wanted); ; {
+	for m := newMerger(a.dir, sources, wanted, false); ; {
 		e, ok, err := m.next(ctx)
 		if err != nil {
 			return nil, err

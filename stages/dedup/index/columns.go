@@ -85,7 +85,7 @@ func (o Column) compare(dir string, c Column) error {
 		if c.Vector {
 			return fmt.Sprintf("vectors of %d numbers", c.Size/4)
 		}
-		return fmt.Sprintf("hashes of %d bytes", c.Size)
+		return fmt.Sprintf("fingerprints of %d bytes", c.Size)
 	}
 	model := func(c Column) string {
 		if c.Model == "" {

@@ -59,7 +59,7 @@ func ReadSegment(data []byte, entries int64, sha256 string, columns []Column, ro
 	for i := range wanted {
 		wanted[i] = i
 	}
-	for c := s.cursor(0, wanted); ; {
+	for c := s.cursor(0, wanted, false); ; {
 		ok, err := c.next()
 		if err != nil || !ok {
 			return err

@@ -32,6 +32,9 @@ type Entry struct {
 	Root          string   // absolute path of the folder that the ID is relative to; empty where that is not known
 	Width, Height int      // in pixels
 	Prints        [][]byte // one per column; nil where there is no verdict on the picture
+	// Later makes the Prints of an entry that turns out to be added, where making them is
+	// work; it is for Add alone. Nil: they are there.
+	Later func() ([][]byte, error)
 }
 
 // What an index may hold at most.
@@ -236,11 +239,36 @@ func (x *Index) Takes(columns []Column) error { return x.manifest.takes(x.dir, c
 // sequence; for a damaged file it matches [ErrDamaged].
 func (x *Index) All(ctx context.Context, columns []string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		m, err := x.merger(columns)
+		m, err := x.merger(columns, false)
 		for err == nil {
 			var e Entry
 			var ok bool
 			if e, ok, err = m.next(ctx); err == nil && (!ok || !yield(e, nil)) {
+				return
+			}
+		}
+		yield(Entry{}, fmt.Errorf("reading the index %s: %w", x.dir, err))
+	}
+}
+
+// Picked is All for some of the entries: those of which pick is true, which is asked about
+// each, in order, by its place among all. Of others no fingerprints are read, or checked.
+func (x *Index) Picked(ctx context.Context, columns []string, pick func(place int64) bool) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		m, err := x.merger(columns, true)
+		for place := int64(0); err == nil; place++ {
+			var e Entry
+			var ok bool
+			if e, ok, err = m.next(ctx); err != nil {
+				break
+			}
+			if !ok {
+				return
+			}
+			if !pick(place) {
+				continue
+			}
+			if e.Prints, err = m.prints(); err == nil && !yield(e, nil) {
 				return
 			}
 		}

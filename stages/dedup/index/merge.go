@@ -23,21 +23,22 @@ type merger struct {
 	entry   Entry   // that one's ID and SHA256
 }
 
-// merger reads all segments of the index.
-func (x *Index) merger(columns []string) (*merger, error) {
+// merger reads all segments of the index. Where it is lazy, prints asks for the fingerprints
+// of an entry.
+func (x *Index) merger(columns []string, lazy bool) (*merger, error) {
 	wanted := make([]int, len(columns))
 	for i, name := range columns {
 		if wanted[i] = x.manifest.column(name); wanted[i] < 0 && x.Len() > 0 {
 			return nil, fmt.Errorf("it has no column %s (it has: %s)", name, names(x.manifest.Columns))
 		}
 	}
-	return newMerger(x.dir, x.segments, wanted), nil
+	return newMerger(x.dir, x.segments, wanted, lazy), nil
 }
 
-func newMerger(dir string, segments []*segment, wanted []int) *merger {
+func newMerger(dir string, segments []*segment, wanted []int, lazy bool) *merger {
 	m := &merger{dir: dir}
 	for i, s := range segments {
-		m.waiting = append(m.waiting, s.cursor(i, wanted))
+		m.waiting = append(m.waiting, s.cursor(i, wanted, lazy))
 	}
 	return m
 }
@@ -80,6 +81,12 @@ func (m *merger) next(ctx context.Context) (e Entry, ok bool, err error) {
 		return Entry{}, false, inFile(m.dir, m.current.Name, badf("%q is in another segment, too", e.ID))
 	}
 	return e, true, nil
+}
+
+// prints are the fingerprints of the entry that next gave.
+func (m *merger) prints() ([][]byte, error) {
+	err := m.current.prints()
+	return m.current.entry.Prints, inFile(m.dir, m.current.Name, err)
 }
 
 func (m *merger) advance(c *cursor) (bool, error) {

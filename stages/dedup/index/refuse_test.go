@@ -35,7 +35,7 @@ func TestOtherColumnsAreRefused(t *testing.T) {
 		"another dimension": {change(func(c []index.Column) []index.Column { c[1].Size = 16; return c }), false,
 			[]string{"column clip", "vectors of 3 numbers", "vectors of 4 numbers"}},
 		"another kind": {change(func(c []index.Column) []index.Column { c[1].Vector = false; return c }), false,
-			[]string{"column clip", "vectors of 3 numbers", "hashes of 12 bytes"}},
+			[]string{"column clip", "vectors of 3 numbers", "fingerprints of 12 bytes"}},
 		"one less": {change(func(c []index.Column) []index.Column { return c[:1] }), true,
 			[]string{"the column clip", "missing here", "compare by clip too"}},
 		"one more": {change(func(c []index.Column) []index.Column { return append(c, index.Column{Name: "pdq", Size: 32}) }), false,

@@ -225,25 +225,35 @@ type cursor struct {
 	*segment
 	index   int   // among the segments
 	wanted  []int // columns of the entries' prints
+	lazy    bool  // those are read when prints is called, and else with the block
 	headers hash.Hash
 	at      int64 // of the next block
 	left    int64 // entries not yet read, as the manifest counts
 	header  []byte
 
 	rows, row int
-	keys      []byte // of the entries from row on
-	buf       []byte // all of keys
-	chunks    []chunk
-	bufs      [][]byte // of the wanted columns
+	keys      []byte   // of the entries from row on
+	buf       []byte   // all of keys
+	chunks    []loaded // of the wanted columns
 
 	entry Entry // the current one
 	any   bool  // whether there was one
 }
 
-func (s *segment) cursor(index int, wanted []int) *cursor {
+// loaded is a chunk of the block that is read, as far as it is.
+type loaded struct {
+	chunk
+	at   int64 // where it begins in the file
+	done bool  // it has been read
+	row  int   // up to which rank has been counted
+	rank int   // prints of the rows before that one
+	buf  []byte
+}
+
+func (s *segment) cursor(index int, wanted []int, lazy bool) *cursor {
 	c := &cursor{
-		segment: s, index: index, wanted: wanted, headers: sha256.New(), at: s.start, left: s.Entries,
-		header: make([]byte, blockHeaderBytes(len(s.columns))), chunks: make([]chunk, len(wanted)), bufs: make([][]byte, len(wanted)),
+		segment: s, index: index, wanted: wanted, lazy: lazy, headers: sha256.New(), at: s.start, left: s.Entries,
+		header: make([]byte, blockHeaderBytes(len(s.columns))), chunks: make([]loaded, len(wanted)),
 	}
 	c.headers.Write(fileHeader(s.columns))
 	c.entry.Prints = make([][]byte, len(wanted))
@@ -285,22 +295,41 @@ func (c *cursor) next() (ok bool, err error) {
 		c.entry.Root = c.roots[root-1]
 	}
 	c.entry.Width, c.entry.Height = int(width), int(height)
-	for i, column := range c.wanted {
-		ch := &c.chunks[i]
-		c.entry.Prints[i] = nil
-		if ch.bits[c.row/8]>>(c.row%8)&1 == 1 {
-			size := c.columns[column].Size
-			c.entry.Prints[i] = ch.data[:size:size] // there are as many as bits, see chunk
-			ch.data = ch.data[size:]
-		}
-	}
 	c.any = true
 	c.row++
 	if c.row == c.rows && len(c.keys) > 0 {
 		return false, badf("a block has %d bytes behind its last ID", len(c.keys))
 	}
-	return true, nil
+	if !c.lazy {
+		err = c.prints()
+	}
+	return err == nil, err
 }
+
+// prints gives the current entry its fingerprints.
+func (c *cursor) prints() error {
+	row := c.row - 1
+	for w, column := range c.wanted {
+		ch := &c.chunks[w]
+		if !ch.done {
+			if err := c.load(w); err != nil {
+				return err
+			}
+		}
+		for ; ch.row < row; ch.row++ {
+			ch.rank += ch.bit(ch.row)
+		}
+		c.entry.Prints[w] = nil
+		if ch.bit(row) == 1 {
+			size := c.columns[column].Size
+			c.entry.Prints[w] = ch.data[ch.rank*size:][:size:size] // there are as many as bits, see split
+		}
+	}
+	return nil
+}
+
+// bit is 1 where the entry of that row has a fingerprint, and otherwise 0.
+func (c *chunk) bit(row int) int { return int(c.bits[row/8] >> (row % 8) & 1) }
 
 // end checks that the segment is the one that the manifest names.
 func (c *cursor) end() error {
@@ -353,21 +382,27 @@ func (c *cursor) block() error {
 		return badf("the block at byte %d has %d entries in %d bytes", at, rows, len(c.keys))
 	}
 	at += length(0)
-	for i, column := range c.columns {
+	for i := range c.columns {
 		for w, wanted := range c.wanted {
 			if wanted != i {
 				continue
 			}
-			if c.bufs[w], err = c.chunk(c.bufs[w], at, 1+i); err != nil {
-				return err
-			}
-			if c.chunks[w], err = split(c.bufs[w], c.rows, column); err != nil {
-				return err
-			}
+			c.chunks[w] = loaded{at: at, buf: c.chunks[w].buf}
 		}
 		at += length(1 + i)
 	}
 	return nil
+}
+
+// load reads the block's chunk of a wanted column.
+func (c *cursor) load(w int) (err error) {
+	ch, column := &c.chunks[w], c.wanted[w]
+	if ch.buf, err = c.chunk(ch.buf, ch.at, 1+column); err != nil {
+		return err
+	}
+	ch.chunk, err = split(ch.buf, c.rows, c.columns[column])
+	ch.done = err == nil
+	return err
 }
 
 // blockMax is what a block takes at most: it is closed by an entry that makes it large.
