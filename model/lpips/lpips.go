@@ -50,9 +50,16 @@ type Options struct {
 	// features take much memory: with VGG-16 about 2 kB for each. 0:
 	// DefaultMaxPixels.
 	MaxPixels int
-	// Threads compute, on the CPU; 0 is one for each core.
+	// Infer runs the network, on a GPU: that of a model.Runner whose devices load what
+	// File gives for the same Size and files. The Runner stays the caller's, who closes it
+	// after the Distance, and leases, what happens when memory runs out and the way to the
+	// CPU are its own: where there is no room, the errors of Of and Vector are a
+	// *model.NoRoomError. Nil: the network runs on the CPU, in a session of the Distance.
+	Infer func(ctx context.Context, inputs []model.Input) []model.Result
+	// Threads compute, on the CPU; 0 is one for each core. It is not for Infer.
 	Threads int
-	// Library is another ONNX Runtime than the one that forgepipe brings: a path.
+	// Library is another ONNX Runtime than the one that forgepipe brings: a path. It is not
+	// for Infer either.
 	Library string
 	// Log gets the runtime's warnings; nil is silence.
 	Log *slog.Logger
@@ -70,7 +77,7 @@ type Distance struct {
 	layers      []layer
 
 	mu      sync.Mutex
-	session model.Session
+	session model.Session // nil with Infer
 	element model.ElementType
 }
 
@@ -92,21 +99,18 @@ func Find(namesOrPaths ...string) (files []string, err error) {
 	return files, nil
 }
 
-// Open loads a network: a checkpoint or an ONNX file that has all of it, or the
-// checkpoints of the backbone and of the linear layers, in any order. An ONNX file must
-// give for a picture the vector of which the squared length of a difference is the
-// distance, as forgepipe models convert makes it. Close unloads it.
-func Open(ctx context.Context, o Options, files ...string) (*Distance, error) {
+// File looks at the network that Open loads, with how its pictures are prepared; size is
+// that of Options. It is what a model.Runner runs that is to measure LPIPS: see Infer.
+func File(size int, files ...string) (*model.File, error) {
 	if len(files) == 0 || len(files) > 2 {
 		return nil, fmt.Errorf("LPIPS wants a file, or two: those of the network and of its linear layers; there are %d", len(files))
 	}
-	if o.Size != 0 && o.Size < Least {
-		return nil, fmt.Errorf("LPIPS wants pictures of at least %d pixels a side, and the size is %d", Least, o.Size)
+	if size != 0 && size < Least {
+		return nil, fmt.Errorf("LPIPS wants pictures of at least %d pixels a side, and the size is %d", Least, size)
 	}
-	o.MaxPixels = cmp.Or(o.MaxPixels, DefaultMaxPixels)
 	spec, _ := model.Preset("lpips")
-	spec.Width, spec.Height = o.Size, o.Size
-	if o.Size == 0 {
+	spec.Width, spec.Height = size, size
+	if size == 0 {
 		spec.Resize = model.NoResize
 	}
 	spec.Layout = model.NCHW
@@ -117,13 +121,28 @@ func Open(ctx context.Context, o Options, files ...string) (*Distance, error) {
 	if made := f.Header.Metadata["architecture"]; made != "" && made != "LPIPS" {
 		return nil, fmt.Errorf("%s is the network %s, and LPIPS is wanted", files[0], made)
 	}
-	s, err := f.Load(ctx, model.SessionOptions{
-		Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Library: o.Library, Log: o.Log,
-	})
+	return f, nil
+}
+
+// Open loads a network: a checkpoint or an ONNX file that has all of it, or the
+// checkpoints of the backbone and of the linear layers, in any order. An ONNX file must
+// give for a picture the vector of which the squared length of a difference is the
+// distance, as forgepipe models convert makes it. Close unloads it.
+func Open(ctx context.Context, o Options, files ...string) (*Distance, error) {
+	f, err := File(o.Size, files...)
 	if err != nil {
-		return nil, fmt.Errorf("loading LPIPS: %w", err)
+		return nil, err
 	}
-	d := &Distance{o: o, spec: f.Spec, session: s, element: f.ElementType()}
+	o.MaxPixels = cmp.Or(o.MaxPixels, DefaultMaxPixels)
+	d := &Distance{o: o, spec: f.Spec, element: f.ElementType()}
+	if o.Infer == nil {
+		d.session, err = f.Load(ctx, model.SessionOptions{
+			Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Library: o.Library, Log: o.Log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("loading LPIPS: %w", err)
+		}
+	}
 	if o.Size > 0 {
 		d.vectorBytes = vectorBytesOf(f, o.Size)
 		if all := layersOf(f.Header.Metadata["details"], o.Size); 4*int64(numbersOf(all)) == d.vectorBytes {
@@ -133,8 +152,13 @@ func Open(ctx context.Context, o Options, files ...string) (*Distance, error) {
 	return d, nil
 }
 
-// Close unloads the network.
-func (d *Distance) Close() error { return d.session.Close() }
+// Close unloads the network, but for one that Infer runs.
+func (d *Distance) Close() error {
+	if d.session == nil {
+		return nil
+	}
+	return d.session.Close()
+}
 
 // prepared is how two pictures of these sizes come to one.
 func (d *Distance) prepared(a, b image.Point) (spec model.Spec, size image.Point) {

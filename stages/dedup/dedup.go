@@ -44,10 +44,7 @@ func Info() pipeline.Info {
 			if err != nil {
 				return nil, err
 			}
-			if len(s.writes()) > 0 {
-				return writer{s}, nil
-			}
-			return s, nil
+			return s.asked(), nil
 		},
 	}
 }
@@ -108,10 +105,11 @@ type Stage struct {
 	tells        tells
 	indexes      indexes
 	act          action
-	library      string // of the ONNX Runtime
-	open         bool   // false in a dry run
-	said         string // what there is to say of the last run
-	undone       error  // nothing of the action could be done
+	library      string  // of the ONNX Runtime
+	place        placing // of the networks that measure pictures
+	open         bool    // false in a dry run
+	said         string  // what there is to say of the last run
+	undone       error   // nothing of the action could be done
 }
 
 // writer is a Stage that writes files.
@@ -188,7 +186,10 @@ func (w writer) Writes() []pipeline.OutputTree { return w.writes() }
 
 // Cost is that of the hash that needs most: they are computed one by one. What
 // Flush needs depends on how many items there are, and is leased then.
-func (s *Stage) Cost(_ pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
+	if d != pipeline.Host {
+		return s.onCard(d)
+	}
 	var c pipeline.Cost
 	work := func(m method, size image.Point, pixel int64, alpha bool) int64 {
 		n := m.work(size, pixel, alpha)

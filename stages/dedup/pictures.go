@@ -16,6 +16,7 @@ import (
 	"github.com/forgepipe/forgepipe/model/lpips"
 	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/network"
 )
 
 // pictures measure LPIPS of the pictures that a step may be asked about. They are
@@ -24,6 +25,7 @@ type pictures struct {
 	step
 	log     *slog.Logger
 	lease   *memory.Lease
+	card    *network.Stage // that runs the network on a GPU; nil: net does, on the CPU
 	net     *lpips.Distance
 	set     *lpips.Set
 	numbers map[uint32]uint32     // of items, in the set
@@ -157,7 +159,7 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 	if err != nil {
 		return err
 	}
-	s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n))
+	s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.place.device)
 	vectors := pictureMemory(s.env.HostLimit(), n, p.side)
 	room := vectors + int64(p.side)*int64(p.side)*pixelBytes + (min(pairs, mostMeasured+n)+n)*measuredPair
 	for _, f := range files {
@@ -172,7 +174,14 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 	if err != nil {
 		return err
 	}
-	if p.net, err = lpips.Open(ctx, lpips.Options{Size: p.side, Library: s.library, Log: s.env.Log}, files...); err != nil {
+	o := lpips.Options{Size: p.side, Library: s.library, Log: s.env.Log}
+	if card := s.place.cards[p.at]; card != nil {
+		if err := card.Open(ctx, s.place.device); err != nil {
+			return fmt.Errorf("comparing by %s: %w", p.name, err)
+		}
+		p.card, o.Infer = card, card.Infer
+	}
+	if p.net, err = lpips.Open(ctx, o, files...); err != nil {
 		return fmt.Errorf("comparing by %s: %w", p.name, err)
 	}
 	if err := s.checkFree(n*(p.net.PreparedBytes()+p.net.GridBytes()), fmt.Sprintf("the pictures of %d items, squashed to %d x %d for %s, with what tells most of them apart,", n, p.side, p.side, p.name)); err != nil {
@@ -293,7 +302,10 @@ func (p *pictures) close() error {
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
 	}
-	p.set, p.net = nil, nil
+	if p.card != nil {
+		errs = append(errs, p.card.Close())
+	}
+	p.set, p.net, p.card = nil, nil, nil
 	p.lease.Release()
 	return errors.Join(errs...)
 }
