@@ -193,6 +193,13 @@ func TestPerceivedBesideAnother(t *testing.T) {
 		if err != nil || len(plan.Phases) != tt.phases {
 			t.Errorf("on %d bytes: %v, %v", tt.total, plan.Phases, err)
 		}
+		cards, err := p.PlannedDevices(t.Context(), plan)
+		if err != nil || len(cards) != 1 || len(cards[0].Tasks) != 2 {
+			t.Fatalf("planned are %+v, %v", cards, err)
+		}
+		if task := cards[0].Tasks[1]; task.Name != "stage dedup" || task.Phase != tt.phases-1 || task.Resident != 0 || task.Work < 4<<20+1<<19 {
+			t.Errorf("planned is %+v: the weights and a run", task)
+		}
 		said, s := decided(t, p)
 		if want == nil {
 			want = said
