@@ -24,8 +24,9 @@ const PooledOutput = "pooled"
 // sizes and on other devices. It is not proven but measured: between a network in float16
 // and the same in float32, on the CPU, both roots differ by up to 1e-4 (VGG-16 and AlexNet
 // with random weights, photographs and flat pictures of 64 x 64, at roots of up to 0.7).
-// A GPU computes in full float32 too, only in other orders: sessions on CUDA have TF32
-// switched off, which would round to 10 bits. Nothing was measured with weights of 8 bits.
+// Sessions on CUDA have TF32 switched off, which would round to 10 bits, so that a GPU adds
+// the same numbers in other orders; but nothing was measured on one, nor with weights of 8
+// bits.
 const PooledSlack = 2e-3
 
 // PooledWithin is how much the squared length of a difference of two vectors of

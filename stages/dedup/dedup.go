@@ -106,7 +106,7 @@ type Stage struct {
 	indexes      indexes
 	act          action
 	library      string  // of the ONNX Runtime
-	place        placing // of the networks that measure pictures
+	place        placing // of the network that measures pictures
 	open         bool    // false in a dry run
 	said         string  // what there is to say of the last run
 	undone       error   // nothing of the action could be done
@@ -185,7 +185,8 @@ func (s *Stage) writes() []pipeline.OutputTree {
 func (w writer) Writes() []pipeline.OutputTree { return w.writes() }
 
 // Cost is that of the hash that needs most: they are computed one by one. What
-// Flush needs depends on how many items there are, and is leased then.
+// Flush needs depends on how many items there are, and is leased then; of a GPU that is
+// known.
 func (s *Stage) Cost(d pipeline.Device, batch []*pipeline.Item) pipeline.Cost {
 	if d != pipeline.Host {
 		return s.onCard(d)

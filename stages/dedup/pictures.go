@@ -175,7 +175,7 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 		return err
 	}
 	o := lpips.Options{Size: p.side, Library: s.library, Log: s.env.Log}
-	if card := s.place.cards[p.at]; card != nil {
+	if card := s.place.card; card != nil {
 		if err := card.Open(ctx, s.place.device); err != nil {
 			return fmt.Errorf("comparing by %s: %w", p.name, err)
 		}
