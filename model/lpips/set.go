@@ -127,9 +127,9 @@ func (s *Set) vector(ctx context.Context, number uint32) ([]float32, error) {
 	if v, ok := s.vectors.get(number); ok {
 		return v, nil
 	}
-	prepared := make([]byte, s.d.PreparedBytes())
-	if err := s.pictures.read(prepared, int64(number)); err != nil {
-		return nil, fmt.Errorf("reading squashed pictures: %w", err)
+	prepared, err := s.Prepared(number)
+	if err != nil {
+		return nil, err
 	}
 	s.vectors.room() // before there is another one
 	v, err := s.d.Vector(ctx, prepared)

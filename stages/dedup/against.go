@@ -10,6 +10,7 @@ import (
 	"math"
 	"path/filepath"
 
+	"github.com/forgepipe/forgepipe/model/lpips"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/dedup/index"
 )
@@ -58,11 +59,6 @@ func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err er
 	if len(x.against) == 0 && x.add == "" {
 		return x, nil
 	}
-	for _, s := range by {
-		if s.measure == perceived {
-			return x, c.ElementErrorf("by", s.at, "%s measures pictures, which an index does not have: leave it out, or against and index", s.name)
-		}
-	}
 	for i, folder := range x.against {
 		n, err := tryIndex(e.FS, folder, by)
 		x.entries += n
@@ -99,7 +95,7 @@ func tryIndex(fs pipeline.FS, folder string, by []step) (entries int64, err erro
 		have[c.Name] = true
 	}
 	for _, s := range by {
-		if !have[s.name] {
+		if s.measure == perceived && !have[s.squashed()] || s.measure != perceived && !have[s.name] {
 			return 0, fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, s.name)
 		}
 	}
@@ -113,24 +109,39 @@ func (x indexes) writes() []pipeline.OutputTree {
 	return []pipeline.OutputTree{{Root: x.add, Template: "index.json", File: true, Apart: true}}
 }
 
-// columns are what an index has of the steps.
-func (s *Stage) columns(kinds []vectorKind) (all []index.Column) {
-	for i, st := range s.by {
-		c := index.Column{Name: st.name, Size: st.size, Version: st.version}
-		if st.vector != "" {
-			c = index.Column{Name: st.name, Size: 4 * kinds[i].dim, Vector: true, Model: kinds[i].model}
-		}
-		all = append(all, c)
-	}
-	return all
+// A part is what an index has of a step: its hash or vector, or the pictures that it
+// measures, squashed.
+type part struct {
+	step    int
+	picture bool
 }
+
+// columns are what an index has of the steps, and what of each.
+func (s *Stage) columns(kinds []vectorKind) (all []index.Column, parts []part) {
+	add := func(c index.Column, p part) { all, parts = append(all, c), append(parts, p) }
+	for i, st := range s.by {
+		switch {
+		case st.vector != "":
+			add(index.Column{Name: st.name, Size: 4 * kinds[i].dim, Vector: true, Model: kinds[i].model}, part{step: i})
+		case st.take != nil:
+			add(index.Column{Name: st.name, Size: st.size, Version: st.version}, part{step: i})
+		}
+		if st.measure == perceived {
+			add(index.Column{Name: st.squashed(), Size: 3 * st.side * st.side, Version: lpips.PreparedVersion}, part{step: i, picture: true})
+		}
+	}
+	return all, parts
+}
+
+// squashed is what the pictures are called in an index that the step measures.
+func (s *step) squashed() string { return s.name + ".pictures" }
 
 // openIndexes opens what items are compared with, and counts it.
 func (s *Stage) openIndexes(ctx context.Context, d *deciding, all *totals) error {
 	if len(s.indexes.against) == 0 && s.indexes.add == "" || all.items == 0 {
 		return nil
 	}
-	columns := s.columns(all.vectors)
+	columns, _ := s.columns(all.vectors)
 	for _, folder := range s.indexes.against {
 		x, err := index.Open(s.env.FS, folder)
 		if errors.Is(err, fs.ErrNotExist) && filepath.Clean(folder) == s.indexes.add {
@@ -183,8 +194,12 @@ func (s *Stage) enterIndexes(ctx context.Context, held pipeline.HeldItems, t *ta
 		return err
 	}
 	var names []string
-	for _, st := range s.by {
-		names = append(names, st.name)
+	var of []int // the columns of the table
+	for i, st := range s.by {
+		// Pictures are taken when it is known which of them are asked about.
+		if st.take != nil || st.vector != "" {
+			names, of = append(names, st.name), append(of, i)
+		}
 	}
 	for _, x := range open {
 		t.folders = append(t.folders, x.folder)
@@ -197,7 +212,7 @@ func (s *Stage) enterIndexes(ctx context.Context, held pipeline.HeldItems, t *ta
 			if itself && t.classes[i] != gone {
 				t.classes[i] = known
 			}
-			if err := t.enterEntry(x.folder, e, c); err != nil {
+			if err := t.enterEntry(x.folder, e, c, of); err != nil {
 				return err
 			}
 		}
@@ -205,10 +220,11 @@ func (s *Stage) enterIndexes(ctx context.Context, held pipeline.HeldItems, t *ta
 	return nil
 }
 
-func (t *table) enterEntry(folder string, e index.Entry, class class) error {
+// enterEntry adds an entry to the table, whose prints are for those columns.
+func (t *table) enterEntry(folder string, e index.Entry, class class, of []int) error {
 	at := t.len()
-	for i := range t.columns {
-		c, p := &t.columns[i], e.Prints[i]
+	for i, p := range e.Prints {
+		c := &t.columns[of[i]]
 		switch {
 		case c.vectors != nil && p == nil:
 			return fmt.Errorf("comparing with the index %s: %s has no vector for %s", folder, e.ID, c.name)
@@ -231,6 +247,29 @@ func (t *table) enterEntry(folder string, e index.Entry, class class) error {
 	return nil
 }
 
+// takeIndexed takes of the indexes the wanted pictures of their entries.
+func (s *Stage) takeIndexed(ctx context.Context, t *table, open []*opened, p *pictures, wanted []bool) error {
+	for n, x := range open {
+		var at uint32 // the entry
+		pick := func(place int64) bool {
+			at = t.first[n] + uint32(place)
+			return wanted[at]
+		}
+		for e, err := range x.Picked(ctx, []string{p.step.squashed()}, pick) {
+			if err != nil {
+				return err
+			}
+			if e.Prints[0] == nil { // it could not be decoded
+				continue
+			}
+			if p.numbers[at], err = p.set.Append(e.Prints[0]); err != nil {
+				return fmt.Errorf("comparing with the index %s by %s: %w", x.folder, p.name, err)
+			}
+		}
+	}
+	return nil
+}
+
 // folder is that of the index that an entry is from.
 func (t *table) folder(entry uint32) string {
 	at := 0
@@ -246,12 +285,13 @@ func (s *Stage) addToIndex(ctx context.Context, held pipeline.HeldItems, t *tabl
 	if s.indexes.add == "" || !s.open || s.aside(s.indexes.add) || t.items == 0 {
 		return nil
 	}
-	lease, err := s.env.Lease(ctx, index.Room(s.columns(kinds)))
+	columns, parts := s.columns(kinds)
+	lease, err := s.env.Lease(ctx, index.Room(columns))
 	if err != nil {
 		return fmt.Errorf("adding to the index %s: %w", s.indexes.add, err)
 	}
 	defer lease.Release()
-	added, err := index.Add(ctx, s.env.FS, s.indexes.add, s.columns(kinds), s.kept(held, t, v))
+	added, err := index.Add(ctx, s.env.FS, s.indexes.add, columns, s.kept(ctx, held, t, v, parts))
 	if err != nil {
 		return err
 	}
@@ -260,7 +300,7 @@ func (s *Stage) addToIndex(ctx context.Context, held pipeline.HeldItems, t *tabl
 }
 
 // kept are the entries of the items that are kept, in the order of their IDs.
-func (s *Stage) kept(held pipeline.HeldItems, t *table, v *verdicts) iter.Seq2[index.Entry, error] {
+func (s *Stage) kept(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, parts []part) iter.Seq2[index.Entry, error] {
 	return func(yield func(index.Entry, error) bool) {
 		i := 0
 		for it, err := range held {
@@ -276,8 +316,21 @@ func (s *Stage) kept(held pipeline.HeldItems, t *table, v *verdicts) iter.Seq2[i
 			size := it.Size()
 			src := it.Source()
 			e := index.Entry{ID: it.ID(), SHA256: src.SHA256, Root: rootOf(src), Width: size.X, Height: size.Y}
-			for n := range t.columns {
-				e.Prints = append(e.Prints, t.columns[n].print(it, at))
+			e.Later = func() (prints [][]byte, err error) {
+				for _, part := range parts {
+					c := &t.columns[part.step]
+					p := []byte(nil)
+					if part.picture {
+						p, err = c.pictures.squashed(ctx, it, uint32(at))
+					} else {
+						p = c.print(it, at)
+					}
+					if err != nil {
+						return nil, err
+					}
+					prints = append(prints, p)
+				}
+				return prints, nil
 			}
 			if !yield(e, nil) {
 				return

@@ -105,7 +105,7 @@ func (s *Stage) isLong() bool {
 func (s *Stage) judge(ctx context.Context, held pipeline.HeldItems, t *table, all totals, d deciding) (*verdicts, error) {
 	dc := s.decider(t, d)
 	order, fixed := t.rank()
-	if err := s.picture(ctx, held, dc, order, fixed); err != nil {
+	if err := s.picture(ctx, held, dc, order, fixed, d.indexes); err != nil {
 		return nil, err
 	}
 	v, err := dc.decide(ctx, order, fixed)

@@ -25,7 +25,7 @@ func (s *Stage) HeldCost(items int64) pipeline.HeldCost {
 		all.vectors[i].dim = s.env.Vectors[st.vector]
 	}
 	during, _ := s.room(all)
-	return pipeline.HeldCost{Memory: during, Disk: s.vectorDisk(all) + s.pictureDisk(items)}
+	return pipeline.HeldCost{Memory: during, Disk: s.vectorDisk(all) + s.pictureDisk(items + s.indexes.entries)}
 }
 
 // vectorDisk is what vectors of known lengths take in the scratch folder.

@@ -30,7 +30,7 @@ type pictures struct {
 	set     *lpips.Set
 	numbers map[uint32]uint32     // of items, in the set
 	values  map[[2]uint32]float64 // what was measured lately; NaN: more than is near enough
-	unseen  int                   // pictures that could not be decoded again
+	unseen  map[uint32]bool       // items whose pictures could not be decoded again
 }
 
 // lpipsFiles are those of a network for LPIPS.
@@ -81,7 +81,7 @@ func checkBound(c *column, held pipeline.HeldItems) error {
 
 // picture decodes the pictures that steps will measure: those of the items that a clause
 // could call duplicates, as far as its other steps tell.
-func (s *Stage) picture(ctx context.Context, held pipeline.HeldItems, d *decider, order []uint32, fixed int) error {
+func (s *Stage) picture(ctx context.Context, held pipeline.HeldItems, d *decider, order []uint32, fixed int, open []*opened) error {
 	for n := range d.columns {
 		c := &d.columns[n]
 		if c.measure != perceived {
@@ -90,7 +90,7 @@ func (s *Stage) picture(ctx context.Context, held pipeline.HeldItems, d *decider
 		if err := checkBound(c, held); err != nil {
 			return err
 		}
-		wanted := make([]bool, d.items)
+		wanted := make([]bool, d.len())
 		pairs, seen := int64(0), int64(0)
 		unbounded := c.vectors == nil && !c.confirms
 		want := func(i uint32) {
@@ -112,14 +112,17 @@ func (s *Stage) picture(ctx context.Context, held pipeline.HeldItems, d *decider
 		if err != nil {
 			return err
 		}
-		c.pictures = &pictures{step: c.step, log: s.env.Log, numbers: map[uint32]uint32{}, values: map[[2]uint32]float64{}}
-		if seen == 0 {
+		c.pictures = &pictures{step: c.step, log: s.env.Log, numbers: map[uint32]uint32{}, values: map[[2]uint32]float64{}, unseen: map[uint32]bool{}}
+		if seen == 0 && (s.indexes.add == "" || !s.open) { // none is measured, nor kept
 			continue
 		}
 		if err := s.openPictures(ctx, c.pictures, seen, pairs); err != nil {
 			return err
 		}
 		if err := s.takePictures(ctx, held, c.pictures, wanted); err != nil {
+			return err
+		}
+		if err := s.takeIndexed(ctx, d.table, open, c.pictures, wanted); err != nil {
 			return err
 		}
 	}
@@ -206,36 +209,56 @@ func (s *Stage) takePictures(ctx context.Context, held pipeline.HeldItems, p *pi
 		if !wanted[at] {
 			continue
 		}
-		prepared, err := p.prepare(ctx, it)
-		switch {
-		case err == nil:
-			if p.numbers[at], err = p.set.Append(prepared); err != nil {
-				return fmt.Errorf("comparing by %s: %w", p.name, err)
-			}
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case ofTheRun(it, err):
-			return fmt.Errorf("comparing %s by %s: %w", it.ID(), p.name, err)
-		default:
-			if p.unseen++; p.unseen <= mostUnseenTold {
-				s.env.Log.Warn("a picture cannot be measured by "+p.name+", so that it is no duplicate", "item", it.ID(), "cause", err)
-			}
+		prepared, err := p.squash(ctx, it, at)
+		if err != nil {
+			return err
 		}
-		it.Done()
+		if prepared == nil {
+			continue
+		}
+		if p.numbers[at], err = p.set.Append(prepared); err != nil {
+			return fmt.Errorf("comparing by %s: %w", p.name, err)
+		}
 	}
 	return nil
 }
 
+// squashed is the picture of item i for an index; nil: it cannot be decoded.
+func (p *pictures) squashed(ctx context.Context, it *pipeline.Item, i uint32) ([]byte, error) {
+	if n, ok := p.numbers[i]; ok {
+		return p.set.Prepared(n)
+	}
+	return p.squash(ctx, it, i)
+}
+
+// squash decodes the picture of item i; nil: it cannot be decoded, which is told once.
+func (p *pictures) squash(ctx context.Context, it *pipeline.Item, i uint32) ([]byte, error) {
+	if p.unseen[i] {
+		return nil, nil
+	}
+	defer it.Done()
+	f, err := it.Frame(ctx)
+	var prepared []byte
+	if err == nil {
+		prepared, err = p.net.Prepare(ctx, f.Image)
+	}
+	switch {
+	case err == nil:
+		return prepared, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case ofTheRun(it, err):
+		return nil, fmt.Errorf("comparing %s by %s: %w", it.ID(), p.name, err)
+	}
+	p.unseen[i] = true
+	if len(p.unseen) <= mostUnseenTold {
+		p.log.Warn("a picture cannot be measured by "+p.name+", so that it is no duplicate", "item", it.ID(), "cause", err)
+	}
+	return nil, nil
+}
+
 // mostUnseenTold is of how many pictures the log says that they cannot be measured.
 const mostUnseenTold = 10
-
-func (p *pictures) prepare(ctx context.Context, it *pipeline.Item) ([]byte, error) {
-	f, err := it.Frame(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return p.net.Prepare(ctx, f.Image)
-}
 
 // ofTheRun tells whether it is not an item's own fault that its picture cannot be had, but
 // that of memory or of a disk: of such nothing is concluded about the item.
@@ -324,8 +347,8 @@ func (p *pictures) remarks(items int) string {
 	if told := did.Pairs - did.Exact; told > 0 {
 		text += fmt.Sprintf(", a bound told that %d more are too far apart", told)
 	}
-	if p.unseen > 0 {
-		text += fmt.Sprintf(" (%d pictures could not be decoded for it: they are no duplicates by it)", p.unseen)
+	if n := len(p.unseen); n > 0 {
+		text += fmt.Sprintf(" (%d pictures could not be decoded for it: they are no duplicates by it)", n)
 	}
 	return text
 }

@@ -183,6 +183,73 @@ func TestPerceived(t *testing.T) {
 	}
 }
 
+// Pictures of an index are measured like those of the run: what is rejected is what a run
+// with all of them rejects, also where they are nowhere else.
+func TestPerceivedAgainstAnIndex(t *testing.T) {
+	const n, within = 40, 0.02
+	src, all := tinted(n)
+	net := perceiver(t, true)
+	d, err := lpips.Open(t.Context(), lpips.Options{Size: 32, Threads: 1}, net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	want, _ := byMeasuringAll(t, d, src, all, within)
+	first, second := src[:n/2], src[n/2:]
+	for _, in := range first {
+		delete(want, in.Name)
+	}
+	if len(want) < 5 || len(want) > 15 {
+		t.Fatalf("%d are duplicates", len(want))
+	}
+	form := regexp.MustCompile(`keeper (\d+), .*?(?:lpips_|by lpips, )distance ([^,]+)`)
+	for name, by := range map[string]string{
+		"with a bound": fmt.Sprintf("{lpips: {model: %s, size: 32, max_distance: %g}}", net, within),
+		"without one":  fmt.Sprintf("{lpips: {model: %s, size: 32, max_distance: %g}}", perceiver(t, false), within),
+		"confirming":   fmt.Sprintf("[sha256, {phash: {max_distance: 31}}, {lpips: {model: %s, size: 32, max_distance: %g, confirm: true}}]", net, within),
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "index")
+			dedup := func(src stagetest.Source, by string) (map[string]string, string) {
+				said, s := decided(t, chain(t, src, "\n  - dedup: {prefer: [], by: "+by+", against: "+folder+", index: "+folder+"}\n"))
+				return said, s.Stages[len(s.Stages)-1].Note
+			}
+			dedup(first, by)
+			said, note := dedup(second, by)
+			got := map[string]string{}
+			for id, text := range said {
+				m := form.FindStringSubmatch(text)
+				if m == nil {
+					t.Fatalf("%s: %s", id, text)
+				}
+				v, _ := strconv.ParseFloat(m[2], 64)
+				got[id] = fmt.Sprintf("%s at %.6g", m[1], v)
+			}
+			if name == "confirming" { // the nearest is that of pHash
+				if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
+					t.Errorf("got %q\nwant %q", got, want)
+				}
+			} else if !maps.Equal(got, want) {
+				t.Errorf("got %q\nwant %q", got, want)
+			}
+			if text := fmt.Sprintf("; %d were added to %s", n/2-len(want), folder); !strings.HasSuffix(note, text) {
+				t.Errorf("the note %q does not end in %q", note, text)
+			}
+			// What is there is not added again, and none of its pictures is squashed.
+			if said, note := dedup(second, by); len(said) != len(want) || !strings.HasSuffix(note, "; 0 were added to "+folder) {
+				t.Errorf("again %d are duplicates: %s", len(said), note)
+			}
+			if name == "with a bound" {
+				return // the network that makes the vectors takes one size
+			}
+			_, err := chain(t, second, "\n  - dedup: {by: "+strings.ReplaceAll(by, "size: 32", "size: 64")+", against: "+folder+"}\n").Run(t.Context(), pipeline.RunOptions{NoStore: true})
+			if err == nil || !strings.Contains(err.Error(), "column lpips.pictures of the index "+folder+" has fingerprints of 3072 bytes, here it has fingerprints of 12288 bytes") {
+				t.Errorf("pictures of another size: %v", err)
+			}
+		})
+	}
+}
+
 // Of a network that is known, most pairs are told apart without their distances, which
 // changes nothing of what is found; and what that takes on disk is said before.
 func TestPerceivedByAKnownNetwork(t *testing.T) {
@@ -328,9 +395,10 @@ func TestWhatCannotBeMeasuredStays(t *testing.T) {
 		img.Pix[i]++
 		src = append(src, save(t, dir, fmt.Sprintf("%d.png", i), img))
 	}
+	more, net := "", perceiver(t, false)
 	run := func() (map[string]string, string) {
 		said := map[string]string{}
-		p := chain(t, src, fmt.Sprintf("\n  - dedup: {prefer: [], by: [{phash: {max_distance: 31}}, {lpips: {model: %s, size: 32, max_distance: 10, confirm: true}}]}\n", perceiver(t, false)))
+		p := chain(t, src, fmt.Sprintf("\n  - dedup: {prefer: [], by: [{phash: {max_distance: 31}}, {lpips: {model: %s, size: 32, max_distance: 10, confirm: true}}]%s}\n", net, more))
 		s, err := p.Run(t.Context(), pipeline.RunOptions{StateDir: state, OnEvent: func(e pipeline.Event) {
 			if e.Kind == pipeline.EventRejected {
 				said[e.Item] = e.Message
@@ -362,9 +430,25 @@ func TestWhatCannotBeMeasuredStays(t *testing.T) {
 	if err := os.Chtimes(src[2].Path, info.ModTime(), info.ModTime()); err != nil {
 		t.Fatal(err)
 	}
+	folder := filepath.Join(dir, "index")
+	more = ", index: " + folder
 	said, note := run()
 	if got := slices.Sorted(maps.Keys(said)); !slices.Equal(got, []string{"1.png", "3.png"}) || !strings.Contains(note, "(1 pictures could not be decoded for it: they are no duplicates by it)") {
 		t.Errorf("rejected %v; %s", said, note)
+	}
+	// In an index it stands without its picture.
+	first, second := texture(1, 32, 32), texture(1, 32, 32)
+	first.Pix[2]++ // as in the damaged file
+	second.Pix[9] ^= 1
+	src = stagetest.Source{save(t, dir, "8.png", first), save(t, dir, "9.png", second)}
+	more = ", against: " + folder
+	if said, note = run(); len(said) != 2 {
+		t.Errorf("against the index rejected %v; %s", said, note)
+	}
+	for id, text := range said {
+		if !strings.Contains(text, "keeper 0.png, keeper_index "+folder) {
+			t.Errorf("%s: %s", id, text)
+		}
 	}
 }
 

@@ -338,7 +338,6 @@ func TestLintOfCascades(t *testing.T) {
 		"no similarity":              {"{by: {vector: {name: v}}}", "4:18: dedup.by.vector needs min_similarity: The least cosine similarity, 1 for vectors of one direction."},
 		"too similar":                {"{by: {clip: {min_similarity: 1.1}}}", "4:41: dedup.by.clip.min_similarity: 1.1 is above the maximum, 1"},
 		"no folder of an index":      {"{by: pdq, against: " + dir + "/no}", "4:31: stage dedup: against: opening the index " + dir + "/no: there is no index: name the folder of one, or make one with dedup: {index: " + dir + "/no}: stat " + dir + "/no: no such file or directory"},
-		"an index of pictures":       {"{by: [pdq, {lpips: {model: x.onnx, confirm: true}}], index: " + dir + "/i}", ""},
 		"a wrong decision":           {"{by: pdq, decisions: " + bad + "}", "4:33: stage dedup: decisions: " + bad + `:2: "kept" is no decision: write keep, reject or different, or nothing to leave it to the run`},
 		"a link to nothing":          {"{by: pdq, decisions: " + dangling + "}", "4:33: stage dedup: decisions: " + dangling + ": this is a symbolic link to what is not there: make the file that it leads to, or remove the link"},
 		"a format of groups":         {"{by: pdq, groups: [a.jsonl, b.csv]}", "4:40: stage dedup: groups: the extension of b.csv must be .parquet or .jsonl"},
