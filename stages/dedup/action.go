@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/forgepipe/forgepipe/pipeline"
+	"github.com/forgepipe/forgepipe/stages/dedup/index"
 	"github.com/forgepipe/forgepipe/stages/dedup/moves"
 )
 
@@ -101,30 +102,64 @@ func (a action) writes() (trees []pipeline.OutputTree) {
 type keeperFiles map[uint32]keeperFile
 
 type keeperFile struct {
-	path string
-	size int64
-	sum  [32]byte
+	path  string // empty: not known
+	size  int64  // below 0: not known
+	sum   [32]byte
+	index string // folder of the index that it is from
 }
 
 // keepers prepares for the keepers of duplicates, whose files are looked at before
-// anything happens to those of their duplicates. It is nil where nothing does.
-func (a action) keepers(t *table, v *verdicts) keeperFiles {
+// anything happens to those of their duplicates. Where those of an index were, that knows.
+// It is nil where nothing does.
+func (a action) keepers(ctx context.Context, t *table, v *verdicts, indexes []*opened) (keeperFiles, error) {
 	if a.Action == "" {
-		return nil
+		return nil, nil
 	}
-	files := keeperFiles{}
+	files, ofIndexes := keeperFiles{}, false
 	for i, k := range v.keeper {
-		if int(k) != i && int(k) < t.items {
+		if int(k) != i {
 			files[k] = keeperFile{}
+			ofIndexes = ofIndexes || int(k) >= t.items
 		}
 	}
-	return files
+	if !ofIndexes {
+		return files, nil
+	}
+	n := uint32(t.items)
+	for _, x := range indexes { // in the order in which they were entered
+		for e, err := range x.All(ctx, nil) {
+			if err != nil {
+				return nil, err
+			}
+			if _, ok := files[n]; ok {
+				files[n] = fileOf(e, x.folder)
+			}
+			n++
+		}
+	}
+	return files, nil
+}
+
+// fileOf is where the picture of an entry was. The file of a part of one, as a tile is, is
+// not what was compared: it is looked for, and its bytes are not known.
+func fileOf(e index.Entry, folder string) keeperFile {
+	f := keeperFile{size: -1, index: folder}
+	base, _, part := strings.Cut(e.ID, "@")
+	name, err := pipeline.UnescapeID(base)
+	if err != nil || e.Root == "" {
+		return f
+	}
+	f.path = filepath.Join(e.Root, name)
+	if !part {
+		f.sum = e.SHA256
+	}
+	return f
 }
 
 func (f keeperFiles) note(it *pipeline.Item, i uint32) {
 	if _, ok := f[i]; ok {
 		src := it.Source()
-		f[i] = keeperFile{src.Path, src.Size, src.SHA256}
+		f[i] = keeperFile{path: src.Path, size: src.Size, sum: src.SHA256}
 	}
 }
 
@@ -132,7 +167,7 @@ func (f keeperFiles) note(it *pipeline.Item, i uint32) {
 // told.
 func (s *Stage) doAction(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, files keeperFiles) error {
 	if !s.acts() {
-		return nil
+		return s.foretell(ctx, held, t, v, files)
 	}
 	o := s.act.Options
 	o.Stop = s.env.Draining
@@ -170,6 +205,34 @@ func (s *Stage) doAction(ctx context.Context, held pipeline.HeldItems, t *table,
 	return nil
 }
 
+// foretell says in a dry run what would be done with the source files.
+func (s *Stage) foretell(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, files keeperFiles) error {
+	a := s.act.Action
+	if a == "" || s.open || s.aside(s.act.folder()) {
+		return nil
+	}
+	r, err := moves.Preview(ctx, s.act.Options, s.jobs(held, t, v, files))
+	var wrong *moves.CountError
+	if err != nil && !errors.As(err, &wrong) {
+		return err
+	}
+	images := "images"
+	if r.Images == 1 {
+		images = "image"
+	}
+	s.said += fmt.Sprintf("; action: %s would %s %d source %s", a, map[moves.Action]string{moves.Move: "move", moves.Copy: "copy", moves.Hardlink: "link", moves.Delete: "delete"}[a], r.Images, images)
+	if r.Already > 0 {
+		s.said += fmt.Sprintf(", %d had been already", r.Already)
+	}
+	if r.Left > 0 {
+		s.said += fmt.Sprintf(", and leave %d alone (%s)", r.Left, whyLeft(r))
+	}
+	if wrong != nil {
+		s.said += fmt.Sprintf(": delete_count is %d, so that nothing would be deleted", wrong.Said)
+	}
+	return nil
+}
+
 // jobs are the files of what was rejected.
 func (s *Stage) jobs(held pipeline.HeldItems, t *table, v *verdicts, files keeperFiles) iter.Seq2[moves.Job, error] {
 	measures := s.measures()
@@ -192,7 +255,7 @@ func (s *Stage) jobs(held pipeline.HeldItems, t *table, v *verdicts, files keepe
 			}
 			if k != at {
 				f := files[k]
-				j.Keeper, j.KeeperPath, j.KeeperSize, j.KeeperSHA256 = t.id(int(k)), f.path, f.size, f.sum
+				j.Keeper, j.KeeperPath, j.KeeperSize, j.KeeperSHA256, j.KeeperIndex = t.id(int(k)), f.path, f.size, f.sum, f.index
 			}
 			j.Explained = s.member(it, at, t, v).Explain(measures)
 			if !yield(j, nil) {
@@ -221,19 +284,24 @@ func done(a moves.Action, r moves.Report) string {
 		text += fmt.Sprintf(", %d with a number behind the name, as that was taken", r.Numbered)
 	}
 	if r.Left > 0 {
-		var why []string
-		for _, w := range r.Why {
-			such := ", such as "
-			if w.Count == 1 {
-				such = ", "
-			}
-			why = append(why, fmt.Sprintf("%s: %d%s%s", w.Text, w.Count, such, w.First[0]))
-		}
-		text += fmt.Sprintf(", %s left alone (%s)", were(r.Left), strings.Join(why, "; "))
+		text += fmt.Sprintf(", %s left alone (%s)", were(r.Left), whyLeft(r))
 	}
 	text += ", all of it in " + r.Record
 	if a == moves.Move && r.Files > 0 {
 		text += " (forgepipe restore " + r.Record + " brings it back)"
 	}
 	return text
+}
+
+// whyLeft are the reasons for which source files are left alone, each with the first of them.
+func whyLeft(r moves.Report) string {
+	var why []string
+	for _, w := range r.Why {
+		such := ", such as "
+		if w.Count == 1 {
+			such = ", "
+		}
+		why = append(why, fmt.Sprintf("%s: %d%s%s", w.Text, w.Count, such, w.First[0]))
+	}
+	return strings.Join(why, "; ")
 }

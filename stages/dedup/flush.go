@@ -79,7 +79,10 @@ func (s *Stage) Flush(ctx context.Context, held pipeline.HeldItems, emit func(*p
 	t.columns = nil
 	lease.Resize(after)
 
-	files := s.act.keepers(t, v)
+	files, err := s.act.keepers(ctx, t, v, d.indexes)
+	if err != nil {
+		return err
+	}
 	i := 0
 	for it, err := range held {
 		if err != nil {
@@ -132,7 +135,7 @@ func (s *Stage) room(all totals) (during, after int64) {
 	items, n := all.items, all.items+all.entries
 	after = all.ids + all.sidecars + 8*n + items*(8*int64(len(s.rules))+4+1+1+8*int64(len(s.by))) + (8+1)*all.entries
 	if s.act.Action != "" {
-		after += 2*all.ids + 96*items + moves.Room(s.act.Options) // the files of keepers, and the record
+		after += 2*all.ids + 128*items + moves.Room(s.act.Options) // the files of keepers, and the record
 	}
 	during = after + 8*n // order and ranks
 	if s.act.takesAway() {

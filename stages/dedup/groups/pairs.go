@@ -307,9 +307,6 @@ func (w *PairsWriter) row(p Pair) error {
 	return nil
 }
 
-// Len is how many pairs have been added.
-func (w *PairsWriter) Len() int64 { return w.n }
-
 // Close writes the end of the file. It does not close what it writes to.
 func (w *PairsWriter) Close() error {
 	var err error

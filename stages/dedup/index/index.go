@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -196,30 +195,6 @@ func (x *Index) Len() int64 { return x.manifest.Entries }
 // Columns are the kinds of fingerprints that the entries have, in their order. They are the
 // caller's to keep.
 func (x *Index) Columns() []Column { return slices.Clone(x.manifest.Columns) }
-
-// A Summary is what there is to say about an index.
-type Summary struct {
-	Dir      string    // as it was given to Open
-	Entries  int64     // in all segments
-	Segments int       // files that hold them
-	Bytes    int64     // of the segments, on disk
-	Columns  []Column  // the kinds of fingerprints, in their order
-	Created  time.Time // when the index was made
-	Added    time.Time // when something was last added; zero for an empty index
-}
-
-// Describe tells what the index holds.
-func (x *Index) Describe() Summary {
-	m := x.manifest
-	s := Summary{Dir: x.dir, Entries: m.Entries, Segments: len(m.Segments), Columns: x.Columns(), Created: m.Created}
-	for _, seg := range m.Segments {
-		s.Bytes += seg.Bytes
-		if seg.Added.After(s.Added) {
-			s.Added = seg.Added
-		}
-	}
-	return s
-}
 
 // Has checks that the index has each of the columns, made by the same network and version: that
 // pictures with these can be compared with it. It may have others besides. An empty index has

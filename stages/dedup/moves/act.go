@@ -8,28 +8,34 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
-	"syscall"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 )
 
-// begin writes that all is intended now, and makes that durable.
-func (a *applying) begin() error {
+// begin writes all that is intended and that it is so now, makes that durable, and returns
+// where it begins. With another number of pictures to delete than was said nothing is written.
+func (a *applying) begin() (from int64, err error) {
 	l := line{Event: begun, Run: a.run, Action: a.o.Action, Files: a.n, Images: a.images}
 	if a.to != nil {
 		l.Folder = a.to.Name()
 	}
 	if a.o.Action == Delete {
-		said := a.o.DeleteCount
-		if said >= 0 && said != a.images && !a.confirmed() {
-			return &CountError{Would: a.images, Said: said}
+		if err := a.checkCount(); err != nil {
+			return 0, err
 		}
-		l.Confirmed = &said
+		l.Confirmed = &a.o.DeleteCount
+	}
+	if from, err = a.rec.take(a.intents); err != nil {
+		return 0, err
 	}
 	if err := a.rec.add(l); err != nil {
-		return err
+		return 0, err
 	}
+	return from, a.durable()
+}
+
+// durable makes it so what the record says is going to happen.
+func (a *applying) durable() error {
 	if err := a.rec.sync(); err != nil {
 		return err
 	}
@@ -40,12 +46,25 @@ func (a *applying) begin() error {
 		return nil
 	}
 	// What is kept may be new, and not on the disk yet.
-	for _, root := range a.folders.open {
-		if err := root.SyncFS(); err != nil {
+	for _, dir := range a.kept {
+		root, err := a.folders.existing(dir)
+		if err == nil {
+			err = root.SyncFS()
+		}
+		if err != nil {
 			return fmt.Errorf("making what is kept durable: %w", err)
 		}
 	}
 	return nil
+}
+
+// checkCount finds that another number of pictures would be deleted than was said.
+func (a *applying) checkCount() error {
+	said := a.o.DeleteCount
+	if a.o.Action != Delete || a.images == 0 || said < 0 || said == a.images || a.confirmed() {
+		return nil
+	}
+	return &CountError{Would: a.images, Said: said}
 }
 
 // confirmed tells whether this is the rest of a run that was killed, which was given the
@@ -123,25 +142,42 @@ func (a *applying) groups(from int64, run string, yield func(ops []line) error) 
 	return err
 }
 
-// picture does what is intended with a picture, and what belongs to it after it. An
-// error is one that ends it all.
+// picture does what is intended with a picture and all that belongs to it. An error is one
+// that ends it all.
 func (a *applying) picture(ctx context.Context, ops []line) error {
 	err := a.look(ctx, ops)
-	if err == nil && ops[0].Action == Delete {
-		// Should this process be killed, what belongs to the picture has no picture.
-		if err := a.rec.add(line{Event: doing, Run: a.run, Job: ops[0].Job}); err != nil {
-			return err
-		}
-		if err := a.rec.flush(); err != nil {
-			return err
-		}
+	switch {
+	case err != nil:
+	case ops[0].Action == Delete:
+		err = a.remove(ctx, ops)
+	default:
+		err = a.bring(ctx, ops)
 	}
-	for i := 0; i < len(ops) && err == nil; i++ {
-		if err = a.one(ctx, &ops[i]); err != nil && i > 0 {
-			err = ofIts("file", ops[i].place(), err)
-		}
+	if err == nil {
+		return nil
+	}
+	if h := a.half[ops[0].place()]; h != nil && ctx.Err() == nil {
+		err = besides(err, a.putBack(ctx, h.ops))
 	}
 	return a.settled(ops, err)
+}
+
+// remove deletes a picture, and what belongs to it after it: no caption goes whose picture
+// stays.
+func (a *applying) remove(ctx context.Context, ops []line) error {
+	// Should this process be killed, what belongs to the picture has no picture.
+	if err := a.rec.add(line{Event: doing, Run: a.run, N: ops[0].N, Job: ops[0].Job}); err != nil {
+		return err
+	}
+	if err := a.rec.flush(); err != nil {
+		return err
+	}
+	for i := range ops {
+		if err := a.one(ctx, ops[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settled puts down that a picture was left alone, or returns the error that ends it all.
@@ -169,7 +205,7 @@ func (a *applying) look(ctx context.Context, ops []line) error {
 			return err
 		}
 	}
-	return checkKeeper(ctx, &ops[0])
+	return checkKeeper(ctx, &ops[0], true)
 }
 
 func (a *applying) asBefore(ctx context.Context, op *line) error {
@@ -187,35 +223,43 @@ func (a *applying) asBefore(ctx context.Context, op *line) error {
 	return err
 }
 
-// one does what is intended with a file.
-func (a *applying) one(ctx context.Context, op *line) error {
-	root, err := a.folders.existing(op.Root)
-	if err == nil && op.Action != Delete {
-		if err = a.to.MkdirAll(path.Dir(op.Target)); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
-			return leavef(notDone, "a file is where its folder would be")
-		}
+// one does what is intended with one file alone.
+func (a *applying) one(ctx context.Context, op []line) error {
+	if op[0].Action != Delete {
+		return a.bring(ctx, op)
 	}
+	root, err := a.folders.existing(op[0].Root)
 	if err == nil {
-		switch op.Action {
-		case Move:
-			err = a.move(ctx, root, op)
-		case Copy:
-			err = a.copy(ctx, root, op)
-		case Hardlink:
-			err = a.link(root, op)
-		case Delete:
-			err = root.Remove(op.Source)
-		}
+		err = root.Remove(op[0].Source)
 	}
 	if err != nil {
-		return a.fault(ctx, err)
+		return a.about(ctx, &op[0], err)
 	}
-	a.report.Files++
-	a.report.Bytes += op.Size
-	if op.Kind == kindImage {
-		a.report.Images++
+	return a.did(op)
+}
+
+// did counts what was done, and puts it down.
+func (a *applying) did(ops []line) error {
+	for i := range ops {
+		op := &ops[i]
+		a.report.Files++
+		a.report.Bytes += op.Size
+		if op.Kind == kindImage {
+			a.report.Images++
+		}
+		if err := a.rec.add(line{Event: done, Run: op.Run, N: op.N}); err != nil {
+			return err
+		}
 	}
-	return a.rec.add(line{Event: done, Run: op.Run, N: op.N})
+	return nil
+}
+
+// about is fault, and says which file of a picture it is about.
+func (a *applying) about(ctx context.Context, op *line, err error) error {
+	if err = a.fault(ctx, err); op.Kind != kindImage {
+		err = ofIts("file", op.place(), err)
+	}
+	return err
 }
 
 // fault makes of what the system says an error that ends it all, or one that leaves a
@@ -236,75 +280,6 @@ func (a *applying) fault(ctx context.Context, err error) error {
 		}
 	}
 	return leavef(notDone, "%v", err)
-}
-
-func (a *applying) move(ctx context.Context, root fsys.Root, op *line) error {
-	err := fsys.MoveNew(root, op.Source, a.to, op.Target)
-	if errors.Is(err, syscall.EXDEV) {
-		if err = fsys.CopyNew(ctx, root, op.Source, a.to, op.Target, temporary(op.Target), op.SHA256); err == nil {
-			return a.gone(ctx, root, op)
-		}
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	// A process may have been killed before it removed the file that it had copied.
-	if !holds(ctx, a.to, op.Target, op.Size, op.SHA256) {
-		return err
-	}
-	one, lerr := oneName(op.place(), filepath.Join(a.to.Name(), filepath.FromSlash(op.Target)))
-	if lerr != nil {
-		return lerr
-	}
-	if one {
-		return leavef(notDone, "it lies in the folder that it would go to")
-	}
-	return a.gone(ctx, root, op)
-}
-
-// gone removes a file that is in the folder as well, with the same bytes.
-func (a *applying) gone(ctx context.Context, root fsys.Root, op *line) error {
-	if err := a.to.SyncFS(); err != nil {
-		return fmt.Errorf("making the copy durable; the file is in its place as well: %w", err)
-	}
-	if _, _, err := read(ctx, root, op.Source, op.Size, op.SHA256); err != nil {
-		return err
-	}
-	return root.Remove(op.Source)
-}
-
-func (a *applying) copy(ctx context.Context, root fsys.Root, op *line) error {
-	err := fsys.CopyNew(ctx, root, op.Source, a.to, op.Target, temporary(op.Target), op.SHA256)
-	if errors.Is(err, fs.ErrExist) && holds(ctx, a.to, op.Target, op.Size, op.SHA256) {
-		return nil
-	}
-	return err
-}
-
-// noLinkError says that a file cannot have a second name in the folder.
-type noLinkError struct{ file, folder string }
-
-func (e *noLinkError) Error() string {
-	return fmt.Sprintf("%s cannot have a second name in %s, which may be on another file system: take action: copy", e.file, e.folder)
-}
-
-func (a *applying) link(root fsys.Root, op *line) error {
-	err := fsys.LinkNew(root, op.Source, a.to, op.Target)
-	switch {
-	case errors.Is(err, syscall.EXDEV):
-		return &noLinkError{op.place(), a.to.Name()}
-	case !errors.Is(err, fs.ErrExist):
-		return err
-	}
-	// It may be one that an earlier run made.
-	one, lerr := root.Lstat(op.Source)
-	if lerr != nil {
-		return lerr
-	}
-	if other, lerr := a.to.Lstat(op.Target); lerr == nil && sameFile(one, other) {
-		return nil
-	}
-	return err
 }
 
 // temporary is the name that a file has until it is whole. It is always the same, so
@@ -337,11 +312,11 @@ func (a *applying) makeUp(ctx context.Context) error {
 				err = nil
 				continue
 			}
-			if err == nil {
-				err = a.one(ctx, op)
-			}
 			if err != nil {
 				err = ofIts("file", op.place(), err)
+				break
+			}
+			if err = a.one(ctx, ops[1+i:2+i]); err != nil {
 				break
 			}
 		}
@@ -374,11 +349,12 @@ func (a *applying) halfDone(ctx context.Context, ops []line) (bool, error) {
 		}
 	}
 	if _, err := root.Lstat(img.Source); !absent(err) {
-		return false, nil
+		return false, a.noteHalf(ops)
 	}
 	switch img.Action {
 	case Delete:
-		return a.history.doing[img.Job], nil
+		s, ok := a.history.find(img.place())
+		return ok && s.went() && s.at() >= a.history.first, nil
 	case Move:
 		return holds(ctx, a.to, img.Target, img.Size, img.SHA256), ctx.Err()
 	}

@@ -46,13 +46,14 @@ func EachAway(ctx context.Context, o Options, yield func(Away) error) error {
 		case l.Event != intended || l.Kind != kindImage || l.Explained == nil || l.Action != Move && l.Action != Delete:
 			return nil
 		}
-		if newest, ok := h.images[keyOf(l.place())]; !ok || newest != at {
+		newest, ok := h.find(l.place())
+		if !ok || newest.at() != at {
 			return nil
 		}
 		if _, err := os.Lstat(l.place()); !absent(err) {
 			return nil
 		}
-		if !h.went[keyOfNumber(l.Run, l.Job)] {
+		if !newest.went() {
 			// Of a run that was killed, the last lines may be missing.
 			info, err := os.Lstat(filepath.Join(absolute(o.To), filepath.FromSlash(l.Target)))
 			if l.Action == Delete || err != nil || info.Size() != l.Size {
@@ -70,5 +71,7 @@ func Room(o Options) int64 {
 	if err != nil {
 		return 0
 	}
-	return info.Size() / 4 // a line of a picture has more than 300 bytes, and what is kept of it less than 75
+	// The lines of a picture have 330 bytes and more, of which at most 72 are kept while they are
+	// read, and 24 then; with one that it was restored they have 440, and 126 are kept.
+	return info.Size() / 3
 }

@@ -123,7 +123,11 @@ func TestConfirmedGoesOn(t *testing.T) {
 				jobs = append(jobs, w.job(name))
 			}
 			before := w.tree(w.in)
-			r, err := w.apply(moves.Options{Action: moves.Delete, DeleteCount: tt.count}, jobs...)
+			o := moves.Options{Action: moves.Delete, DeleteCount: tt.count, Record: filepath.Join(w.out, moves.RecordName)}
+			if p, err := moves.Preview(t.Context(), o, list(jobs...)); (err == nil) != tt.fine || p.Images != int64(len(jobs)) {
+				t.Errorf("a preview: %+v, %v", p, err)
+			}
+			r, err := w.apply(o, jobs...)
 			if !tt.fine {
 				if !errors.As(err, new(*moves.CountError)) {
 					t.Errorf("%+v, %v", r, err)

@@ -50,8 +50,12 @@ const (
 	keeperAway   = "its keeper is not in a file here, so it is not deleted"
 	nameTaken    = "its name was taken meanwhile: run again"
 	notDone      = "it could not be done"
+	notWhole     = "it could not be done, and not undone with all that belongs to it: run again, or restore"
 	notRead      = "it cannot be read"
 	keeperUnread = "its keeper cannot be read"
+
+	otherIndexed  = "its keeper is not the file that was added to the index"
+	keeperNowhere = "its keeper is in an index that does not know its file, so it is not deleted"
 )
 
 // absent tells whether nothing has that name.
@@ -231,16 +235,40 @@ func oneName(a, b string) (bool, error) {
 	return os.SameFile(da, db) && strings.EqualFold(filepath.Base(a), filepath.Base(b)), err
 }
 
-// checkKeeper makes sure that the picture that is kept is there and is another file.
-func checkKeeper(ctx context.Context, l *line) error {
-	if l.KeeperPath == "" {
+// checkKeeper makes sure that the picture that is kept is there and is another file, and puts
+// down how large it is, if that was not known. Without full its bytes are not compared.
+func checkKeeper(ctx context.Context, l *line, full bool) error {
+	err := lookAtKeeper(ctx, l, full)
+	var why *leftError
+	if l.KeeperOf == "" || !errors.As(err, &why) {
+		return err
+	}
+	of := &leftError{why.text, l.Keeper + " of the index " + l.KeeperOf}
+	if why.text == otherKeeper {
+		of.text = otherIndexed
+	}
+	if l.KeeperPath != "" {
+		of.detail += ", " + l.KeeperPath
+	}
+	if why.detail != "" {
+		of.detail += ": " + why.detail
+	}
+	return of
+}
+
+func lookAtKeeper(ctx context.Context, l *line, full bool) error {
+	unknown := l.KeeperPath == "" || l.KeeperSize < 0 && l.KeeperSum == sum{}
+	if unknown && l.Action == Delete {
 		switch {
-		case l.Action != Delete:
-			return nil
 		case l.Keeper == "":
 			return leave(noKeeperEver)
+		case l.KeeperOf != "":
+			return leave(keeperNowhere)
 		}
 		return leave(keeperAway)
+	}
+	if l.KeeperPath == "" {
+		return nil
 	}
 	info, err := os.Stat(l.KeeperPath)
 	switch {
@@ -250,7 +278,7 @@ func checkKeeper(ctx context.Context, l *line) error {
 		return leavef(noKeeper, "%v", err)
 	case !info.Mode().IsRegular():
 		return leavef(otherKeeper, "it is %s", fsys.KindOf(info.Mode()))
-	case info.Size() != l.KeeperSize:
+	case l.KeeperSize >= 0 && info.Size() != l.KeeperSize:
 		return leavef(otherKeeper, "it has %d bytes, and had %d", info.Size(), l.KeeperSize)
 	}
 	one, err := oneName(l.place(), l.KeeperPath)
@@ -259,7 +287,7 @@ func checkKeeper(ctx context.Context, l *line) error {
 		return leavef(noKeeper, "%v", err)
 	case one:
 		return leave(keeperItself)
-	case l.Action != Delete || l.KeeperSum == sum{}:
+	case !full, l.Action != Delete && l.KeeperSize >= 0, l.KeeperSum == sum{}:
 		return nil
 	}
 	// Through a link, if it is one: that is what the run read.
@@ -272,6 +300,7 @@ func checkKeeper(ctx context.Context, l *line) error {
 	case got != l.KeeperSum:
 		return leavef(otherKeeper, "its bytes are others")
 	}
+	l.KeeperSize = info.Size()
 	return nil
 }
 

@@ -42,8 +42,9 @@ type Job struct {
 
 	Keeper       string   // the ID of the item that is kept in its stead; empty: there is none, and then nothing is deleted
 	KeeperPath   string   // its file, absolute; empty: it is not in a file here, and then nothing is deleted
-	KeeperSize   int64    // bytes of that which the run saw
-	KeeperSHA256 [32]byte // likewise; zero: not known. It is compared before a file is deleted
+	KeeperSize   int64    // bytes of that which the run saw; below 0: not known, and KeeperSHA256 is always compared
+	KeeperSHA256 [32]byte // likewise; zero: not known. It is compared before a file is deleted, which is not if neither is known
+	KeeperIndex  string   // the folder of the index that the keeper is from, to be named; empty: it is an item of the run
 
 	// Explained is what the caller has to say of why it is a duplicate, which the record
 	// keeps for EachAway; nil: nothing.
@@ -78,7 +79,8 @@ type Options struct {
 	Record string
 	FS     pipeline.FS // of the folders; nil: that of this machine
 	// DeleteCount is how many pictures Delete removes, not counting sidecars and the
-	// low-quality ones of pairs: with another number nothing is deleted, see CountError.
+	// low-quality ones of pairs: with another number nothing is deleted, and nothing of it
+	// written to the record, see CountError.
 	// It goes on holding while a run that was killed is made up for. Below 0: any.
 	DeleteCount int64
 	// Stop is asked before each picture whether to end with ErrStopped; nil: never.
@@ -131,7 +133,7 @@ var ErrStopped = errors.New("stopped")
 var ErrLocked = errors.New("another process is at work with this record of duplicates")
 
 // Apply does the action with the files of all jobs, in their order. What does not hold
-// of one leaves that one alone, and is in the report; an error ends it: a full disk, a
+// of one leaves that one alone with all that belongs to it, and is in the report; an error ends it: a full disk, a
 // folder that is gone, a context that ended, a [CountError], [ErrStopped], [ErrLocked],
 // jobs that end with one. The report is of what was done until then. Applied again with the same jobs,
 // or with those of files that are still there, it ends in the same state as one that

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
@@ -14,20 +18,24 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 )
 
-// applying is an Apply under way.
+// applying is an Apply under way, or a Preview of one.
 type applying struct {
 	o       Options
+	dry     bool // nothing is read or changed
 	folders folders
 	to      fsys.Root // nil: nothing goes to a folder
 	rec     *record
 	history *history
 	report  Report
-	why     map[string]int // where a reason is in report.Why
+	why     map[string]int    // where a reason is in report.Why
+	kept    map[uint64]string // a folder on each of the disks that keepers are on
+	half    map[string]*half  // what a run that was killed did by half, by the places of the pictures
 
 	run     string
-	n, job  int64 // of the last line that was intended
-	images  int64 // intended
-	strange int64 // of these, that the last run did not intend: see confirmed
+	intents *spool // what is intended
+	n, job  int64  // of the last line of these
+	images  int64  // intended
+	strange int64  // of these, that the last run did not intend: see confirmed
 	stems   siblings
 }
 
@@ -51,7 +59,7 @@ func (a *applying) left(picture string, err error) {
 	if !ok {
 		i = len(a.report.Why)
 		a.why[l.text] = i
-		a.report.Why = append(a.report.Why, Reason{Text: l.text, Refused: l.text == notDone || l.text == notRead || l.text == keeperUnread})
+		a.report.Why = append(a.report.Why, Reason{Text: l.text, Refused: l.text == notDone || l.text == notWhole || l.text == notRead || l.text == keeperUnread})
 	}
 	r := &a.report.Why[i]
 	r.Count++
@@ -91,7 +99,7 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 	}
 	a.folders = folders{a.o.FS, map[string]fsys.Root{}}
 	defer a.folders.close()
-	a.why = map[string]int{}
+	a.why, a.half, a.kept = map[string]int{}, map[string]*half{}, map[uint64]string{}
 	next, stop := iter.Pull2(jobs)
 	defer stop()
 	first, jerr, ok := next()
@@ -108,7 +116,7 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 	if err := a.makeUp(ctx); err != nil {
 		return fmt.Errorf("making up for a run that was killed: %w", err)
 	}
-	from := a.rec.at
+	defer func() { err = errors.Join(err, a.intents.drop()) }()
 	for ; ok; first, jerr, ok = next() {
 		if jerr != nil {
 			return jerr
@@ -117,9 +125,18 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 			return err
 		}
 	}
+	for _, h := range a.half {
+		if h.comes {
+			continue
+		}
+		if err := a.settled(h.ops, a.putBack(ctx, h.ops)); err != nil {
+			return err
+		}
+	}
 	switch {
 	case a.images > 0:
-		if err := a.begin(); err != nil {
+		from, err := a.begin()
+		if err != nil {
 			return err
 		}
 		if err := a.act(ctx, from); err != nil {
@@ -168,6 +185,9 @@ func (a *applying) open() (err error) {
 	if a.history, err = a.rec.history(); err != nil {
 		return err
 	}
+	if a.intents, err = a.rec.spool(); err != nil {
+		return err
+	}
 	if a.o.Action != Delete {
 		if a.to, err = a.folders.make(absolute(a.o.To)); err != nil {
 			return err
@@ -183,44 +203,60 @@ func (a *applying) open() (err error) {
 	return nil
 }
 
+// planned is plan, and counts what was done already or is left alone: then there is nothing.
+func (a *applying) planned(ctx context.Context, j *Job) ([]line, error) {
+	ops, err := a.plan(ctx, j)
+	if err == nil && len(ops) == 0 {
+		a.report.Already++
+		return nil, nil
+	}
+	var l *leftError
+	if !errors.As(err, &l) {
+		return ops, err
+	}
+	if lost := a.folders.lost(); lost != nil {
+		return nil, lost
+	}
+	a.left(j.Path, err)
+	return nil, nil
+}
+
 // intend looks at the files of a job, and writes what is going to happen to them.
 func (a *applying) intend(ctx context.Context, j *Job) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ops, err := a.plan(ctx, j)
-	if err == nil && len(ops) == 0 {
-		a.report.Already++
-		return nil
-	}
-	var l *leftError
-	switch {
-	case errors.As(err, &l):
-		if lost := a.folders.lost(); lost != nil {
-			return lost
-		}
-		a.left(j.Path, err)
-		return nil
-	case err != nil:
+	ops, err := a.planned(ctx, j)
+	if err != nil || len(ops) == 0 {
 		return err
 	}
 	a.job++
-	a.images++
 	for i := range ops {
 		a.n++
 		ops[i].Event, ops[i].Run, ops[i].Job, ops[i].N = intended, a.run, a.job, a.n
-		if err := a.rec.add(ops[i]); err != nil {
+		if err := a.intents.add(ops[i]); err != nil {
 			return err
 		}
 	}
-	if at, ok := a.history.images[keyOf(ops[0].place())]; !ok || at < a.history.first {
+	if h := a.half[ops[0].place()]; h != nil {
+		h.comes = true
+	}
+	return a.counted(&ops[0])
+}
+
+// counted counts a picture that is intended, and whether the last run intended it.
+func (a *applying) counted(img *line) error {
+	a.images++
+	last, ok := a.history.find(img.place())
+	if !ok || last.at() < a.history.first {
 		a.strange++
-	} else if before, err := a.rec.group(at); err != nil {
-		return err
-	} else if len(before) == 0 || before[0].SHA256 != ops[0].SHA256 {
+		return nil
+	}
+	before, err := a.rec.group(last.at())
+	if err == nil && (len(before) == 0 || before[0].SHA256 != img.SHA256) {
 		a.strange++
 	}
-	return nil
+	return err
 }
 
 // plan is what is to be done with a job, the picture first; none when an earlier run
@@ -229,13 +265,13 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 	root, name := rootOf(j.Path, j.Source)
 	img := line{
 		Action: a.o.Action, Kind: kindImage, ID: j.ID, Root: root, Source: name, Size: j.Size,
-		Keeper: j.Keeper, KeeperPath: j.KeeperPath, KeeperSize: j.KeeperSize, KeeperSum: j.KeeperSHA256,
+		Keeper: j.Keeper, KeeperPath: j.KeeperPath, KeeperSize: j.KeeperSize, KeeperSum: j.KeeperSHA256, KeeperOf: j.KeeperIndex,
 		Explained: j.Explained,
 	}
 	if !isName(j.Source) || !isName(name) {
 		return nil, leave("its name leads out of the folder")
 	}
-	if a.to != nil && inside(a.to.Name(), j.Path) {
+	if a.o.Action != Delete && inside(absolute(a.o.To), j.Path) {
 		return nil, leave("it lies in the folder that duplicates go to")
 	}
 	before, err := a.before(&img)
@@ -248,15 +284,20 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 		}
 		return nil, err
 	}
-	if err := checkKeeper(ctx, &img); err != nil {
+	if err := checkKeeper(ctx, &img, !a.dry); err != nil {
 		return nil, err
+	}
+	if a.o.Action == Delete {
+		if err := a.keeps(img.KeeperPath); err != nil {
+			return nil, err
+		}
 	}
 	ops := []line{img}
 	source := j.Source
 	if j.LQ != nil {
 		ops[0].Pair = "hq"
 	}
-	if ops, err = a.beside(ctx, ops, &ops[0], j.Sidecars); err != nil {
+	if ops, err = a.beside(ctx, ops, &ops[0], j.Sidecars, before); err != nil {
 		return nil, err
 	}
 	lqSource := ""
@@ -267,18 +308,36 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 			return nil, leave("its name leads out of the folder")
 		}
 		lq := line{Action: a.o.Action, Kind: kindLQ, Pair: "lq", ID: j.ID, Keeper: j.Keeper, Root: lqRoot, Source: lqName, Size: c.Size}
-		if err := a.see(ctx, &lq, c.SHA256, 0); err != nil {
+		err := a.see(ctx, &lq, c.SHA256, 0)
+		switch {
+		case err == nil:
+			ops = append(ops, lq)
+		case !says(err, notThere) || !a.went(&lq, before):
 			return nil, ofIts("low-quality picture", c.Path, err)
 		}
-		ops = append(ops, lq)
-		if ops, err = a.beside(ctx, ops, &ops[len(ops)-1], c.Sidecars); err != nil {
+		if ops, err = a.beside(ctx, ops, &lq, c.Sidecars, before); err != nil {
 			return nil, err
 		}
 	}
-	if a.o.Action == Delete {
+	switch {
+	case a.dry && a.o.Action != Move && a.seemsDone(ops, before):
+		return nil, nil
+	case a.dry || a.o.Action == Delete:
 		return ops, nil
 	}
 	return a.name(ctx, ops, source, lqSource, before)
+}
+
+// keeps notes down the disk that a keeper is on.
+func (a *applying) keeps(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return leavef(noKeeper, "%v", err)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		a.kept[uint64(s.Dev)] = filepath.Dir(file) //nolint:unconvert // it is narrower elsewhere
+	}
+	return nil
 }
 
 // ofIts says of an error that it is about a file that belongs to the picture.
@@ -286,6 +345,10 @@ func ofIts(what, file string, err error) error {
 	var l *leftError
 	if !errors.As(err, &l) {
 		return err
+	}
+	switch l.text {
+	case notDone, notWhole, notRead, nameTaken:
+		return leavef(l.text, "%s: %s", file, l.detail)
 	}
 	return leavef("its "+what+" is not as the run saw it", "%s: %s", file, l.Error())
 }
@@ -296,7 +359,13 @@ func (a *applying) see(ctx context.Context, l *line, want sum, changed int64) er
 	if err != nil {
 		return err
 	}
-	info, got, err := read(ctx, root, l.Source, l.Size, want)
+	var info fs.FileInfo
+	got := want
+	if a.dry {
+		info, err = look(root, l.Source, l.Size)
+	} else {
+		info, got, err = read(ctx, root, l.Source, l.Size, want)
+	}
 	if err != nil {
 		return err
 	}
@@ -309,7 +378,7 @@ func (a *applying) see(ctx context.Context, l *line, want sum, changed int64) er
 
 // beside adds the sidecars of a picture. One that is another picture's too stays with
 // that: it is copied where its picture is moved, and not deleted.
-func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []pipeline.Sidecar) ([]line, error) {
+func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []pipeline.Sidecar, before []line) ([]line, error) {
 	picture, dir := *of, path.Dir(of.Source)
 	stem, _ := stemExt(path.Base(of.Source))
 	for _, s := range sidecars {
@@ -329,6 +398,9 @@ func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []
 			l.Action = Copy
 		}
 		if err := a.see(ctx, &l, sum{}, s.Time); err != nil {
+			if says(err, notThere) && a.went(&l, before) {
+				continue
+			}
 			return nil, ofIts("sidecar", s.Path, err)
 		}
 		ops = append(ops, l)
@@ -365,15 +437,21 @@ func (a *applying) shared(of *line, stem string) (bool, error) {
 // before is what the last run that began with this picture intended; none when it was
 // restored since.
 func (a *applying) before(img *line) ([]line, error) {
-	at, ok := a.history.images[keyOf(img.place())]
+	newest, ok := a.history.find(img.place())
 	if !ok {
 		return nil, nil
 	}
-	ops, err := a.rec.group(at)
+	ops, err := a.rec.group(newest.at())
 	if err != nil || len(ops) == 0 || ops[0].place() != img.place() {
 		return nil, err
 	}
 	return ops, nil
+}
+
+// went tells whether a file that is gone went where an earlier run wanted it, which did not
+// come to its picture.
+func (a *applying) went(l *line, before []line) bool {
+	return slices.ContainsFunc(before, func(b line) bool { return b.place() == l.place() && b.Action == Move && a.wasDone(&b) })
 }
 
 // wasDone tells whether a picture that is gone went where the record says.

@@ -3,7 +3,6 @@ package moves
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +63,8 @@ type line struct {
 	KeeperPath string          `json:"keeper_path,omitempty"`
 	KeeperSize int64           `json:"keeper_size,omitempty"`
 	KeeperSum  sum             `json:"keeper_sha256,omitzero"`
-	Explained  json.RawMessage `json:"explained,omitempty"` // Job.Explained
+	KeeperOf   string          `json:"keeper_index,omitempty"` // the folder of the index that the keeper is from
+	Explained  json.RawMessage `json:"explained,omitempty"`    // Job.Explained
 
 	// Of begin.
 	Folder    string `json:"folder,omitempty"` // that files go to
@@ -92,7 +91,7 @@ func (s *sum) UnmarshalText(text []byte) error {
 
 // paths are the fields that are percent-encoded in the file.
 func (l *line) paths() []*string {
-	return []*string{&l.Root, &l.Source, &l.Target, &l.KeeperPath, &l.Folder, &l.To}
+	return []*string{&l.Root, &l.Source, &l.Target, &l.KeeperPath, &l.KeeperOf, &l.Folder, &l.To}
 }
 
 // place is where the file was.
@@ -264,6 +263,69 @@ func (r *record) close() error {
 	return errors.Join(err, r.root.Close())
 }
 
+// spool is what is going to happen, which is no part of the record before all of it is known.
+type spool struct {
+	rec  *record
+	name string
+	file fsys.File     // nil: there is nothing in it yet
+	w    *bufio.Writer // to it
+}
+
+// spool removes what a process that was killed has left of one.
+func (r *record) spool() (*spool, error) {
+	s := &spool{rec: r, name: ".forgepipe-intended-" + r.name + ".tmp"}
+	if err := r.root.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing what an earlier run left beside the record: %w", err)
+	}
+	return s, nil
+}
+
+func (s *spool) add(l line) (err error) {
+	if s.file == nil {
+		if s.file, err = s.rec.root.Create(s.name); err != nil {
+			return fmt.Errorf("making a file beside the record: %w", err)
+		}
+		s.w = bufio.NewWriter(s.file)
+	}
+	b, err := encode(l)
+	if err == nil {
+		_, err = s.w.Write(b)
+	}
+	return s.rec.fault(err)
+}
+
+// take adds what a spool has to the record, and returns where that begins.
+func (r *record) take(s *spool) (from int64, err error) {
+	from = r.at
+	if s.file == nil {
+		return from, nil
+	}
+	if err := s.w.Flush(); err != nil {
+		return from, r.fault(err)
+	}
+	f, err := r.root.Open(s.name)
+	if err != nil {
+		return from, fmt.Errorf("reading what is going to happen: %w", err)
+	}
+	defer f.Close()
+	n, err := io.Copy(r.w, f)
+	r.at += n
+	if err != nil {
+		return from, r.fault(err)
+	}
+	return from, s.drop()
+}
+
+// drop removes the file.
+func (s *spool) drop() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	return errors.Join(err, s.rec.root.Remove(s.name))
+}
+
 // mostLine bounds a line: a path has at most some thousand bytes.
 const mostLine = 1 << 20
 
@@ -325,65 +387,6 @@ type key [16]byte
 func keyOf(file string) key {
 	h := sha256.Sum256([]byte(file))
 	return key(h[:])
-}
-
-// history is what the record has told before.
-type history struct {
-	images map[key]int64   // the lines of pictures that were begun with and not restored, by their place
-	runs   map[string]bool // all there were
-	last   line            // the begin of the last run that began
-	first  int64           // where that run's lines begin
-	ended  bool            // it came to its end
-	doing  map[int64]bool  // the pictures of it that were begun to be deleted
-	went   map[key]bool    // the pictures whose own files were done with, or begun to be deleted, by run and job
-}
-
-func (r *record) history() (*history, error) {
-	h := &history{images: map[key]int64{}, runs: map[string]bool{}, doing: map[int64]bool{}, went: map[key]bool{}, ended: true}
-	type picture struct {
-		place  key
-		at     int64
-		n, job int64
-	}
-	var pending []picture // of the run whose lines are being read
-	run, first := "", int64(0)
-	err := r.lines(0, func(at int64, l *line) error {
-		h.runs[l.Run] = true
-		switch l.Event {
-		case intended:
-			if l.Run != run {
-				run, first, pending = l.Run, at, pending[:0]
-			}
-			if l.Kind == kindImage {
-				pending = append(pending, picture{keyOf(l.place()), at, l.N, l.Job})
-			}
-		case begun:
-			if l.Run != run {
-				break
-			}
-			for _, p := range pending {
-				h.images[p.place] = p.at
-			}
-			h.last, h.first, h.ended = *l, first, false
-			clear(h.doing)
-		case doing:
-			h.went[keyOfNumber(l.Run, l.Job)] = true
-			if l.Run == h.last.Run {
-				h.doing[l.Job] = true
-			}
-		case done:
-			i, ok := slices.BinarySearchFunc(pending, l.N, func(p picture, n int64) int { return cmp.Compare(p.n, n) })
-			if ok && l.Run == run {
-				h.went[keyOfNumber(run, pending[i].job)] = true
-			}
-		case ended:
-			h.ended = h.ended || l.Run == h.last.Run
-		case restored:
-			delete(h.images, keyOf(l.place()))
-		}
-		return nil
-	})
-	return h, err
 }
 
 // lockFile keeps other processes from working with the record. The system gives the

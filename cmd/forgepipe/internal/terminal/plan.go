@@ -91,6 +91,11 @@ func Forecast(f *pipeline.Forecast, sum *pipeline.Summary, e Estimate) string {
 	if sum.Quarantined > 0 {
 		fmt.Fprintf(&b, "%s would be quarantined\n", Counted(sum.Quarantined, "item"))
 	}
+	for _, st := range sum.Stages {
+		if st.Note != "" {
+			fmt.Fprintf(&b, "%s: %s\n", st.ID, st.Note)
+		}
+	}
 	switch {
 	case f.Write+f.Maybe == 0:
 		b.WriteString("disk: nothing to write\n")
