@@ -20,7 +20,7 @@ import (
 type Config struct {
 	info   Info
 	values map[string]any
-	given  map[string][]string // as written, of those that are not defaults; of choices the words
+	given  map[string][]string // as written, of those that are not defaults; nil for choices
 }
 
 // NewConfig makes a configuration in Go, for building a pipeline without YAML.
@@ -97,17 +97,12 @@ func (c *Config) choose(f Field, v any) error {
 		}
 		all = append(all, one)
 	}
-	c.chose(f, all)
+	c.setChoices(f, all)
 	return nil
 }
 
-// chose sets a FieldChoices.
-func (c *Config) chose(f Field, all []Chosen) {
-	words := make([]string, len(all))
-	for i, o := range all {
-		words[i] = o.Name
-	}
-	c.values[f.Name], c.given[f.Name] = all, words
+func (c *Config) setChoices(f Field, all []Chosen) {
+	c.values[f.Name], c.given[f.Name] = all, nil
 }
 
 func (c *Config) chosen(f Field, element any) (Chosen, error) {

@@ -31,7 +31,7 @@ type RunOptions struct {
 	Fresh      bool        // forget earlier runs, and move the files that they wrote and nobody changed to the trash
 	DryRun     bool        // say what would be done, and do nothing
 	Sample     int         // run this many inputs, chosen at random, into a folder of the state directory
-	Count      bool        // have a source that is a Counter count its inputs beside the run, so that Summary.Inputs is known early
+	Count      bool        // have a source that is a Counter count its inputs beside the run, so that Summary.Inputs is known early; it is counted, too, where a stage is a HeldCoster
 	Check      bool        // verify that stages leave shared pixels alone; costs time
 	OnEvent    func(Event) // called from several goroutines; must not block
 	Version    string      // of the program, for the store

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -119,18 +120,20 @@ func (r *run) count(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var counting sync.WaitGroup
 	counting.Go(func() {
+		doing, level := "counting the inputs", slog.LevelDebug // listing them tells what is wrong
 		defer func() {
 			if p := recover(); p != nil {
-				r.pipe.log.Debug("counting the inputs", "cause", fmt.Sprint("panic: ", p))
+				r.pipe.log.Log(ctx, level, doing, "cause", fmt.Sprint("panic: ", p))
 			}
 		}()
 		n, err := c.Count(ctx)
 		if err != nil {
-			r.pipe.log.Debug("counting the inputs", "cause", err) // listing them tells what is wrong
+			r.pipe.log.Debug(doing, "cause", err)
 			return
 		}
 		r.total.CompareAndSwap(0, n)
 		if asked {
+			doing, level = "foreseeing what the run takes", slog.LevelWarn
 			r.warnOfNeed(n)
 		}
 	})

@@ -357,7 +357,7 @@ func (p *parser) configure(in Info, e stageSpec) (Config, bool) {
 			continue
 		}
 		if f.Type == FieldChoices {
-			c.chose(f, p.choices(in, f, v))
+			c.setChoices(f, p.choices(in, f, v))
 			continue
 		}
 		var words []string

@@ -116,8 +116,10 @@ type HeldCoster interface {
 
 // HeldCost is what a barrier needs while it decides, beside what Cost says.
 type HeldCost struct {
-	Memory int64 // bytes that Flush leases
-	Disk   int64 // bytes of the scratch folder, beside those that the held items take
+	Memory  int64            // bytes that Flush leases
+	Scratch int64            // bytes of the scratch folder, beside those that the held items take
+	Folders map[string]int64 // bytes that it writes into folders of its own, by these
+	AtLeast bool             // some of it is not known, such as the length of a vector
 }
 
 // VectorSizer is a stage that knows before the run how many numbers its vectors have.

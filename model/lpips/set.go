@@ -35,6 +35,17 @@ type SetStats struct {
 	Vectors int64 // that the network made
 }
 
+// SetBytes is how many bytes of disk a Set takes at most for each of its pictures, squashed
+// to size x size pixels. It loads no network, and reads of the files, which are those of
+// Open, what they say of themselves.
+func SetBytes(size int, files ...string) (int64, error) {
+	h, err := model.ReadHeader(files[0], model.FileOptions{Preset: "lpips", Beside: files[1:]})
+	if err != nil {
+		return 0, err
+	}
+	return 3*int64(size)*int64(size) + 4*int64(gridNumbers(layersOf(h.Metadata["details"], size))), nil
+}
+
 // NewSet makes a set without pictures. Its files, which must not be there, are made in dir:
 // one of that name with PreparedBytes for each picture, and one of the name and ".grid"
 // with GridBytes for each that it was asked for. memory is how many bytes of vectors and
@@ -120,6 +131,15 @@ func (s *Set) distance(ctx context.Context, i, j uint32, of func(context.Context
 		return 0, err
 	}
 	return SquaredDistance(a, b), nil
+}
+
+// Prepared is a picture that was appended.
+func (s *Set) Prepared(number uint32) ([]byte, error) {
+	prepared := make([]byte, s.d.PreparedBytes())
+	if err := s.pictures.read(prepared, int64(number)); err != nil {
+		return nil, fmt.Errorf("reading squashed pictures: %w", err)
+	}
+	return prepared, nil
 }
 
 // vector is that of a picture, from memory or from the network.

@@ -40,6 +40,10 @@ func PooledWithin(distance float64) float64 {
 // be compared by.
 var errNoSize = errors.New("preparing a picture for LPIPS: open it with a size, to which all pictures of a set are squashed")
 
+// PreparedVersion is that of what Prepare makes: it is another one where the same picture
+// would give other bytes, so that what was stored is not compared with it.
+const PreparedVersion = "1"
+
 // Prepare is the picture as the network sees it: Size x Size pixels of 3 bytes, red, green
 // and blue, rows from the top, which Vector takes. It may be called by several goroutines,
 // and while the network runs. The Distance must have been opened with a Size.

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"math"
 	"path/filepath"
+	"strings"
 
 	"github.com/forgepipe/forgepipe/model/lpips"
 	"github.com/forgepipe/forgepipe/pipeline"
@@ -60,7 +60,7 @@ func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err er
 		return x, nil
 	}
 	for i, folder := range x.against {
-		n, err := tryIndex(e.FS, folder, by)
+		n, err := tryIndex(e.FS, folder, by, false)
 		x.entries += n
 		// The run makes the one that it adds to.
 		if errors.Is(err, fs.ErrNotExist) && filepath.Clean(folder) == x.add {
@@ -73,15 +73,16 @@ func newIndexes(c pipeline.Config, e pipeline.Env, by []step) (x indexes, err er
 	if x.add == "" {
 		return x, nil
 	}
-	if _, err := tryIndex(e.FS, x.add, by); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := tryIndex(e.FS, x.add, by, true); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return x, c.Errorf("index", 0, "%w", err)
 	}
 	return x, nil
 }
 
-// tryIndex looks whether an index can be read and has the columns, as far as that can be
-// told before there are vectors, and how many entries it has.
-func tryIndex(fs pipeline.FS, folder string, by []step) (entries int64, err error) {
+// tryIndex looks whether an index can be read and has what the steps compare by, as far as
+// that can be told before there are vectors, and how many entries it has. all says that it
+// must have nothing else.
+func tryIndex(fs pipeline.FS, folder string, by []step, all bool) (entries int64, err error) {
 	x, err := index.Open(fs, folder)
 	if err != nil {
 		return 0, err
@@ -90,16 +91,33 @@ func tryIndex(fs pipeline.FS, folder string, by []step) (entries int64, err erro
 	if x.Len() == 0 {
 		return 0, nil
 	}
-	have := map[string]bool{}
+	have := map[string]index.Column{}
 	for _, c := range x.Columns() {
-		have[c.Name] = true
+		have[c.Name] = c
 	}
-	for _, s := range by {
-		if s.measure == perceived && !have[s.squashed()] || s.measure != perceived && !have[s.name] {
-			return 0, fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, s.name)
+	columns, parts := columnsOf(by, make([]vectorKind, len(by)))
+	for i, c := range columns {
+		st := by[parts[i].step]
+		o, ok := have[c.Name]
+		delete(have, c.Name)
+		_, pictures := have[st.squashed()]
+		switch {
+		case !ok && st.measure == perceived && !parts[i].picture && pictures:
+			return 0, fmt.Errorf("the index %s has pictures for %s and no vectors of them: it was made where %[2]s confirms; say confirm: true, or make it again without", folder, st.name)
+		case !ok:
+			return 0, fmt.Errorf("the index %s has nothing of %s: it was made with other steps; make it again with these, or compare by those that it has", folder, st.name)
+		case parts[i].picture && o.Size != c.Size:
+			side := int(math.Sqrt(float64(o.Size / 3)))
+			return 0, fmt.Errorf("the index %s has pictures of %d x %d for %s, and here they would have %d x %d: give %[4]s the size of the index, or make it again", folder, side, side, st.name, st.side, st.side)
 		}
 	}
-	return int64(x.Len()), nil
+	for name := range have {
+		if all {
+			step := strings.TrimSuffix(name, picturesSuffix)
+			return 0, fmt.Errorf("the index %s has %s, which is missing here: compare by %[2]s, too, or name another folder, for a new index", folder, step)
+		}
+	}
+	return x.Len(), nil
 }
 
 func (x indexes) writes() []pipeline.OutputTree {
@@ -117,9 +135,11 @@ type part struct {
 }
 
 // columns are what an index has of the steps, and what of each.
-func (s *Stage) columns(kinds []vectorKind) (all []index.Column, parts []part) {
+func (s *Stage) columns(kinds []vectorKind) ([]index.Column, []part) { return columnsOf(s.by, kinds) }
+
+func columnsOf(by []step, kinds []vectorKind) (all []index.Column, parts []part) {
 	add := func(c index.Column, p part) { all, parts = append(all, c), append(parts, p) }
-	for i, st := range s.by {
+	for i, st := range by {
 		switch {
 		case st.vector != "":
 			add(index.Column{Name: st.name, Size: 4 * kinds[i].dim, Vector: true, Model: kinds[i].model}, part{step: i})
@@ -134,7 +154,9 @@ func (s *Stage) columns(kinds []vectorKind) (all []index.Column, parts []part) {
 }
 
 // squashed is what the pictures are called in an index that the step measures.
-func (s *step) squashed() string { return s.name + ".pictures" }
+func (s *step) squashed() string { return s.name + picturesSuffix }
+
+const picturesSuffix = ".pictures"
 
 // openIndexes opens what items are compared with, and counts it.
 func (s *Stage) openIndexes(ctx context.Context, d *deciding, all *totals) error {
@@ -277,82 +299,6 @@ func (t *table) folder(entry uint32) string {
 		at++
 	}
 	return t.folders[at]
-}
-
-// addToIndex adds what the kept items are compared by. A dry run and that of a sample add
-// nothing.
-func (s *Stage) addToIndex(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, kinds []vectorKind) error {
-	if s.indexes.add == "" || !s.open || s.aside(s.indexes.add) || t.items == 0 {
-		return nil
-	}
-	columns, parts := s.columns(kinds)
-	lease, err := s.env.Lease(ctx, index.Room(columns))
-	if err != nil {
-		return fmt.Errorf("adding to the index %s: %w", s.indexes.add, err)
-	}
-	defer lease.Release()
-	added, err := index.Add(ctx, s.env.FS, s.indexes.add, columns, s.kept(ctx, held, t, v, parts))
-	if err != nil {
-		return err
-	}
-	s.said += fmt.Sprintf("; %s added to %s", were(added), s.indexes.add)
-	return nil
-}
-
-// kept are the entries of the items that are kept, in the order of their IDs.
-func (s *Stage) kept(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, parts []part) iter.Seq2[index.Entry, error] {
-	return func(yield func(index.Entry, error) bool) {
-		i := 0
-		for it, err := range held {
-			if err != nil {
-				yield(index.Entry{}, err)
-				return
-			}
-			at := i
-			i++
-			if int(v.keeper[at]) != at || t.class(uint32(at)) == gone {
-				continue
-			}
-			size := it.Size()
-			src := it.Source()
-			e := index.Entry{ID: it.ID(), SHA256: src.SHA256, Root: rootOf(src), Width: size.X, Height: size.Y}
-			e.Later = func() (prints [][]byte, err error) {
-				for _, part := range parts {
-					c := &t.columns[part.step]
-					p := []byte(nil)
-					if part.picture {
-						p, err = c.pictures.squashed(ctx, it, uint32(at))
-					} else {
-						p = c.print(it, at)
-					}
-					if err != nil {
-						return nil, err
-					}
-					prints = append(prints, p)
-				}
-				return prints, nil
-			}
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}
-}
-
-// print is what an index keeps of an item; nil: no verdict.
-func (c *column) print(it *pipeline.Item, i int) []byte {
-	if c.vector == "" {
-		if !c.has[i] {
-			return nil
-		}
-		return c.at(i)
-	}
-	v, _ := it.Vector(c.vector)
-	p := make([]byte, 0, 4*len(v.Data))
-	for _, x := range v.Data {
-		p = binary.LittleEndian.AppendUint32(p, math.Float32bits(x))
-	}
-	return p
 }
 
 // aside tells whether what is written to a folder goes elsewhere, as in the run of a

@@ -16,6 +16,7 @@ import (
 	"github.com/forgepipe/forgepipe/model/nearest"
 	"github.com/forgepipe/forgepipe/pipeline"
 	"github.com/forgepipe/forgepipe/stages/dedup/decisions"
+	"github.com/forgepipe/forgepipe/stages/dedup/index"
 	"github.com/forgepipe/forgepipe/stages/dedup/moves"
 )
 
@@ -143,6 +144,10 @@ func (s *Stage) room(all totals) (during, after int64) {
 	}
 	if all.entries > 0 {
 		during += placeBytes*items + all.paths
+	}
+	if len(s.indexes.against) > 0 || s.indexes.add != "" {
+		columns, _ := s.columns(all.vectors)
+		during += index.Room(columns)
 	}
 	for i, st := range s.by {
 		if st.take != nil {
@@ -353,8 +358,10 @@ func (s *Stage) summary(t *table, v *verdicts) string {
 	if n := t.count(indexed); n > 0 {
 		text += fmt.Sprintf("; compared with %d of indexes", n)
 	}
+	items := int64(t.items)
+	pairs := items*(items-1)/2 + items*int64(t.count(indexed))
 	for i := range t.columns {
-		text += t.columns[i].remarks(t.items)
+		text += t.columns[i].remarks(t.items, pairs)
 	}
 	if n := v.clashes; n > 0 {
 		verb := "were"
@@ -405,7 +412,7 @@ func (t *table) count(c class) (n int) {
 }
 
 // remarks are what there is to say of a step.
-func (c *column) remarks(items int) (text string) {
+func (c *column) remarks(items int, pairs int64) (text string) {
 	none := 0
 	for _, has := range c.has[:min(items, len(c.has))] {
 		if !has {
@@ -416,7 +423,7 @@ func (c *column) remarks(items int) (text string) {
 		text += fmt.Sprintf("; %d had no verdict from %s (%s)", none, c.name, c.mute)
 	}
 	if c.pictures != nil {
-		text += c.pictures.remarks(items)
+		text += c.pictures.remarks(pairs)
 	}
 	return text
 }

@@ -19,9 +19,12 @@ type method struct {
 	size    int    // of a fingerprint
 	version string // of the algorithm that makes it
 	near    string // default of the option that says what is near enough; empty: none
-	most    int    // of max_distance in bits
-	model   string // default of the network that a step runs or has run; empty: none
-	makes   []pipeline.Made
+	// unrelated is a similarity or distance as unrelated photographs may have it, of networks
+	// such as the usual one: CLIP's are about 0.5 alike, whatever they show.
+	unrelated float64
+	most      int    // of max_distance in bits
+	model     string // default of the network that a step runs or has run; empty: none
+	makes     []pipeline.Made
 	// prepare sets the attributes that the fingerprint is made of, where they
 	// lack, also for orientations; nil when there are none.
 	prepare func(ctx context.Context, it *pipeline.Item, o orientations) error

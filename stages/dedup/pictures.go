@@ -113,7 +113,7 @@ func (s *Stage) picture(ctx context.Context, held pipeline.HeldItems, d *decider
 			return err
 		}
 		c.pictures = &pictures{step: c.step, log: s.env.Log, numbers: map[uint32]uint32{}, values: map[[2]uint32]float64{}, unseen: map[uint32]bool{}}
-		if seen == 0 && (s.indexes.add == "" || !s.open) { // none is measured, nor kept
+		if seen == 0 {
 			continue
 		}
 		if err := s.openPictures(ctx, c.pictures, seen, pairs); err != nil {
@@ -156,21 +156,32 @@ func (s *Stage) tooManyPairs(c *column) error {
 		c.name, mostUnbounded, c.model, lpips.PooledOutput, c.name)
 }
 
-// openPictures loads the network.
-func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) error {
-	files, err := lpipsFiles(p.model)
-	if err != nil {
-		return err
+// pictureRoom is what so many pairs of n pictures take in memory while they are measured.
+// Without pairs there is no network, and pictures are only squashed.
+func (s *Stage) pictureRoom(st step, files []string, n, pairs int64) int64 {
+	side := int64(st.side)
+	if pairs == 0 {
+		return 8*side*side + n*measuredPair
 	}
-	s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.place.device)
-	vectors := pictureMemory(s.env.HostLimit(), n, p.side)
-	room := vectors + int64(p.side)*int64(p.side)*pixelBytes + (min(pairs, mostMeasured+n)+n)*measuredPair
+	room := pictureMemory(s.env.HostLimit(), n, st.side) + side*side*pixelBytes + (min(pairs, mostMeasured+n)+n)*measuredPair
 	for _, f := range files {
 		if info, err := os.Stat(f); err == nil {
 			room += info.Size()
 		}
 	}
-	if p.lease, err = s.env.Lease(ctx, room); err != nil {
+	return room
+}
+
+// errNoPairs is what a network would say that was not loaded.
+var errNoPairs = errors.New("BUG: a picture is measured, and there were no pairs")
+
+// openPictures makes room for n pictures, and loads the network where there are pairs.
+func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) error {
+	files, err := lpipsFiles(p.model)
+	if err != nil {
+		return err
+	}
+	if p.lease, err = s.env.Lease(ctx, s.pictureRoom(p.step, files, n, pairs)); err != nil {
 		return fmt.Errorf("measuring %d pairs by %s (raise memory.host.limit, or let another step propose fewer): %w", pairs, p.name, err)
 	}
 	scratch, err := s.env.Scratch()
@@ -178,7 +189,13 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 		return err
 	}
 	o := lpips.Options{Size: p.side, Library: s.library, Log: s.env.Log}
-	if card := s.place.card; card != nil {
+	card := s.place.card
+	switch {
+	case pairs == 0:
+		o.Infer = func(_ context.Context, inputs []model.Input) []model.Result {
+			return slices.Repeat([]model.Result{{Err: errNoPairs}}, len(inputs))
+		}
+	case card != nil:
 		if err := card.Open(ctx, s.place.device); err != nil {
 			return fmt.Errorf("comparing by %s: %w", p.name, err)
 		}
@@ -187,10 +204,13 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 	if p.net, err = lpips.Open(ctx, o, files...); err != nil {
 		return fmt.Errorf("comparing by %s: %w", p.name, err)
 	}
+	if pairs > 0 {
+		s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.place.device)
+	}
 	if err := s.checkFree(n*(p.net.PreparedBytes()+p.net.GridBytes()), fmt.Sprintf("the pictures of %d items, squashed to %d x %d for %s, with what tells most of them apart,", n, p.side, p.side, p.name)); err != nil {
 		return err
 	}
-	if p.set, err = p.net.NewSet(scratch, "dedup-"+s.env.StageID+"-pictures", vectors); err != nil {
+	if p.set, err = p.net.NewSet(scratch, "dedup-"+s.env.StageID+"-pictures", pictureMemory(s.env.HostLimit(), n, p.side)); err != nil {
 		return fmt.Errorf("comparing by %s: %w", p.name, err)
 	}
 	return nil
@@ -209,34 +229,20 @@ func (s *Stage) takePictures(ctx context.Context, held pipeline.HeldItems, p *pi
 		if !wanted[at] {
 			continue
 		}
-		prepared, err := p.squash(ctx, it, at)
-		if err != nil {
+		if _, err := p.append(ctx, it, at, "so that it is no duplicate"); err != nil {
 			return err
-		}
-		if prepared == nil {
-			continue
-		}
-		if p.numbers[at], err = p.set.Append(prepared); err != nil {
-			return fmt.Errorf("comparing by %s: %w", p.name, err)
 		}
 	}
 	return nil
 }
 
-// squashed is the picture of item i for an index; nil: it cannot be decoded.
-func (p *pictures) squashed(ctx context.Context, it *pipeline.Item, i uint32) ([]byte, error) {
-	if n, ok := p.numbers[i]; ok {
-		return p.set.Prepared(n)
-	}
-	return p.squash(ctx, it, i)
-}
-
-// squash decodes the picture of item i; nil: it cannot be decoded, which is told once.
-func (p *pictures) squash(ctx context.Context, it *pipeline.Item, i uint32) ([]byte, error) {
-	if p.unseen[i] {
-		return nil, nil
-	}
+// append squashes the picture of item i and adds it; false: it cannot be decoded, which is
+// told with what comes of it.
+func (p *pictures) append(ctx context.Context, it *pipeline.Item, i uint32, told string) (bool, error) {
 	defer it.Done()
+	if p.unseen[i] {
+		return false, nil
+	}
 	f, err := it.Frame(ctx)
 	var prepared []byte
 	if err == nil {
@@ -244,17 +250,20 @@ func (p *pictures) squash(ctx context.Context, it *pipeline.Item, i uint32) ([]b
 	}
 	switch {
 	case err == nil:
-		return prepared, nil
+		if p.numbers[i], err = p.set.Append(prepared); err != nil {
+			return false, fmt.Errorf("comparing by %s: %w", p.name, err)
+		}
+		return true, nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return false, ctx.Err()
 	case ofTheRun(it, err):
-		return nil, fmt.Errorf("comparing %s by %s: %w", it.ID(), p.name, err)
+		return false, fmt.Errorf("comparing %s by %s: %w", it.ID(), p.name, err)
 	}
 	p.unseen[i] = true
 	if len(p.unseen) <= mostUnseenTold {
-		p.log.Warn("a picture cannot be measured by "+p.name+", so that it is no duplicate", "item", it.ID(), "cause", err)
+		p.log.Warn("a picture cannot be squashed for "+p.name+", "+told, "item", it.ID(), "cause", err)
 	}
-	return nil, nil
+	return false, nil
 }
 
 // mostUnseenTold is of how many pictures the log says that they cannot be measured.
@@ -333,9 +342,9 @@ func (p *pictures) close() error {
 	return errors.Join(errs...)
 }
 
-// remarks are what there is to say of the step.
-func (p *pictures) remarks(items int) string {
-	all := int64(items) * int64(items-1) / 2
+// remarks are what there is to say of the step, where all compared with all are that many
+// pairs.
+func (p *pictures) remarks(all int64) string {
 	var did lpips.SetStats
 	if p.set != nil {
 		did = p.set.Stats()

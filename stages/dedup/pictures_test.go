@@ -196,7 +196,11 @@ func TestPerceivedAgainstAnIndex(t *testing.T) {
 	defer d.Close()
 	want, _ := byMeasuringAll(t, d, src, all, within)
 	first, second := src[:n/2], src[n/2:]
+	gone := 0
 	for _, in := range first {
+		if _, ok := want[in.Name]; ok {
+			gone++
+		}
 		delete(want, in.Name)
 	}
 	if len(want) < 5 || len(want) > 15 {
@@ -235,18 +239,66 @@ func TestPerceivedAgainstAnIndex(t *testing.T) {
 			if text := fmt.Sprintf("; %d were added to %s", n/2-len(want), folder); !strings.HasSuffix(note, text) {
 				t.Errorf("the note %q does not end in %q", note, text)
 			}
-			// What is there is not added again, and none of its pictures is squashed.
+			pairs := n/2*(n/2-1)/2 + n/2*(n/2-gone)
+			if text := fmt.Sprintf(" of %d pairs (", pairs); !strings.Contains(note, text) {
+				t.Errorf("the note %q does not have %q", note, text)
+			}
+			// What is there is not added again.
 			if said, note := dedup(second, by); len(said) != len(want) || !strings.HasSuffix(note, "; 0 were added to "+folder) {
 				t.Errorf("again %d are duplicates: %s", len(said), note)
 			}
-			if name == "with a bound" {
-				return // the network that makes the vectors takes one size
-			}
-			_, err := chain(t, second, "\n  - dedup: {by: "+strings.ReplaceAll(by, "size: 32", "size: 64")+", against: "+folder+"}\n").Run(t.Context(), pipeline.RunOptions{NoStore: true})
-			if err == nil || !strings.Contains(err.Error(), "column lpips.pictures of the index "+folder+" has fingerprints of 3072 bytes, here it has fingerprints of 12288 bytes") {
-				t.Errorf("pictures of another size: %v", err)
-			}
 		})
+	}
+}
+
+// An index that has other things than what is compared by is refused before the run.
+func TestIndexOfOtherSteps(t *testing.T) {
+	src, _ := tinted(4)
+	net := perceiver(t, true)
+	folder := filepath.Join(t.TempDir(), "index")
+	lpips := func(more string) string { return "{lpips: {model: " + net + more + "}}" }
+	if _, err := chain(t, src, "\n- dedup: {by: [sha256, phash, "+lpips(", size: 32, confirm: true")+"], index: "+folder+"}").Run(t.Context(), pipeline.RunOptions{NoStore: true}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ stage, want string }{
+		"the same":            {"{by: [sha256, phash, " + lpips(", size: 32, confirm: true") + "], index: " + folder + "}", ""},
+		"some, against":       {"{by: sha256, against: " + folder + "}", ""},
+		"some, to add":        {"{by: [sha256, phash], index: " + folder + "}", "index: the index " + folder + " has lpips, which is missing here: compare by lpips, too, or name another folder"},
+		"pictures, to decide": {"{by: [" + lpips(", size: 32") + "], against: " + folder + "}", "against: the index " + folder + " has pictures for lpips and no vectors of them: it was made where lpips confirms; say confirm: true"},
+		"another size":        {"{by: [phash, " + lpips(", size: 64, confirm: true") + "], against: " + folder + "}", "against: the index " + folder + " has pictures of 32 x 32 for lpips, and here they would have 64 x 64: give lpips the size of the index"},
+		"more":                {"{by: [sha256, pdq], against: " + folder + "}", "against: the index " + folder + " has nothing of pdq"},
+	} {
+		_, err := pipeline.Load(t.Context(), "p.yaml", []byte("source: {made: {}}\nstages:\n- dedup: "+tt.stage), pipeline.Options{Registry: registry(src, embed.Info(), infer.Info())})
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Without pairs no network is loaded, also where an index keeps the pictures.
+func TestIndexWithoutPairsLoadsNoNetwork(t *testing.T) {
+	src := stagetest.Source{stagetest.Picture("a", texture(1, 32, 32))}
+	broken := filepath.Join(t.TempDir(), "broken.onnx")
+	data, err := os.ReadFile(perceiver(t, false))
+	if err == nil { // what it says of itself can be read, and the runtime refuses it
+		err = os.WriteFile(broken, bytes.Replace(data, []byte("Flatten"), []byte("Flutten"), -1), 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(src stagetest.Source, o pipeline.RunOptions) (string, error) {
+		folder := filepath.Join(t.TempDir(), "index")
+		s, err := chain(t, src, "\n- dedup: {by: [{phash: {max_distance: 31}}, {lpips: {model: "+broken+", size: 32, confirm: true}}], index: "+folder+"}").Run(t.Context(), o)
+		return strings.ReplaceAll(s.Stages[0].Note, folder, "FOLDER"), err
+	}
+	if note, err := run(src, pipeline.RunOptions{NoStore: true}); err != nil || !strings.HasSuffix(note, "; 1 was added to FOLDER") {
+		t.Errorf("%s: %v", note, err)
+	}
+	if note, err := run(src, pipeline.RunOptions{StateDir: t.TempDir(), Sample: 1}); err != nil || strings.Contains(note, "added") {
+		t.Errorf("a sample: %s: %v", note, err)
+	}
+	if _, err := run(append(src, stagetest.Picture("b", texture(1, 32, 32))), pipeline.RunOptions{NoStore: true}); err == nil {
+		t.Error("a network that cannot be loaded measures pictures")
 	}
 }
 
@@ -433,10 +485,11 @@ func TestWhatCannotBeMeasuredStays(t *testing.T) {
 	folder := filepath.Join(dir, "index")
 	more = ", index: " + folder
 	said, note := run()
-	if got := slices.Sorted(maps.Keys(said)); !slices.Equal(got, []string{"1.png", "3.png"}) || !strings.Contains(note, "(1 pictures could not be decoded for it: they are no duplicates by it)") {
+	if got := slices.Sorted(maps.Keys(said)); !slices.Equal(got, []string{"1.png", "3.png"}) || !strings.Contains(note, "(1 pictures could not be decoded for it: they are no duplicates by it)") ||
+		!strings.HasSuffix(note, "; 1 was added to "+folder+", 1 was not, as a picture could not be decoded") {
 		t.Errorf("rejected %v; %s", said, note)
 	}
-	// In an index it stands without its picture.
+	// It is not in the index.
 	first, second := texture(1, 32, 32), texture(1, 32, 32)
 	first.Pix[2]++ // as in the damaged file
 	second.Pix[9] ^= 1

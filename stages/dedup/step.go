@@ -43,19 +43,19 @@ type clause []int
 // fromVectors are the steps that compare by what networks make, beside the methods.
 var fromVectors = []method{
 	{
-		name: "clip", measure: cosine, model: "clip-vit-b32", near: "0.98",
+		name: "clip", measure: cosine, model: "clip-vit-b32", near: "0.98", unrelated: 0.6,
 		doc: "the vectors of a CLIP network have a cosine similarity of at least min_similarity: the pictures show the same. 0.98 is the threshold for duplicates that is usual; lower ones find the same scene, and then the same subject: where, forgepipe sweep shows for your set. clip alone makes the vectors: the entry stands for embed, which is called NAME.clip, and dedup.",
 	},
 	{
-		name: "sscd", measure: cosine, model: "sscd-disc-mixup", near: "0.75",
+		name: "sscd", measure: cosine, model: "sscd-disc-mixup", near: "0.75", unrelated: 0.3,
 		doc: "the same with SSCD (Pizzi et al. 2022), a network for copies: cropped, changed in colour, with text on them. At 0.75, 90% of what it found in its authors' test were copies.",
 	},
 	{
-		name: "vector", measure: cosine,
+		name: "vector", measure: cosine, unrelated: 0.1,
 		doc: "vectors that a stage before made, as embed and infer do, have a cosine similarity of at least min_similarity. What is right depends on the network.",
 	},
 	{
-		name: "lpips", measure: perceived, model: "lpips-vgg", near: "0.2",
+		name: "lpips", measure: perceived, model: "lpips-vgg", near: "0.2", unrelated: 0.7,
 		doc: "the pictures, squashed to size x size, have an LPIPS of at most max_distance: they look the same to a viewer. As a step that proposes, it makes a vector of which the distance is never more than LPIPS, with infer, which is called NAME.lpips, and measures what that leaves; where the network has no such output it measures all pairs. With confirm: true it only measures the pairs that it is asked about, and makes no vector. The pictures are decoded once more for it.",
 	},
 }
@@ -219,14 +219,10 @@ func (s *step) accepts(value float64) bool {
 	return value <= s.within
 }
 
-// Where unrelated pictures begin to be near enough. Two hashes differ in about half of their
-// bits then, in a quarter or fewer of 64 independent ones once in 25,000 pairs; vectors
-// of most networks, and LPIPS of either network, are seldom beyond these.
-const (
-	unrelatedShare      = 0.25
-	unrelatedSimilarity = 0.3
-	unrelatedLPIPS      = 0.7
-)
+// unrelatedShare is in which share of their bits two hashes may differ before unrelated
+// pictures are duplicates: those differ in about half, and of 64 independent bits once in
+// 25,000 pairs in a quarter or fewer.
+const unrelatedShare = 0.25
 
 // tooWide says of a step that it calls unrelated pictures duplicates; empty: it does not.
 func (s *step) tooWide() string {
@@ -234,9 +230,9 @@ func (s *step) tooWide() string {
 	switch bits := 8 * s.size; {
 	case s.measure == differing && float64(s.distance) > unrelatedShare*float64(bits):
 		return fmt.Sprintf("%s has max_distance: %d of %d bits%s (the default is %s)", s.name, s.distance, bits, tell, s.near)
-	case s.measure == cosine && s.within < unrelatedSimilarity:
+	case s.measure == cosine && s.within < s.unrelated:
 		return fmt.Sprintf("%s has min_similarity: %g%s", s.name, s.within, tell)
-	case s.measure == perceived && s.within > unrelatedLPIPS:
+	case s.measure == perceived && s.within > s.unrelated:
 		return fmt.Sprintf("%s has max_distance: %g%s (the default is %s)", s.name, s.within, tell, s.near)
 	}
 	return ""

@@ -43,20 +43,29 @@ func Plan(p *pipeline.Plan) string {
 // muchHeld is what a barrier may take, in bytes, without a word about it.
 const muchHeld = 256 << 20
 
-// held says what a barrier would take, where that is much.
+// held says what a barrier would take, where that is much or too much.
 func held(n pipeline.HeldNeed) string {
-	switch short := n.Short(); {
-	case short != "":
-		return short + "\n"
-	case max(n.Memory, n.Disk) < muchHeld:
+	if short := n.Short(); len(short) > 0 {
+		return strings.Join(short, "\n") + "\n"
+	}
+	most, about := n.Memory, "about"
+	for _, d := range n.Disks {
+		most = max(most, d.Bytes)
+	}
+	if most < muchHeld {
 		return ""
 	}
-	free := ""
-	if n.Free != nil {
-		free = fmt.Sprintf(", which has %s", memory.FormatBytes(*n.Free))
+	if n.AtLeast {
+		about = "at least"
 	}
-	return fmt.Sprintf("%s takes about %s of memory to decide about %s, and %s on the disk of %s%s\n",
-		n.Stage, memory.FormatBytes(n.Memory), Counted(n.Items, "item"), memory.FormatBytes(n.Disk), n.Folder, free)
+	text := fmt.Sprintf("%s takes %s %s of memory to decide about %s", n.Stage, about, memory.FormatBytes(n.Memory), Counted(n.Items, "item"))
+	for _, d := range n.Disks {
+		text += fmt.Sprintf(", and %s on the disk of %s", memory.FormatBytes(d.Bytes), d.Folder)
+		if d.Free != nil {
+			text += fmt.Sprintf(", which has %s", memory.FormatBytes(*d.Free))
+		}
+	}
+	return text + "\n"
 }
 
 func devices(all []pipeline.Device) string {
