@@ -15,11 +15,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
 
+// What goes over every weight does so without a word from the race detector, under
+// which the weights of large networks take longer than the networks.
+
 // Uniform is what reference.py makes of a name: n numbers in [0, 1), of 24 bits.
+//
+//go:norace
 func Uniform(name string, n int) []float64 {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, name)
@@ -35,6 +41,8 @@ func Uniform(name string, n int) []float64 {
 }
 
 // Weight is the tensor of that name and shape, as reference.py makes it.
+//
+//go:norace
 func Weight(name string, shape []int, gain float64) []float32 {
 	n, fanIn := 1, 1
 	for i, d := range shape {
@@ -43,14 +51,16 @@ func Weight(name string, shape []int, gain float64) []float32 {
 			fanIn *= d
 		}
 	}
+	variance, weight := strings.HasSuffix(name, "running_var"), strings.HasSuffix(name, "weight")
+	width := gain * math.Sqrt(3/float64(fanIn))
 	out := make([]float32, n)
 	for i, u := range Uniform(name, n) {
 		switch {
-		case strings.HasSuffix(name, "running_var"):
+		case variance:
 			u += 0.5
 		case len(shape) > 1:
-			u = gain * math.Sqrt(3/float64(fanIn)) * (2*u - 1)
-		case strings.HasSuffix(name, "weight"):
+			u = width * (2*u - 1)
+		case weight:
 			u = 0.75 + 0.5*u
 		default:
 			u = 0.2 * (2*u - 1)
@@ -60,7 +70,24 @@ func Weight(name string, shape []int, gain float64) []float32 {
 	return out
 }
 
+// appendWeights appends them as a safetensors file has them.
+//
+//go:norace
+func appendWeights(data []byte, weights []float32, absolute bool) []byte {
+	from := len(data)
+	data = slices.Grow(data, 4*len(weights))[:from+4*len(weights)]
+	for i, x := range weights {
+		if absolute {
+			x = max(x, -x)
+		}
+		binary.LittleEndian.PutUint32(data[from+4*i:], math.Float32bits(x))
+	}
+	return data
+}
+
 // Picture is the batch i of reference.py, as NCHW of three channels, in [0, 1).
+//
+//go:norace
 func Picture(i, batch, height, width int) []float32 {
 	noise := Uniform(fmt.Sprint("picture ", i), batch*3*height*width)
 	out := make([]float32, len(noise))
@@ -143,34 +170,36 @@ func Read(t testing.TB, name string) Golden {
 func (g Golden) Checkpoint(t testing.TB, change func(name string) string) []byte {
 	t.Helper()
 	header := map[string]any{}
-	var data []byte
+	size := 0
+	for _, tensor := range g.Tensors {
+		n := 4
+		for _, d := range tensor.Shape {
+			n *= d
+		}
+		size += n
+	}
+	data := make([]byte, 0, size)
 	for _, tensor := range g.Tensors {
 		name := tensor.Name
 		if strings.HasSuffix(name, "num_batches_tracked") {
 			continue
 		}
 		w := Weight(name, tensor.Shape, g.Gain)
-		if strings.Contains(name, ".model.1.weight") { // those of LPIPS are not below 0
-			for i, x := range w {
-				w[i] = max(x, -x)
-			}
-		}
+		absolute := strings.Contains(name, ".model.1.weight") // those of LPIPS are not below 0
 		if change != nil {
 			if name = change(name); name == "" {
 				continue
 			}
 		}
 		from := len(data)
-		for _, x := range w {
-			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
-		}
+		data = appendWeights(data, w, absolute)
 		header[name] = map[string]any{"dtype": "F32", "shape": append([]int{}, tensor.Shape...), "data_offsets": []int{from, len(data)}}
 	}
 	text, err := json.Marshal(header)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
+	file := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(text)+len(data)), uint64(len(text)))
 	return append(append(file, text...), data...)
 }
 
