@@ -54,6 +54,8 @@ func samples(img image.Image) (pix []byte, stride int) {
 }
 
 // rowOf is row y of the picture of a name, which begins at column x.
+//
+//go:norace
 func rowOf(name string, y int, row []byte) []byte {
 	for i := range row {
 		row[i] = byte(i*7 + y*13 + len(name))

@@ -303,19 +303,20 @@ func (doubling) Cost(_ pipeline.Device, b []*pipeline.Item) (c pipeline.Cost) {
 // nobody was going to look at, waited for room that their own sources held.
 func TestSecondRunInLittleRoom(t *testing.T) {
 	const n = 8
+	var pictures [n][]byte
+	for i := range pictures {
+		img, b := image.NewGray(image.Rect(0, 0, 2000, 2000)), bytes.Buffer{}
+		copy(img.Pix, bytes.Repeat([]byte{byte(i)}, len(img.Pix)))
+		if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		pictures[i] = b.Bytes()
+	}
 	for name, last := range map[string]string{"write": "{write: {path: %[1]s/out}}", "look": "{look: {}}"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			for i := range n {
-				img := image.NewGray(image.Rect(0, 0, 2000, 2000))
-				for j := range img.Pix {
-					img.Pix[j] = byte(i)
-				}
-				var b bytes.Buffer
-				if err := png.Encode(&b, img); err != nil {
-					t.Fatal(err)
-				}
-				put(t, filepath.Join(dir, "in", fmt.Sprintf("%d.png", i)), b.Bytes())
+			for i, b := range pictures {
+				put(t, filepath.Join(dir, "in", fmt.Sprintf("%d.png", i)), b)
 			}
 			r := standard.Registry().With(pipeline.Info{
 				Name: "double", Short: "Doubles.", Version: 1, Pure: true,
