@@ -48,8 +48,8 @@ func TestBytesPerRow(t *testing.T) {
 		sources, tiles int
 		most           int64 // bytes per row
 	}{
-		"sources": {20_000, 0, 210},
-		"tiles":   {400, 100, 72},
+		"sources": {10_000, 0, 210},
+		"tiles":   {200, 100, 72},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
