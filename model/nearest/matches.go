@@ -125,6 +125,8 @@ type look struct {
 	raw   []byte
 	rows  *ort.Tensor // room for reduced vectors that are read
 	found []finding
+	room  int    // how many there may be that Begin finds
+	more  []bool // there was no room for those of a vector
 	exact int64
 }
 
@@ -139,6 +141,36 @@ func (x *Index) newLook(rows int) *look {
 func (l *look) ask(at int) {
 	b, width := &l.x.block, l.x.reduced.width
 	l.at, l.asked, l.bound, l.vector = at, b.asked.Float32s()[at*width:][:width], b.bounds[at], b.vector(at, l.x.o.Dim)
+}
+
+// chunk looks at the groups of a chunk that may have a match, as far as there is room for
+// what it finds. hits are those of each vector of the block. Those of the block itself are
+// looked at when they are asked for.
+func (l *look) chunk(c int, hits []uint32, rows *ort.Tensor) error {
+	b := &l.x.block
+	n := b.size(c)
+	there := uint32(1)<<(whole(n)/group) - 1
+	for i := range hits {
+		hits[i] &= there
+		set := hits[i]
+		if set == 0 || c == b.chunks() {
+			continue
+		}
+		l.ask(i)
+		for g := 0; set>>g != 0; g++ {
+			switch first := g * group; {
+			case set>>g&1 == 0:
+			case len(l.found)+group > l.room:
+				l.more[i] = true
+			default:
+				hits[i] &^= 1 << g
+				if err := l.group(c*chunk+first, min(group, n-first), rows.Float32s()[first*l.x.reduced.width:]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // group compares with n added ones from the first one on.

@@ -1,6 +1,7 @@
 package nearest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,8 +53,15 @@ type Options struct {
 	// again for every block. An eighth as much is for what a block finds. 0: 128 MiB. See
 	// Room for what comes to it.
 	Memory int64
-	// Threads is how many compare at once; 0 is 1. All of it is the CPU's.
+	// Threads is how many compare at once; 0 is 1.
 	Threads int
+	// Open loads the graph of the search on a GPU, or on another device, with an arena of
+	// DeviceRoom; nil: the CPU has all to do. What is found does not hang on it: a device
+	// tells which pairs may be near, and the CPU decides about them. One that computes
+	// something else than the CPU, or does not compute, is left when the search is made
+	// ready, and one that has no memory for a run from then on; the log says so. The
+	// session may get several runs at once, and closing the Index closes it.
+	Open func(ctx context.Context, graph []byte) (model.Session, error)
 	// Library and Log are those of model.SessionOptions.
 	Library string
 	Log     *slog.Logger
@@ -86,6 +94,7 @@ type Index struct {
 	reduced *reducer
 	product model.Session // of two matrices, in float64
 	search  model.Session // of a block and a chunk
+	device  *device       // does what search does, for many chunks at once; nil: there is none
 	workers int
 
 	added    added
@@ -265,7 +274,7 @@ func (x *Index) Close() error {
 			errs = append(errs, s.Close())
 		}
 	}
-	errs = append(errs, x.added.close(), x.file.close())
+	errs = append(errs, x.closeDevice(), x.added.close(), x.file.close())
 	x.product, x.search, x.added, x.block = nil, nil, added{}, block{}
 	if x.err == nil {
 		x.err = errors.New("the search is closed")
@@ -283,8 +292,10 @@ func Room(dim int, n int64, threads int) int64 {
 	return int64(threads)*ThreadRoom(dim) + 2*findingBytes*keptFindings + 6*chunk*int64(dim+1)*4 + sampleBytes(dim) + n*(early+items+hits)
 }
 
+// runBytes is what the runtime makes for a block and a chunk, at most.
+const runBytes = 16 << 20
+
 // ThreadRoom is the part of Room that each thread takes.
 func ThreadRoom(dim int) int64 {
-	const run = 16 << 20 // what the runtime makes for a block and a chunk
-	return run + 2*chunk*int64(dim+1)*4
+	return runBytes + 2*chunk*int64(dim+1)*4
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Ready ends the appending: it takes a sample of the vectors, decides how many numbers the
-// reduced ones have, and loads what compares them.
+// reduced ones have, and loads what compares them. What Options.Open gives is tried.
 func (x *Index) Ready(ctx context.Context) error {
 	if x.err != nil || x.ready {
 		return x.err
@@ -45,8 +45,11 @@ func (x *Index) prepare(ctx context.Context) error {
 	x.added = newAdded(x.o, x.reduced.width)
 	x.added.items = early // see addEarly
 	x.stats.Components = x.reduced.head
+	if err := x.openDevice(ctx); err != nil {
+		return err
+	}
 	if x.o.Log != nil {
-		x.o.Log.Debug("searching among vectors", "vectors", x.Len(), "numbers", x.o.Dim, "reduced", x.reduced.head, "threads", x.workers)
+		x.o.Log.Debug("searching among vectors", "vectors", x.Len(), "numbers", x.o.Dim, "reduced", x.reduced.head, "threads", x.workers, "device", x.device != nil)
 	}
 	return nil
 }
@@ -210,7 +213,7 @@ func (x *Index) try(ctx context.Context, r *reducer, asked, added []uint32) (hit
 	for at := 0; at < n; at += chunk {
 		some := min(chunk, n-at)
 		t := &ort.Tensor{Type: ort.Float32, Shape: []int64{int64(some), int64(width)}, Data: all.Data[at*width*4:][:some*width*4]}
-		if err := x.best(ctx, q, t, bounds, hits); err != nil {
+		if err := x.best(ctx, x.search, q, t, bounds, hits, len(asked)); err != nil {
 			return 0, 0, err
 		}
 		for i, set := range hits {

@@ -222,51 +222,50 @@ func (x *Index) each(ctx context.Context, n int, worker func(context.Context) (d
 
 // compare fills the findings and the hits.
 func (x *Index) compare(ctx context.Context) error {
+	exact := x.stats.Exact
+	err := x.compareAll(ctx)
+	if x.isOutOfMemory(err) {
+		x.stats.Exact = exact
+		if err = x.leaveDevice(err); err == nil {
+			err = x.compareAll(ctx)
+		}
+	}
+	return err
+}
+
+func (x *Index) compareAll(ctx context.Context) error {
 	b := &x.block
 	m := len(b.items)
-	chunks := (b.before + chunk - 1) / chunk
+	chunks := b.chunks()
 	b.hits = slices.Grow(b.hits[:0], (chunks+1)*m)[:(chunks+1)*m]
 	b.found, b.starts, b.more = b.found[:0], make([]int, m+1), make([]bool, m)
 	if m == 0 {
 		return nil
 	}
-	asked := part(b.asked, m)
+	session, together, asked := x.search, 1, part(b.asked, m)
+	if x.device != nil {
+		session, together, asked = x.device.session, x.device.together, b.asked
+	}
 	var mu sync.Mutex // of found, more and the statistics
-	err := x.each(ctx, chunks+1, func(ctx context.Context) (func(int) error, func()) {
+	err := x.each(ctx, (chunks+together)/together, func(ctx context.Context) (func(int) error, func()) {
 		l := x.newLook(chunk)
-		more, room := make([]bool, m), int(min(x.o.Memory/8/findingBytes, keptFindings))/x.workers
-		do := func(c int) error {
-			n := m
-			if c < chunks {
-				n = min(chunk, b.before-c*chunk)
-			}
-			rows := part(b.reduced, whole(n))
-			if c < chunks {
-				var err error
-				if rows, err = x.added.rows(c, 0, whole(n), l.rows); err != nil {
-					return err
-				}
-			}
-			hits := b.hits[c*m:][:m]
-			if err := x.best(ctx, asked, rows, b.bounds, hits); err != nil || c == chunks {
+		if x.device != nil {
+			l.rows = x.device.room(x.reduced.width)
+		}
+		l.more, l.room = make([]bool, m), int(min(x.o.Memory/8/findingBytes, keptFindings))/x.workers
+		do := func(r int) error {
+			first, last := r*together, min((r+1)*together, chunks+1)
+			rows, err := x.gather(first, last, l.rows)
+			if err != nil {
 				return err
 			}
-			for i, set := range hits {
-				if set == 0 {
-					continue
-				}
-				l.ask(i)
-				for g := 0; set>>g != 0; g++ {
-					switch first := g * group; {
-					case set>>g&1 == 0:
-					case len(l.found)+group > room:
-						more[i] = true
-					default:
-						hits[i] &^= 1 << g
-						if err := l.group(c*chunk+first, min(group, n-first), rows.Float32s()[first*x.reduced.width:]); err != nil {
-							return err
-						}
-					}
+			hits := b.hits[first*m : last*m]
+			if err := x.best(ctx, session, asked, rows, b.bounds, hits, m); err != nil {
+				return err
+			}
+			for c := first; c < last; c++ {
+				if err := l.chunk(c, hits[(c-first)*m:][:m], slab(rows, (c-first)*chunk, whole(b.size(c)))); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -276,7 +275,7 @@ func (x *Index) compare(ctx context.Context) error {
 			defer mu.Unlock()
 			b.found = append(b.found, l.found...)
 			x.stats.Exact += l.exact
-			for i, is := range more {
+			for i, is := range l.more {
 				b.more[i] = b.more[i] || is
 			}
 		}
@@ -296,33 +295,84 @@ func (x *Index) compare(ctx context.Context) error {
 	return nil
 }
 
+// chunks is how many there are of those that were added before the block, which is behind
+// them.
+func (b *block) chunks() int { return (b.before + chunk - 1) / chunk }
+
+// size is how many vectors a chunk has.
+func (b *block) size(c int) int {
+	if c == b.chunks() {
+		return len(b.items)
+	}
+	return min(chunk, b.before-c*chunk)
+}
+
+// gather gives the reduced vectors of some chunks: on the CPU those of one, as they lie, and
+// for a device all of them in buf. What is behind them there is of no meaning.
+func (x *Index) gather(first, last int, buf *ort.Tensor) (*ort.Tensor, error) {
+	rows := func(c int, buf *ort.Tensor) (*ort.Tensor, error) {
+		n := whole(x.block.size(c))
+		if c == x.block.chunks() {
+			return part(x.block.reduced, n), nil
+		}
+		return x.added.rows(c, 0, n, buf)
+	}
+	if x.device == nil {
+		return rows(first, buf)
+	}
+	for c := first; c < last; c++ {
+		to := slab(buf, (c-first)*chunk, chunk)
+		from, err := rows(c, to)
+		if err != nil {
+			return nil, err
+		}
+		copy(to.Data, from.Data) // onto itself, if it was read
+	}
+	return buf, nil
+}
+
 // whole is n, and what is missing in the last group.
 func whole(n int) int { return (n + group - 1) / group * group }
 
-// part is the first rows of a matrix.
-func part(t *ort.Tensor, rows int) *ort.Tensor {
+// part is the first rows of a matrix, slab are some of them.
+func part(t *ort.Tensor, rows int) *ort.Tensor { return slab(t, 0, rows) }
+
+func slab(t *ort.Tensor, from, rows int) *ort.Tensor {
 	width := t.Shape[1]
-	return &ort.Tensor{Type: t.Type, Shape: []int64{int64(rows), width}, Data: t.Data[:int64(rows)*width*int64(t.Type.Size())]}
+	size := int(width) * t.Type.Size()
+	return &ort.Tensor{Type: t.Type, Shape: []int64{int64(rows), width}, Data: t.Data[from*size:][:rows*size]}
 }
 
-// best sets for each vector that is asked for a bit for each group that may have a match.
-func (x *Index) best(ctx context.Context, asked, rows *ort.Tensor, bounds []float32, hits []uint32) error {
-	out, err := x.search.Run(ctx, []*ort.Tensor{asked, rows}, ort.RunOptions{})
+// best sets for each of the first m vectors that are asked for, chunk by chunk, a bit for
+// each group that may have a match.
+func (x *Index) best(ctx context.Context, s model.Session, asked, rows *ort.Tensor, limits []float32, hits []uint32, m int) error {
+	best, err := x.bounds(ctx, s, asked, rows)
 	if err != nil {
-		return fmt.Errorf("comparing reduced vectors: %w", err)
+		return err
 	}
-	best := out[0].Float32s()
-	n := len(best) / len(hits)
-	for i := range hits {
-		limit, set := bounds[i], uint32(0)
-		for g, v := range best[i*n:][:n] {
-			if v >= limit {
-				set |= 1 << g
+	n := len(best) / int(asked.Shape[0])
+	for at := 0; at < len(hits)/m; at++ {
+		first, some := at*groups, min(groups, n-at*groups)
+		for i := range m {
+			limit, set := limits[i], uint32(0)
+			for g, v := range best[i*n+first:][:some] {
+				if v >= limit {
+					set |= 1 << g
+				}
 			}
+			hits[at*m+i] = set
 		}
-		hits[i] = set
 	}
 	return nil
+}
+
+// bounds gives the greatest bound of each group, for each vector that is asked for.
+func (x *Index) bounds(ctx context.Context, s model.Session, asked, rows *ort.Tensor) ([]float32, error) {
+	out, err := s.Run(ctx, []*ort.Tensor{asked, rows}, ort.RunOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("comparing reduced vectors: %w", err)
+	}
+	return out[0].Float32s(), nil
 }
 
 // Add lets a vector be found from now on. It is one of the block that was begun, or of any
