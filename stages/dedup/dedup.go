@@ -106,7 +106,7 @@ type Stage struct {
 	indexes      indexes
 	act          action
 	library      string  // of the ONNX Runtime
-	place        placing // of the network that measures pictures
+	place        placing // of the comparing of vectors and pictures
 	open         bool    // false in a dry run
 	said         string  // what there is to say of the last run
 	undone       error   // nothing of the action could be done

@@ -14,9 +14,10 @@ import (
 
 	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/memory/sim"
+	"github.com/forgepipe/forgepipe/model/nearest"
 	"github.com/forgepipe/forgepipe/model/onnx"
 	"github.com/forgepipe/forgepipe/pipeline"
-
+	"github.com/forgepipe/forgepipe/stages/dedup"
 	"github.com/forgepipe/forgepipe/stages/embed"
 	"github.com/forgepipe/forgepipe/stages/infer"
 )
@@ -213,7 +214,7 @@ func TestPerceivedBesideAnother(t *testing.T) {
 	}
 }
 
-// A dedup without LPIPS computes on the host, and a device is refused as it is by all
+// A dedup by hashes computes on the host, and a device is refused as it is by all
 // stages that do; of what an entry stands for, the parts that have networks get it.
 func TestDeviceOfTheEntry(t *testing.T) {
 	const card = 256 << 20
@@ -232,11 +233,16 @@ func TestDeviceOfTheEntry(t *testing.T) {
 	}{
 		"no network":       {by: "sha256", more: "    device: gpu:0\n", cards: []int64{card}, err: "it computes on the host only, and not on gpu:0: leave device out"},
 		"no such card":     {by: confirming(bounded, 0.02), more: "    device: gpu:1\n", cards: []int64{card}, err: "no such device as gpu:1: there are sim:0"},
-		"vectors":          {by: fmt.Sprintf("{clip: {model: %s}}", means), more: "    device: gpu:0\n", cards: []int64{card}, want: map[string]pipeline.Device{"dedup.clip": "sim:0", "dedup": pipeline.Host}},
+		"vectors":          {by: fmt.Sprintf("{clip: {model: %s}}", means), more: "    device: gpu:0\n", cards: []int64{card}, want: map[string]pipeline.Device{"dedup.clip": "sim:0", "dedup": "sim:0"}},
+		"own vectors":      {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: gpu:1\n", cards: []int64{card, card}, want: map[string]pipeline.Device{"dedup": "sim:1"}},
+		"no such, vectors": {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: gpu:1\n", cards: []int64{card}, err: "comparing by vectors: "},
+		"vectors, host":    {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: host\n", cards: []int64{card}, want: map[string]pipeline.Device{"dedup": pipeline.Host}},
+		"vectors, alone":   {by: "{vector: {name: v, min_similarity: 0.9}}", want: map[string]pipeline.Device{"dedup": pipeline.Host}},
 		"vectors, and all": {by: fmt.Sprintf("[{clip: {model: %s}}, {lpips: {model: %s, size: 32}}]", means, bounded), more: "    device: gpu:1\n", cards: []int64{card, card}, want: map[string]pipeline.Device{"dedup.clip": "sim:1", "dedup.lpips": "sim:1", "dedup": "sim:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := onCards(t, &bytes.Buffer{}, tt.by, tt.more, tt.cards...)
+			stages := fmt.Sprintf("  - embed: {model: %s, output: pooled, name: v}\n    device: host\n  - dedup: {prefer: [], by: %s}\n%s", bounded, tt.by, tt.more)
+			p, err := besideCards(t, &bytes.Buffer{}, stages, tt.cards...)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("the error is %v, want %q", err, tt.err)
@@ -252,5 +258,104 @@ func TestDeviceOfTheEntry(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// vectorRoom is what the search among the vectors of perceiver takes of a card.
+var vectorRoom = nearest.DeviceRoom(3)
+
+// vectored is a chain of pictures with vectors that are made on the host, so that nothing else
+// has of a card.
+func vectored(net, by, more string) string {
+	return fmt.Sprintf("  - embed: {model: %s, output: pooled, name: v, width: 32, height: 32}\n    device: host\n  - dedup: {prefer: [], by: %s}\n%s", net, by, more)
+}
+
+// holding is the least card of which so many bytes can be leased.
+func holding(bytes int64) (total int64) {
+	for total = bytes; total-memory.DeviceHeadroom(total) < bytes; total += 1 << 16 {
+	}
+	return total
+}
+
+// On a card the search among vectors finds what it finds on the CPU; what it has of the card
+// is leased, and given back. Few vectors do not go there, nor do those for which there is no
+// room beside LPIPS.
+func TestVectorsOnACard(t *testing.T) {
+	const byVectors, confirmed = "{vector: {name: v, min_similarity: 0.999}}", "[{vector: {name: v, min_similarity: 0.99}}, {lpips: {model: %s, size: 32, max_distance: 0.02, confirm: true}}]"
+	net, means := heavy(t), perceiver(t, true)
+	for name, tt := range map[string]struct {
+		by, more string
+		least    int64 // vectors that go to a card
+		card     int64
+		searches bool   // on it
+		warning  string // in the log
+		err      string // of the run
+	}{
+		"vectors":                        {by: byVectors, least: 24, card: holding(vectorRoom), searches: true},
+		"demanded":                       {by: byVectors, least: 24, more: "    device: gpu:0\n", card: holding(vectorRoom), searches: true},
+		"few":                            {by: byVectors, least: 25, card: holding(vectorRoom)},
+		"few, demanded, and no room":     {by: byVectors, least: 25, more: "    device: gpu:0\n", card: 64 << 20},
+		"no room":                        {by: byVectors, least: 24, card: holding(vectorRoom) - 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
+		"no room, auto":                  {by: byVectors, least: 24, more: "    device: auto\n", card: 64 << 20, warning: "at most 60 MiB can ever be had"},
+		"no room, demanded":              {by: byVectors, least: 24, more: "    device: gpu:0\n", card: 64 << 20, err: "comparing 24 items by vectors on sim:0 (leave device out, and the CPU does it): stage dedup needs 160 MiB on sim:0, but at most 60 MiB can ever be had"},
+		"beside LPIPS":                   {by: fmt.Sprintf(confirmed, net), least: 24, card: 256 << 20, searches: true},
+		"no room beside LPIPS":           {by: fmt.Sprintf(confirmed, net), least: 24, card: holding(vectorRoom) + 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
+		"no room beside LPIPS, demanded": {by: fmt.Sprintf(confirmed, net), least: 24, more: "    device: gpu\n", card: holding(vectorRoom) + 1<<20, err: "comparing 24 items by vectors on sim:0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer dedup.SetLeastOnCard(tt.least)()
+			p, err := besideCards(t, &bytes.Buffer{}, vectored(means, tt.by, "    device: host\n"), tt.card)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, _ := decided(t, p)
+			var log bytes.Buffer
+			if p, err = besideCards(t, &log, vectored(means, tt.by, tt.more), tt.card); err != nil {
+				t.Fatal(err)
+			}
+			if devices := used(t, p, "dedup"); !slices.Equal(devices, []pipeline.Device{"sim:0"}) {
+				t.Errorf("it is placed on %v", devices)
+			}
+			if tt.err != "" {
+				if _, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true}); err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("the error is %v, want %q", err, tt.err)
+				}
+				return
+			}
+			got, s := decided(t, p)
+			if len(want) < 5 || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("rejected %v, want %v", got, want)
+			}
+			if d := s.Devices[1]; d.Peak >= vectorRoom != tt.searches || d.Leased != 0 {
+				t.Errorf("of the card were leased %d bytes at most, and are %d", d.Peak, d.Leased)
+			}
+			warnings := strings.Count(log.String(), "level=WARN")
+			if tt.warning == "" && warnings > 0 || tt.warning != "" && (warnings != 1 || !strings.Contains(log.String(), tt.warning)) {
+				t.Errorf("said is %q, want %q", log.String(), tt.warning)
+			}
+		})
+	}
+}
+
+// The plan counts what the search takes of a card, and refuses none for want of room for it.
+func TestVectorsOnACardArePlanned(t *testing.T) {
+	net := perceiver(t, true)
+	for by, want := range map[string]int64{
+		"{vector: {name: v, min_similarity: 0.999}}":                                         vectorRoom,
+		"[{vector: {name: v, min_similarity: 0.9}}, {vector: {name: w, min_similarity: 1}}]": 2 * vectorRoom,
+	} {
+		stages := strings.Replace(vectored(net, by, "    device: gpu\n"), "  - dedup", fmt.Sprintf("  - embed: {model: %s, output: pooled, name: w}\n    device: host\n  - dedup", net), 1)
+		p, err := besideCards(t, &bytes.Buffer{}, stages, 64<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := p.Plan(pipeline.RunOptions{NoStore: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cards, err := p.PlannedDevices(t.Context(), plan)
+		if err != nil || len(cards) != 1 || len(cards[0].Tasks) != 1 || cards[0].Tasks[0].Work != want || cards[0].Tasks[0].Resident != 0 {
+			t.Errorf("planned are %+v, %v, want work of %d bytes", cards, err, want)
+		}
 	}
 }

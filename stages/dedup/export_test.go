@@ -15,3 +15,11 @@ func SetMostPairs(unbounded, written int64) (undo func()) {
 	mostUnbounded, mostWritten = unbounded, written
 	return func() { mostUnbounded, mostWritten = u, w }
 }
+
+// SetLeastOnCard changes of how many vectors the search is worth a GPU, until the returned
+// function is called.
+func SetLeastOnCard(n int64) (undo func()) {
+	before := leastOnCard
+	leastOnCard = n
+	return func() { leastOnCard = before }
+}

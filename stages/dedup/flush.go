@@ -167,6 +167,9 @@ func (s *Stage) room(all totals) (during, after int64) {
 			during += hamming.Bytes(st.size, int(n)) + 9*n
 		}
 	}
+	if strings.HasPrefix(string(s.place.device), "sim:") { // which is the host's memory too
+		during += s.searchRoom(all)
+	}
 	return during, after
 }
 
@@ -230,8 +233,9 @@ func (s *Stage) checkFree(need int64, what string) error {
 	return nil
 }
 
-// openVectors begins the search among the vectors of a step.
-func (s *Stage) openVectors(st step, dim int, n int64) (*nearest.Index, error) {
+// openVectors begins the search among the vectors of a step, on the GPU too where that is
+// leased.
+func (s *Stage) openVectors(st step, dim int, n int64, onCard bool) (*nearest.Index, error) {
 	scratch, err := s.env.Scratch()
 	if err != nil {
 		return nil, err
@@ -242,6 +246,9 @@ func (s *Stage) openVectors(st step, dim int, n int64) (*nearest.Index, error) {
 	}
 	if st.measure == perceived {
 		o.Measure, o.Within = nearest.SquaredEuclidean, lpips.PooledWithin(st.within)
+	}
+	if onCard {
+		o.Open = s.openSearch(dim, o.Threads)
 	}
 	x, err := nearest.New(o)
 	if err != nil {

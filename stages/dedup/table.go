@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/forgepipe/forgepipe/memory"
 	"github.com/forgepipe/forgepipe/model/nearest"
 	"github.com/forgepipe/forgepipe/pipeline"
 )
@@ -22,8 +23,9 @@ type table struct {
 	items    int      // of this run; what comes behind are entries
 	columns  []column // of each step
 	keys     []float64
-	rules    int     // keys per item
-	classes  []class // of the items, then of the entries
+	rules    int           // keys per item
+	card     *memory.Lease // of the GPU on which vectors are compared; nil: on the CPU
+	classes  []class       // of the items, then of the entries
 	sidecars map[uint32][]pipeline.Sidecar
 	entries
 }
@@ -101,6 +103,7 @@ func (t *table) close() (err error) {
 			}
 		}
 	}
+	t.card.Release()
 	return err
 }
 
@@ -269,6 +272,9 @@ func (s *Stage) table(ctx context.Context, held pipeline.HeldItems, all totals, 
 			t = nil
 		}
 	}()
+	if t.card, err = s.leaseSearch(ctx, all); err != nil {
+		return t, err
+	}
 	for i, st := range s.by {
 		c := column{step: st}
 		if st.take != nil {
@@ -279,7 +285,7 @@ func (s *Stage) table(ctx context.Context, held pipeline.HeldItems, all totals, 
 			}
 		}
 		if st.vector != "" && n > 0 {
-			if c.vectors, err = s.openVectors(st, all.vectors[i].dim, int64(n)); err != nil {
+			if c.vectors, err = s.openVectors(st, all.vectors[i].dim, int64(n), t.card != nil); err != nil {
 				return t, err
 			}
 		}
