@@ -60,6 +60,9 @@ func (c *card) Close() error {
 	return c.Session.Close()
 }
 
+// asking is how many vectors sought asks for at once: chunks are not whole, then.
+const asking = 700
+
 // sought are the pairs that a search finds on a card, or without one, and what the log says.
 func sought(t *testing.T, o nearest.Options, all vectors, c *card) (found map[pair]float64, st nearest.Stats, said string, err error) {
 	t.Helper()
@@ -69,7 +72,7 @@ func sought(t *testing.T, o nearest.Options, all vectors, c *card) (found map[pa
 		o.Open = c.open(len(all[0]))
 	}
 	x := build(t, o, all)
-	found, err = search(t.Context(), x, o.Measure, inOrder(len(all)), nearest.Block, 0)
+	found, err = search(t.Context(), x, o.Measure, inOrder(len(all)), asking, 0)
 	st = x.Stats()
 	if c != nil {
 		if err := x.Close(); err != nil {
@@ -84,7 +87,7 @@ func sought(t *testing.T, o nearest.Options, all vectors, c *card) (found map[pa
 
 // With a device the pairs and their values are those of the CPU, and of comparing all.
 func TestPairsAreTheSameOnADevice(t *testing.T) {
-	const n = 2400 // the block itself, and two chunks and a part of one
+	const n = 2400 // the block itself, and up to two chunks and a part of one
 	for name, tt := range map[string]struct {
 		all      vectors
 		options  nearest.Options
@@ -112,8 +115,8 @@ func TestPairsAreTheSameOnADevice(t *testing.T) {
 			}
 			check(t, build(t, tt.options, tt.all), tt.options, values(tt.options.Measure, tt.all), got)
 			runs := 1 // the check
-			for chunks := range (len(tt.all)-1)/nearest.Block + 1 {
-				runs += chunks/tt.together + 1
+			for before := 0; before < len(tt.all); before += asking {
+				runs += (before+nearest.Block-1)/nearest.Block/tt.together + 1
 			}
 			if c.runs != runs || said != "" {
 				t.Errorf("there were %d runs, want %d\n%s", c.runs, runs, said)
@@ -168,6 +171,11 @@ func TestDevicesThatFailAreLeft(t *testing.T) {
 		"one number is too small":  {card: card{after: func(out []float32) { out[len(out)/3] -= 1e-4 }}, said: "it computes other numbers than the CPU"},
 		"one number is too large":  {card: card{after: func(out []float32) { out[len(out)-1] += 1e-4 }}, said: "it computes other numbers than the CPU"},
 		"one number is not finite": {card: card{after: func(out []float32) { out[0] = float32(math.NaN()) }}, said: "it computes other numbers than the CPU"},
+		"the last bit is another": {card: card{after: func(out []float32) {
+			for i, a := range out {
+				out[i] = math.Nextafter32(a, 2)
+			}
+		}}},
 		"numbers of 10 bits, as of TF32": {card: card{before: func(_ int, in []*model.Tensor) error {
 			for k := range in {
 				rounded := *in[k]
@@ -196,19 +204,22 @@ func TestDevicesThatFailAreLeft(t *testing.T) {
 	}
 }
 
-// A run on a device stays in the arena that it is said to need, whatever the vectors.
+// A run on a device stays in the arena that it is said to need, and its tensors in the room
+// of a thread, whatever the vectors.
 func TestDeviceRoomIsEnough(t *testing.T) {
-	for _, tt := range []struct{ dim, components int }{{6, 6}, {600, 600}, {5000, 5000}} {
-		c := &card{}
-		o := nearest.Options{Within: 0.9, Open: c.open(tt.dim)}
-		x := build(t, o, random(20, tt.dim, 1))
-		if x.Stats().Components != tt.components {
-			t.Errorf("of %d numbers, %d components are left", tt.dim, x.Stats().Components)
+	for _, dim := range []int{6, 600, 5000} {
+		var in, out int64
+		c := &card{before: func(_ int, tensors []*model.Tensor) error {
+			in = int64(len(tensors[1].Data))
+			out = 4 * tensors[0].Shape[0] * tensors[1].Shape[0]
+			return nil
+		}}
+		x := build(t, nearest.Options{Within: 0.9, Open: c.open(dim)}, random(20, dim, 1))
+		if x.Stats().Components != dim || c.closed > 0 {
+			t.Errorf("of %d numbers, %d components are left, and the device is left: %t", dim, x.Stats().Components, c.closed > 0)
 		}
-		st, err := c.Stats()
-		if err != nil || st.Allocated == 0 || c.closed > 0 {
-			t.Errorf("of %d numbers: %+v, %v, closed %d times", tt.dim, st, err, c.closed)
+		if in == 0 || in > nearest.ThreadRoom(dim) || 2*(in+out) > nearest.DeviceRoom(dim) {
+			t.Errorf("of %d numbers, %d bytes go in, and the products take %d", dim, in, out)
 		}
-		t.Logf("of %d numbers %d of %d bytes", tt.dim, st.Allocated, st.Limit)
 	}
 }

@@ -222,10 +222,8 @@ func (x *Index) each(ctx context.Context, n int, worker func(context.Context) (d
 
 // compare fills the findings and the hits.
 func (x *Index) compare(ctx context.Context) error {
-	exact := x.stats.Exact
 	err := x.compareAll(ctx)
 	if x.isOutOfMemory(err) {
-		x.stats.Exact = exact
 		if err = x.leaveDevice(err); err == nil {
 			err = x.compareAll(ctx)
 		}
@@ -246,7 +244,8 @@ func (x *Index) compareAll(ctx context.Context) error {
 	if x.device != nil {
 		session, together, asked = x.device.session, x.device.together, b.asked
 	}
-	var mu sync.Mutex // of found, more and the statistics
+	var mu sync.Mutex // of found, more and exact
+	var exact int64
 	err := x.each(ctx, (chunks+together)/together, func(ctx context.Context) (func(int) error, func()) {
 		l := x.newLook(chunk)
 		if x.device != nil {
@@ -274,7 +273,7 @@ func (x *Index) compareAll(ctx context.Context) error {
 			mu.Lock()
 			defer mu.Unlock()
 			b.found = append(b.found, l.found...)
-			x.stats.Exact += l.exact
+			exact += l.exact
 			for i, is := range l.more {
 				b.more[i] = b.more[i] || is
 			}
@@ -283,6 +282,7 @@ func (x *Index) compareAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	x.stats.Exact += exact
 	slices.SortFunc(b.found, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(a.asked, b.asked), cmp.Compare(a.at, b.at))
 	})

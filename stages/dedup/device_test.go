@@ -326,8 +326,12 @@ func TestVectorsOnACard(t *testing.T) {
 			if len(want) < 5 || fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("rejected %v, want %v", got, want)
 			}
-			if d := s.Devices[1]; d.Peak >= vectorRoom != tt.searches || d.Leased != 0 {
-				t.Errorf("of the card were leased %d bytes at most, and are %d", d.Peak, d.Leased)
+			host, card := s.Devices[0], s.Devices[1]
+			if card.Peak >= vectorRoom != tt.searches || card.Leased != 0 {
+				t.Errorf("of the card were leased %d bytes at most, and are %d", card.Peak, card.Leased)
+			}
+			if host.Peak >= vectorRoom != (tt.least == 24) { // a simulated card is the host's memory, too
+				t.Errorf("of the host were leased %d bytes at most", host.Peak)
 			}
 			warnings := strings.Count(log.String(), "level=WARN")
 			if tt.warning == "" && warnings > 0 || tt.warning != "" && (warnings != 1 || !strings.Contains(log.String(), tt.warning)) {
