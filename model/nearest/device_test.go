@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/forgepipe/forgepipe/model"
@@ -22,7 +23,9 @@ type card struct {
 	arena  int64 // 0: what the search is to have
 	before func(run int, in []*model.Tensor) error
 	after  func(out []float32)
+	mu     sync.Mutex
 	runs   int
+	shapes map[string]bool // of the tensors of all runs
 	opened int
 	closed int
 }
@@ -34,17 +37,21 @@ func (c *card) open(dim int) func(context.Context, []byte) (model.Session, error
 			o.ArenaLimit = c.arena
 		}
 		c.opened++
+		c.shapes = map[string]bool{}
 		var err error
 		c.Session, err = model.LoadGraph(ctx, graph, o)
 		return c, err
 	}
 }
 
-// Run is called by one goroutine, as these tests have one thread.
 func (c *card) Run(ctx context.Context, in []*model.Tensor, o model.SessionRun) ([]*model.Tensor, error) {
+	c.mu.Lock()
 	c.runs++
+	c.shapes[fmt.Sprint(in[0].Shape, in[1].Shape)] = true
+	run := c.runs
+	c.mu.Unlock()
 	if c.before != nil {
-		if err := c.before(c.runs, in); err != nil {
+		if err := c.before(run, in); err != nil {
 			return nil, err
 		}
 	}
@@ -77,6 +84,9 @@ func sought(t *testing.T, o nearest.Options, all vectors, c *card) (found map[pa
 	if c != nil {
 		if err := x.Close(); err != nil {
 			t.Error(err)
+		}
+		if len(c.shapes) > 1 {
+			t.Errorf("runs have tensors of %v: the arena grows", c.shapes)
 		}
 		if c.opened != 1 || c.closed != min(c.runs, 1) {
 			t.Errorf("a session was opened %d times, and closed %d times", c.opened, c.closed)
@@ -150,33 +160,35 @@ func TestDevicesThatFailAreLeft(t *testing.T) {
 	}
 	odd := errors.New("the device is odd")
 	for name, tt := range map[string]struct {
-		card card
+		card *card
 		said string // the cause in the log
 		err  error
 	}{
-		"no memory to begin with": {card: card{arena: 1 << 20}, said: "out of memory"},
-		"no memory later on": {card: card{before: func(run int, _ []*model.Tensor) error {
+		"no memory to begin with": {card: &card{arena: 1 << 20}, said: "out of memory"},
+		"no memory later on": {card: &card{before: func(run int, _ []*model.Tensor) error {
 			if run == 4 {
 				return fmt.Errorf("there is none: %w", model.ErrOutOfMemory)
 			}
 			return nil
 		}}, said: "there is none"},
-		"an error to begin with": {card: card{before: func(int, []*model.Tensor) error { return odd }}, said: "the device is odd"},
-		"an error later on": {card: card{before: func(run int, _ []*model.Tensor) error {
+		"an error to begin with": {card: &card{before: func(int, []*model.Tensor) error { return odd }}, said: "the device is odd"},
+		"an error later on": {card: &card{before: func(run int, _ []*model.Tensor) error {
 			if run == 4 {
 				return odd
 			}
 			return nil
 		}}, err: odd},
-		"one number is too small":  {card: card{after: func(out []float32) { out[len(out)/3] -= 1e-4 }}, said: "it computes other numbers than the CPU"},
-		"one number is too large":  {card: card{after: func(out []float32) { out[len(out)-1] += 1e-4 }}, said: "it computes other numbers than the CPU"},
-		"one number is not finite": {card: card{after: func(out []float32) { out[0] = float32(math.NaN()) }}, said: "it computes other numbers than the CPU"},
-		"the last bit is another": {card: card{after: func(out []float32) {
+		"one number is too small":  {card: &card{after: func(out []float32) { out[len(out)/3] -= 1e-4 }}, said: "it computes other numbers than the CPU"},
+		"one number is too large":  {card: &card{after: func(out []float32) { out[len(out)-1] += 1e-4 }}, said: "it computes other numbers than the CPU"},
+		"one number is not finite": {card: &card{after: func(out []float32) { out[0] = float32(math.NaN()) }}, said: "it computes other numbers than the CPU"},
+		"two groups are mixed up":  {card: &card{after: func(out []float32) { out[0], out[1] = out[1], out[0] }}, said: "it computes other numbers than the CPU"},
+		"two chunks are mixed up":  {card: &card{after: func(out []float32) { out[0], out[32] = out[32], out[0] }}, said: "it computes other numbers than the CPU"},
+		"the last bit is another": {card: &card{after: func(out []float32) {
 			for i, a := range out {
 				out[i] = math.Nextafter32(a, 2)
 			}
 		}}},
-		"numbers of 10 bits, as of TF32": {card: card{before: func(_ int, in []*model.Tensor) error {
+		"numbers of 10 bits, as of TF32": {card: &card{before: func(_ int, in []*model.Tensor) error {
 			for k := range in {
 				rounded := *in[k]
 				rounded.Data = slices.Clone(rounded.Data)
@@ -189,7 +201,7 @@ func TestDevicesThatFailAreLeft(t *testing.T) {
 		}}, said: "it computes other numbers than the CPU"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, st, said, err := sought(t, o, all, &tt.card)
+			got, st, said, err := sought(t, o, all, tt.card)
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("the error is %v, want %v", err, tt.err)
 			}

@@ -298,7 +298,7 @@ func TestVectorsOnACard(t *testing.T) {
 		"no room":                        {by: byVectors, least: 24, card: holding(vectorRoom) - 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
 		"no room, auto":                  {by: byVectors, least: 24, more: "    device: auto\n", card: 64 << 20, warning: "at most 60 MiB can ever be had"},
 		"no room, demanded":              {by: byVectors, least: 24, more: "    device: gpu:0\n", card: 64 << 20, err: "comparing 24 items by vectors on sim:0 (leave device out, and the CPU does it): stage dedup needs 160 MiB on sim:0, but at most 60 MiB can ever be had"},
-		"beside LPIPS":                   {by: fmt.Sprintf(confirmed, net), least: 24, card: 256 << 20, searches: true},
+		"beside LPIPS":                   {by: fmt.Sprintf(confirmed, net), least: 24, card: holding(vectorRoom + 6<<20), searches: true},
 		"no room beside LPIPS":           {by: fmt.Sprintf(confirmed, net), least: 24, card: holding(vectorRoom) + 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
 		"no room beside LPIPS, demanded": {by: fmt.Sprintf(confirmed, net), least: 24, more: "    device: gpu\n", card: holding(vectorRoom) + 1<<20, err: "comparing 24 items by vectors on sim:0"},
 	} {
