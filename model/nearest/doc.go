@@ -8,7 +8,8 @@
 // varies most first, and the length of what is left out. By the inequality of Cauchy and
 // Schwarz these tell a least distance of two vectors; a matrix product in the model
 // runtime does that for a block against all others, and rounding is on the safe side (see
-// reduce.go). Only pairs that may be near are computed from the file. How many numbers are
+// reduce.go). A GPU can do that product ([Options.Open]), with the same result. Only pairs
+// that may be near are computed from the file. How many numbers are
 // worth having is estimated on the sample; where nothing is gained, the reduced vectors
 // are the whole ones.
 package nearest

@@ -24,10 +24,10 @@ type placing struct {
 }
 
 // asked is the stage with what the engine can ask of it: a writer where it writes files, a
-// placer where it compares vectors or pictures. Of an entry that stands for several stages, only
+// placer where it searches among vectors or measures pictures. Of an entry that stands for several stages, only
 // those that are placers get its device.
 func (s *Stage) asked() pipeline.Stage {
-	writes, computes := len(s.writes()) > 0, s.isLong()
+	writes, computes := len(s.writes()) > 0, s.measuring() >= 0 || slices.ContainsFunc(s.by, step.searches)
 	switch {
 	case writes && computes:
 		return struct {
@@ -45,13 +45,16 @@ func (s *Stage) asked() pipeline.Stage {
 	return s
 }
 
+// searches tells whether all vectors are compared by the step. One that confirms compares two.
+func (st step) searches() bool { return st.vector != "" && !st.confirms }
+
 // measuring is the step that measures pictures; -1 where there is none. There is one at
 // most, as all are called lpips.
 func (s *Stage) measuring() int {
 	return slices.IndexFunc(s.by, func(st step) bool { return st.measure == perceived })
 }
 
-// placer places a stage that compares vectors or pictures.
+// placer places a stage that searches among vectors or measures pictures.
 type placer struct{ stage *Stage }
 
 var _ pipeline.Placer = placer{}
@@ -139,7 +142,7 @@ func (s *Stage) onCard(d pipeline.Device) (c pipeline.Cost) {
 		c = pipeline.Cost{Work: c.Resident + c.Work}
 	}
 	for _, st := range s.by {
-		if st.vector != "" {
+		if st.searches() {
 			c.Work += nearest.DeviceRoom(s.env.Vectors[st.vector])
 		}
 	}
@@ -161,7 +164,7 @@ func (s *Stage) searchRoom(all totals) (bytes int64) {
 		return 0
 	}
 	for i, st := range s.by {
-		if st.vector != "" && all.vectors[i].dim > 0 {
+		if st.searches() && all.vectors[i].dim > 0 {
 			bytes += nearest.DeviceRoom(all.vectors[i].dim)
 		}
 	}

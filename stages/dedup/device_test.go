@@ -236,6 +236,7 @@ func TestDeviceOfTheEntry(t *testing.T) {
 		"vectors":          {by: fmt.Sprintf("{clip: {model: %s}}", means), more: "    device: gpu:0\n", cards: []int64{card}, want: map[string]pipeline.Device{"dedup.clip": "sim:0", "dedup": "sim:0"}},
 		"own vectors":      {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: gpu:1\n", cards: []int64{card, card}, want: map[string]pipeline.Device{"dedup": "sim:1"}},
 		"no such, vectors": {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: gpu:1\n", cards: []int64{card}, err: "comparing by vectors: "},
+		"confirming":       {by: "[phash, {vector: {name: v, min_similarity: 0.9, confirm: true}}]", more: "    device: gpu:0\n", cards: []int64{card}, err: "it computes on the host only, and not on gpu:0: leave device out"},
 		"vectors, host":    {by: "{vector: {name: v, min_similarity: 0.9}}", more: "    device: host\n", cards: []int64{card}, want: map[string]pipeline.Device{"dedup": pipeline.Host}},
 		"vectors, alone":   {by: "{vector: {name: v, min_similarity: 0.9}}", want: map[string]pipeline.Device{"dedup": pipeline.Host}},
 		"vectors, and all": {by: fmt.Sprintf("[{clip: {model: %s}}, {lpips: {model: %s, size: 32}}]", means, bounded), more: "    device: gpu:1\n", cards: []int64{card, card}, want: map[string]pipeline.Device{"dedup.clip": "sim:1", "dedup.lpips": "sim:1", "dedup": "sim:1"}},
@@ -267,7 +268,11 @@ var vectorRoom = nearest.DeviceRoom(3)
 // vectored is a chain of pictures with vectors that are made on the host, so that nothing else
 // has of a card.
 func vectored(net, by, more string) string {
-	return fmt.Sprintf("  - embed: {model: %s, output: pooled, name: v, width: 32, height: 32}\n    device: host\n  - dedup: {prefer: [], by: %s}\n%s", net, by, more)
+	text := ""
+	for _, name := range []string{"v", "w"} {
+		text += fmt.Sprintf("  - embed: {model: %s, output: pooled, name: %s, width: 32, height: 32}\n    device: host\n", net, name)
+	}
+	return text + "  - dedup: {prefer: [], by: " + by + "}\n" + more
 }
 
 // holding is the least card of which so many bytes can be leased.
@@ -292,6 +297,7 @@ func TestVectorsOnACard(t *testing.T) {
 		err      string // of the run
 	}{
 		"vectors":                        {by: byVectors, least: 24, card: holding(vectorRoom), searches: true},
+		"confirmed":                      {by: "[{vector: {name: v, min_similarity: 0.999}}, {vector: {name: w, min_similarity: 0.9, confirm: true}}]", least: 24, card: holding(vectorRoom), searches: true},
 		"demanded":                       {by: byVectors, least: 24, more: "    device: gpu:0\n", card: holding(vectorRoom), searches: true},
 		"few":                            {by: byVectors, least: 25, card: holding(vectorRoom)},
 		"few, demanded, and no room":     {by: byVectors, least: 25, more: "    device: gpu:0\n", card: 64 << 20},
@@ -345,11 +351,11 @@ func TestVectorsOnACard(t *testing.T) {
 func TestVectorsOnACardArePlanned(t *testing.T) {
 	net := perceiver(t, true)
 	for by, want := range map[string]int64{
-		"{vector: {name: v, min_similarity: 0.999}}":                                         vectorRoom,
-		"[{vector: {name: v, min_similarity: 0.9}}, {vector: {name: w, min_similarity: 1}}]": 2 * vectorRoom,
+		"{vector: {name: v, min_similarity: 0.999}}":                                                          vectorRoom,
+		"[{vector: {name: v, min_similarity: 0.9}}, {vector: {name: w, min_similarity: 1}}]":                  2 * vectorRoom,
+		"[{vector: {name: v, min_similarity: 0.9}}, {vector: {name: w, min_similarity: 0.9, confirm: true}}]": vectorRoom,
 	} {
-		stages := strings.Replace(vectored(net, by, "    device: gpu\n"), "  - dedup", fmt.Sprintf("  - embed: {model: %s, output: pooled, name: w}\n    device: host\n  - dedup", net), 1)
-		p, err := besideCards(t, &bytes.Buffer{}, stages, 64<<20)
+		p, err := besideCards(t, &bytes.Buffer{}, vectored(net, by, "    device: gpu\n"), 64<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -285,7 +285,7 @@ func (s *Stage) table(ctx context.Context, held pipeline.HeldItems, all totals, 
 			}
 		}
 		if st.vector != "" && n > 0 {
-			if c.vectors, err = s.openVectors(st, all.vectors[i].dim, int64(n), t.card != nil); err != nil {
+			if c.vectors, err = s.openVectors(st, all.vectors[i].dim, int64(n), t.card != nil && st.searches()); err != nil {
 				return t, err
 			}
 		}
