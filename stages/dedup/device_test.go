@@ -51,7 +51,7 @@ func onCards(t *testing.T, log *bytes.Buffer, by, more string, cards ...int64) (
 func besideCards(t *testing.T, log *bytes.Buffer, stages string, cards ...int64) (*pipeline.Pipeline, error) {
 	t.Helper()
 	src, _ := tinted(24)
-	o := pipeline.Options{Registry: registry(src, embed.Info(), infer.Info()), Logger: slog.New(slog.NewTextHandler(log, nil))}
+	o := pipeline.Options{Registry: registry(src, embed.Info(), infer.Info()), Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for i, total := range cards {
 		card, err := sim.New(sim.Config{Name: fmt.Sprintf("sim:%d", i), Total: total})
 		if err != nil {
@@ -338,6 +338,13 @@ func TestVectorsOnACard(t *testing.T) {
 			}
 			if host.Peak >= vectorRoom != (tt.least == 24) { // a simulated card is the host's memory, too
 				t.Errorf("of the host were leased %d bytes at most", host.Peak)
+			}
+			sessions := 0
+			if tt.searches {
+				sessions = 1
+			}
+			if n := strings.Count(log.String(), "device=true"); n != sessions {
+				t.Errorf("%d searches are on the card, want %d\n%s", n, sessions, log.String())
 			}
 			warnings := strings.Count(log.String(), "level=WARN")
 			if tt.warning == "" && warnings > 0 || tt.warning != "" && (warnings != 1 || !strings.Contains(log.String(), tt.warning)) {
