@@ -128,7 +128,9 @@ func pairs(t *testing.T, file string, size, n int) {
 		asked, exact := after.Pairs-before.Pairs, after.Exact-before.Exact
 		t.Logf("at %d px: of %d pairs of %d pictures %.2f%% are within %.4g; looked at with pooling %.2f%%, and without 100%%; measured exactly %.2f%%",
 			size, len(distances), n, percent(int64(found)), most, percent(asked), percent(exact))
-		if found == 0 || percent(asked) > 90 || percent(exact) > 25 { // random features prune worse than trained ones
+		// Random features prune worse than trained ones, and what is pooled does not where most
+		// pairs of pictures that have nothing in common are hardly farther apart.
+		if found == 0 || share <= 0.01 && percent(asked) > 60 || percent(exact) > 25 {
 			t.Errorf("%d pairs were found, and %d and %d of %d measured", found, asked, exact, len(distances))
 		}
 	}

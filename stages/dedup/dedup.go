@@ -105,11 +105,11 @@ type Stage struct {
 	tells        tells
 	indexes      indexes
 	act          action
-	library      string  // of the ONNX Runtime
-	place        placing // of the comparing of vectors and pictures
-	open         bool    // false in a dry run
-	said         string  // what there is to say of the last run
-	undone       error   // nothing of the action could be done
+	library      string // of the ONNX Runtime
+	runsOn       runsOn // the device for vectors and pictures
+	open         bool   // false in a dry run
+	said         string // what there is to say of the last run
+	undone       error  // nothing of the action could be done
 }
 
 // writer is a Stage that writes files.

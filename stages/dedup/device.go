@@ -16,16 +16,16 @@ import (
 	"github.com/forgepipe/forgepipe/stages/network"
 )
 
-// placing is where vectors are compared, and where the network runs that measures pictures.
-type placing struct {
+// runsOn is where vectors are compared, and where the network runs that measures pictures.
+type runsOn struct {
 	device pipeline.Device
 	card   *network.Stage // of LPIPS, on a GPU; nil: there is none, or it is on the host
 	spare  bool           // what has no room on the GPU, the CPU does
 }
 
 // asked is the stage with what the engine can ask of it: a writer where it writes files, a
-// placer where it searches among vectors or measures pictures. Of an entry that stands for several stages, only
-// those that are placers get its device.
+// placer where it searches among vectors or measures pictures. Of an entry that stands for
+// several stages, only those that are placers get its device.
 func (s *Stage) asked() pipeline.Stage {
 	writes, computes := len(s.writes()) > 0, s.measuring() >= 0 || slices.ContainsFunc(s.by, step.searches)
 	switch {
@@ -59,12 +59,12 @@ type placer struct{ stage *Stage }
 
 var _ pipeline.Placer = placer{}
 
-// Place takes the first GPU that the runtime can use, or the CPU. One block of vectors after
+// Place takes the first GPU that the runtime can use and that has room, or the CPU. One block of vectors after
 // another is compared, and one picture after another goes through the network, as they are
 // asked for: a second GPU would have nothing to do.
 func (p placer) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.Device, error) {
 	s := p.stage
-	s.place = placing{device: pipeline.Host}
+	s.runsOn = runsOn{device: pipeline.Host}
 	if want == pipeline.Host || want == "" && len(have) == 0 {
 		return []pipeline.Device{pipeline.Host}, nil // without a look at the network
 	}
@@ -80,15 +80,32 @@ func (p placer) Place(want pipeline.Device, have []pipeline.Device) ([]pipeline.
 	}
 	devices, err := place(want, have)
 	if len(devices) > 1 {
-		devices, err = place(want, devices[:1])
+		s.runsOn.card = card
+		devices, err = place(want, []pipeline.Device{s.firstWithRoom(devices)})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("comparing by %s: %w", by, err)
 	}
+	s.runsOn = runsOn{device: devices[0]}
 	if devices[0] != pipeline.Host {
-		s.place = placing{device: devices[0], card: card, spare: want == "" || want == pipeline.Auto}
+		s.runsOn.card, s.runsOn.spare = card, want == "" || want == pipeline.Auto
 	}
 	return devices, nil
+}
+
+// firstWithRoom is the first GPU that can ever hold what the stage takes of one; where none
+// can, that is the plan's to say of the first.
+func (s *Stage) firstWithRoom(devices []pipeline.Device) pipeline.Device {
+	for _, d := range devices {
+		ctx, cancel := context.WithTimeout(context.Background(), cardPatience)
+		r, err := s.env.Device(d).Read(ctx)
+		cancel()
+		card := memory.PlannedDevice{Total: r.Total, Reserved: r.Reserved}
+		if c := s.onCard(d); err == nil && c.Resident+c.Work <= card.Room() {
+			return d
+		}
+	}
+	return devices[0]
 }
 
 // placeSearch places a stage that has no network.
@@ -135,10 +152,10 @@ func (s *Stage) network(st step) (*network.Stage, error) {
 // the plan refuses a stage when there is never room for what is. Nor is the search, as only
 // the run finds out whether there are so many vectors that it is worth the way.
 func (s *Stage) onCard(d pipeline.Device) (c pipeline.Cost) {
-	if s.place.card != nil {
-		c = s.place.card.Cost(d, nil)
+	if s.runsOn.card != nil {
+		c = s.runsOn.card.Cost(d, nil)
 	}
-	if s.place.spare {
+	if s.runsOn.spare {
 		c = pipeline.Cost{Work: c.Resident + c.Work}
 	}
 	for _, st := range s.by {
@@ -160,7 +177,7 @@ const cardPatience = 5 * time.Second
 // searchRoom is what the search among the vectors of all steps takes of the GPU that the
 // stage is placed on; 0: the CPU does it.
 func (s *Stage) searchRoom(all totals) (bytes int64) {
-	if s.place.device == pipeline.Host || all.items+all.entries < leastOnCard {
+	if s.runsOn.device == pipeline.Host || all.items+all.entries < leastOnCard {
 		return 0
 	}
 	for i, st := range s.by {
@@ -175,13 +192,13 @@ func (s *Stage) searchRoom(all totals) (bytes int64) {
 // memory of the same GPU. So that this does not wait for the search, which lasts as long,
 // there must have been room for both. The lease is nil where the CPU does it.
 func (s *Stage) leaseSearch(ctx context.Context, all totals) (*memory.Lease, error) {
-	need, ledger := s.searchRoom(all), s.env.Ledger(s.place.device)
+	need, ledger := s.searchRoom(all), s.env.Ledger(s.runsOn.device)
 	if need == 0 || ledger == nil {
 		return nil, nil
 	}
 	both := need
-	if card := s.place.card; card != nil {
-		c := card.Cost(s.place.device, nil)
+	if card := s.runsOn.card; card != nil {
+		c := card.Cost(s.runsOn.device, nil)
 		both += c.Resident + c.Work
 	}
 	patient, cancel := context.WithTimeout(ctx, cardPatience)
@@ -193,26 +210,26 @@ func (s *Stage) leaseSearch(ctx context.Context, all totals) (*memory.Lease, err
 		return lease, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case s.place.spare:
-		s.env.Log.Warn("vectors are compared on the CPU, and not on the device: there is no room", "device", s.place.device, "cause", err)
+	case s.runsOn.spare:
+		s.env.Log.Warn("vectors are compared on the CPU, and not on the device: there is no room", "device", s.runsOn.device, "cause", err)
 		return nil, nil
 	}
-	return nil, fmt.Errorf("comparing %d items by vectors on %s (leave device out, and the CPU does it): %w", all.items+all.entries, s.place.device, err)
+	return nil, fmt.Errorf("comparing %d items by vectors on %s (leave device out, and the CPU does it): %w", all.items+all.entries, s.runsOn.device, err)
 }
 
 // openSearch gives what loads the graph of a search on the GPU, within its lease.
 func (s *Stage) openSearch(dim, threads int) func(context.Context, []byte) (model.Session, error) {
 	return func(ctx context.Context, graph []byte) (model.Session, error) {
 		session, err := model.LoadGraph(ctx, graph, model.SessionOptions{
-			Library: s.library, Device: string(s.place.device), Threads: threads, ArenaLimit: nearest.DeviceRoom(dim), Log: s.env.Log,
+			Library: s.library, Device: string(s.runsOn.device), Threads: threads, ArenaLimit: nearest.DeviceRoom(dim), Log: s.env.Log,
 		})
 		if err != nil {
 			return nil, err
 		}
-		if card, ok := s.env.Device(s.place.device).(*sim.Device); ok {
+		if card, ok := s.env.Device(s.runsOn.device).(*sim.Device); ok {
 			session = model.Simulated(session, card)
 		}
-		return &courteous{Session: session, courtesy: s.env.Courtesy(s.place.device)}, nil
+		return &courteous{Session: session, courtesy: s.env.Courtesy(s.runsOn.device)}, nil
 	}
 }
 

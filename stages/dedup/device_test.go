@@ -85,6 +85,29 @@ func used(t *testing.T, p *pipeline.Pipeline, id string) []pipeline.Device {
 	return nil
 }
 
+// Of several GPUs it is the first that has room.
+func TestFirstCardWithRoom(t *testing.T) {
+	const small, large = 4 << 20, 256 << 20
+	by := confirming(heavy(t), 0.02)
+	for name, tt := range map[string]struct {
+		more  string
+		cards []int64
+		want  pipeline.Device
+	}{
+		"the second":         {"", []int64{small, large}, "sim:1"},
+		"the second of GPUs": {"    device: gpu\n", []int64{small, large, large}, "sim:1"},
+		"the first":          {"", []int64{large, small}, "sim:0"},
+	} {
+		p, err := onCards(t, &bytes.Buffer{}, by, tt.more, tt.cards...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := used(t, p, "dedup"); !slices.Equal(got, []pipeline.Device{tt.want}) {
+			t.Errorf("%s: it is placed on %v, want %s", name, got, tt.want)
+		}
+	}
+}
+
 // On a GPU LPIPS finds what it finds on the CPU; what it has of the GPU is leased, and given
 // back.
 func TestPerceivedOnACard(t *testing.T) {

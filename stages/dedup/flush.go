@@ -167,7 +167,7 @@ func (s *Stage) room(all totals) (during, after int64) {
 			during += hamming.Bytes(st.size, int(n)) + 9*n
 		}
 	}
-	if strings.HasPrefix(string(s.place.device), "sim:") { // which is the host's memory too
+	if strings.HasPrefix(string(s.runsOn.device), "sim:") { // which is the host's memory too
 		during += s.searchRoom(all)
 	}
 	return during, after

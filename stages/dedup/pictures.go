@@ -189,14 +189,14 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 		return err
 	}
 	o := lpips.Options{Size: p.side, Library: s.library, Log: s.env.Log}
-	card := s.place.card
+	card := s.runsOn.card
 	switch {
 	case pairs == 0:
 		o.Infer = func(_ context.Context, inputs []model.Input) []model.Result {
 			return slices.Repeat([]model.Result{{Err: errNoPairs}}, len(inputs))
 		}
 	case card != nil:
-		if err := card.Open(ctx, s.place.device); err != nil {
+		if err := card.Open(ctx, s.runsOn.device); err != nil {
 			return fmt.Errorf("comparing by %s: %w", p.name, err)
 		}
 		p.card, o.Infer = card, card.Infer
@@ -205,7 +205,7 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 		return fmt.Errorf("comparing by %s: %w", p.name, err)
 	}
 	if pairs > 0 {
-		s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.place.device)
+		s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.runsOn.device)
 	}
 	if err := s.checkFree(n*(p.net.PreparedBytes()+p.net.GridBytes()), fmt.Sprintf("the pictures of %d items, squashed to %d x %d for %s, with what tells most of them apart,", n, p.side, p.side, p.name)); err != nil {
 		return err
