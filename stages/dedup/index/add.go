@@ -83,7 +83,7 @@ func survey(root fsys.Root, dir string) (ours []string, exists bool, err error) 
 	other := ""
 	for _, f := range files {
 		switch name := f.Name(); {
-		case f.Type().IsRegular() && (segmentForm.MatchString(name) || name == manifestTemp):
+		case f.Type().IsRegular() && (fileForm.MatchString(name) || name == manifestTemp):
 			ours = append(ours, name)
 		case name != lockName && name != manifestName:
 			other = name
@@ -95,7 +95,7 @@ func survey(root fsys.Root, dir string) (ours []string, exists bool, err error) 
 		return ours, true, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, false, err
-	case slices.ContainsFunc(ours, segmentForm.MatchString):
+	case slices.ContainsFunc(ours, fileForm.MatchString):
 		return nil, false, inFile(dir, manifestName, badf("it is missing"))
 	case other != "":
 		return nil, false, fmt.Errorf("the folder is not that of an index, and there is %q in it: name another folder, that is empty or missing", other)
@@ -122,7 +122,7 @@ type adder struct {
 	any   bool // whether there was an entry
 	added int64
 
-	made     []string // segments
+	made     []string // files of segments
 	replaced bool     // index.json
 }
 
@@ -137,7 +137,7 @@ func (a *adder) prepare() error {
 		for _, name := range ours {
 			_ = a.root.Remove(name)
 		}
-		empty := &manifest{Format: manifestFormat, Version: formatVersion, Created: a.now, Next: 1, Columns: []Column{}, Roots: []string{}, Segments: []segmentInfo{}}
+		empty := &manifest{Format: manifestFormat, Version: plainVersion, Created: a.now, Next: 1, Columns: []Column{}, Roots: []string{}, Segments: []segmentInfo{}}
 		if _, err := empty.write(a.root); err != nil {
 			return fmt.Errorf("making it: %w", err)
 		}
@@ -146,9 +146,13 @@ func (a *adder) prepare() error {
 		return err
 	}
 	m := *a.old.manifest
+	var named []string
+	for _, s := range m.Segments {
+		named = append(named, fileNames(s.Name, m.Columns)...)
+	}
 	for _, name := range ours {
 		// What an add left that was killed. Where that fails, making the file will, too.
-		if !slices.ContainsFunc(m.Segments, func(s segmentInfo) bool { return s.Name == name }) {
+		if !slices.Contains(named, name) {
 			_ = a.root.Remove(name)
 		}
 	}
@@ -157,6 +161,7 @@ func (a *adder) prepare() error {
 	}
 	if m.Entries == 0 {
 		m.Columns = append([]Column{}, a.columns...)
+		m.Version = versionOf(m.Columns)
 	}
 	for _, c := range m.Columns {
 		a.order = append(a.order, slices.IndexFunc(a.columns, func(o Column) bool { return o.Name == c.Name }))
@@ -180,7 +185,7 @@ func (a *adder) close() {
 
 // take writes the entries that are not there yet to a segment.
 func (a *adder) take(ctx context.Context, entries iter.Seq2[Entry, error]) error {
-	old := newMerger(a.dir, a.old.segments, nil, false)
+	old := newMerger(a.dir, a.old.segments, nil)
 	have, more, err := old.next(ctx)
 	if err != nil {
 		return err
@@ -292,7 +297,7 @@ func (a *adder) number(root string) uint32 {
 func (a *adder) segment() (*writer, error) {
 	name := segmentName(a.next.Next)
 	a.next.Next++
-	a.made = append(a.made, name)
+	a.made = append(a.made, fileNames(name, a.next.Columns)...)
 	return newWriter(a.root, name, a.next.Columns)
 }
 
@@ -324,7 +329,9 @@ func (a *adder) commit(ctx context.Context) error {
 		return err
 	}
 	for _, s := range merged {
-		_ = a.root.Remove(s.Name) // or the next add does
+		for _, name := range fileNames(s.Name, a.next.Columns) {
+			_ = a.root.Remove(name) // or the next add does
+		}
 	}
 	return nil
 }
@@ -333,14 +340,14 @@ func (a *adder) commit(ctx context.Context) error {
 func (a *adder) merge(ctx context.Context) ([]segmentInfo, error) {
 	all := a.next.Segments
 	slices.SortFunc(all, func(x, y segmentInfo) int {
-		return cmp.Or(cmp.Compare(x.Bytes, y.Bytes), strings.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(x.size(), y.size()), strings.Compare(x.Name, y.Name))
 	})
 	half := len(all)/2 + 1
 	small := slices.Clone(all[:half])
 	var sources []*segment
 	defer func() {
 		for _, s := range sources {
-			_ = s.closer.Close() // it was only read
+			s.close()
 		}
 	}()
 	added := time.Time{}
@@ -363,8 +370,8 @@ func (a *adder) merge(ctx context.Context) ([]segmentInfo, error) {
 		return nil, err
 	}
 	a.out = out
-	for m := newMerger(a.dir, sources, wanted, false); ; {
-		e, ok, err := m.next(ctx)
+	for m := newMerger(a.dir, sources, wanted); ; {
+		e, ok, err := m.whole(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -386,8 +393,8 @@ func (a *adder) merge(ctx context.Context) ([]segmentInfo, error) {
 
 // undo removes what was made. It leaves everything once index.json may be another one.
 func (a *adder) undo() {
-	if a.out != nil && a.out.file != nil {
-		_ = a.out.file.Close() // it is removed
+	if a.out != nil {
+		_ = a.out.close() // it is removed
 	}
 	if a.replaced {
 		return

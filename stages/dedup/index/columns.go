@@ -35,6 +35,37 @@ func checkColumns(columns []Column) error {
 	return nil
 }
 
+// large tells whether the fingerprints lie in files of their own. Else what is read of the
+// other columns would be strewn thinly over all the bytes of these.
+func (c Column) large() bool { return c.Size > largeAbove }
+
+// stored is how many bytes of a fingerprint are in a block.
+func (c Column) stored() int {
+	if c.large() {
+		return 4 // its checksum
+	}
+	return c.Size
+}
+
+// larges is how many columns are large.
+func larges(columns []Column) (n int) {
+	for _, c := range columns {
+		if c.large() {
+			n++
+		}
+	}
+	return n
+}
+
+// versionOf is that of the format of an index with these columns. Without large ones it is
+// as it was before there were any, and an older forgepipe reads it.
+func versionOf(columns []Column) int {
+	if larges(columns) > 0 {
+		return largeVersion
+	}
+	return plainVersion
+}
+
 func isText(s string) bool { return len(s) <= maxText && isPlain(s) }
 
 // isPlain is false for what would do something to a terminal.
@@ -47,11 +78,11 @@ func isPlain(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// entryBytes is what an entry takes at most.
+// entryBytes is what an entry takes at most in a block.
 func entryBytes(columns []Column) int {
 	n := keyBytes + 2 + maxID // 2: more bytes of its length
 	for _, c := range columns {
-		n += 1 + c.Size // 1: of the bitmap
+		n += 1 + c.stored() // 1: of the bitmap
 	}
 	return n
 }

@@ -22,17 +22,22 @@ import (
 // as after, and the next add mends it.
 func TestFailingAtEveryOperation(t *testing.T) {
 	index.Small(t, 400, 2)
+	const none, one, both = 1 << 10, 8, 1 // of the columns are large
 	cases := map[string]struct {
+		large  int
 		before [][]index.Entry
 		add    []index.Entry
 		after  []index.Entry
 	}{
-		"a new index":         {nil, span(0, 12, 1), span(0, 12, 1)},
-		"one more segment":    {[][]index.Entry{span(0, 12, 2)}, span(0, 12, 1), span(0, 12, 1)},
-		"segments that merge": {[][]index.Entry{span(0, 12, 3), span(1, 12, 3)}, span(2, 12, 3), span(0, 12, 1)},
+		"a new index":                   {none, nil, span(0, 12, 1), span(0, 12, 1)},
+		"one more segment":              {none, [][]index.Entry{span(0, 12, 2)}, span(0, 12, 1), span(0, 12, 1)},
+		"segments that merge":           {none, [][]index.Entry{span(0, 12, 3), span(1, 12, 3)}, span(2, 12, 3), span(0, 12, 1)},
+		"a new index, a large column":   {one, nil, span(0, 4, 1), span(0, 4, 1)},
+		"segments merge, large columns": {both, [][]index.Entry{span(0, 4, 3), span(1, 4, 3)}, span(2, 4, 3), span(0, 4, 1)},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			index.Large(t, c.large)
 			prepare := func() (dir string, before []index.Entry) {
 				dir = filepath.Join(t.TempDir(), "index")
 				for _, all := range c.before {
@@ -100,7 +105,8 @@ func child(dir, task string) {
 		}
 	}
 	ctx := context.Background()
-	index.SetSmall(200, 3)
+	large, _ := strconv.Atoi(os.Getenv("INDEX_LARGE"))
+	index.SetSmall(200, 3, large)
 	first, _ := strconv.Atoi(os.Getenv("INDEX_FIRST"))
 	switch task {
 	case "loop": // until it is killed; says what is in the index for certain
@@ -134,7 +140,7 @@ func child(dir, task string) {
 func start(t *testing.T, dir, task string, first int) (cmd *exec.Cmd, lines *bufio.Scanner) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), "INDEX_CHILD="+dir, "INDEX_TASK="+task, "INDEX_FIRST="+strconv.Itoa(first))
+	cmd.Env = append(os.Environ(), "INDEX_CHILD="+dir, "INDEX_TASK="+task, "INDEX_FIRST="+strconv.Itoa(first), "INDEX_LARGE="+strconv.Itoa(index.LargeAbove()))
 	cmd.Stderr = os.Stderr
 	_, err := cmd.StdinPipe() // it is closed when the child is waited for
 	check(t, err)
@@ -153,26 +159,31 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 }
 
 func TestKilledAtAnyTime(t *testing.T) {
-	dir := t.TempDir()
-	have := 0
-	for round := range 8 {
-		cmd, lines := start(t, dir, "loop", have)
-		certain := have
-		for n := 0; n < 3+2*round && lines.Scan(); n++ {
-			var err error
-			if certain, err = strconv.Atoi(lines.Text()); err != nil {
-				t.Fatalf("the child says %q", lines.Text())
+	for name, large := range map[string]int{"small columns": 1 << 10, "a large column": 8} {
+		t.Run(name, func(t *testing.T) {
+			index.Large(t, large)
+			dir := t.TempDir()
+			have := 0
+			for round := range 6 {
+				cmd, lines := start(t, dir, "loop", have)
+				certain := have
+				for n := 0; n < 3+2*round && lines.Scan(); n++ {
+					var err error
+					if certain, err = strconv.Atoi(lines.Text()); err != nil {
+						t.Fatalf("the child says %q", lines.Text())
+					}
+				}
+				kill(t, cmd)
+				x := open(t, dir)
+				if have = int(x.Len()); have < certain || have%10 != 0 {
+					t.Fatalf("%d entries, and %d are certain", have, certain)
+				}
+				holds(t, x, span(0, have, 1))
 			}
-		}
-		kill(t, cmd)
-		x := open(t, dir)
-		if have = int(x.Len()); have < certain || have%10 != 0 {
-			t.Fatalf("%d entries, and %d are certain", have, certain)
-		}
-		holds(t, x, span(0, have, 1))
+			add(t, dir, span(have, have+1, 1))
+			onlyItsFiles(t, dir)
+		})
 	}
-	add(t, dir, span(have, have+1, 1))
-	onlyItsFiles(t, dir)
 }
 
 func TestSecondAddIsRefused(t *testing.T) {

@@ -2,18 +2,22 @@
 // new pictures are compared with the set without reading it again. [Add] makes the folder
 // or adds to it, [Open] reads it.
 //
-// A fingerprint is a hash or a vector; each kind is a column. All entries of an index have
-// the same columns, each made by one network in one way or by one version of an
+// A fingerprint is a hash, a vector or a small picture; each kind is a column. All entries of
+// an index have the same columns, each made by one network in one way or by one version of an
 // algorithm: what was made otherwise cannot be compared, and is refused.
+//
+// A column is large where its fingerprints have more than 16 KiB, as pictures do. They lie
+// in files of their own, so that reading IDs and hashes reads nothing of them and passes over
+// nothing, and [Index.Picked] reads those that it is asked for.
 //
 // # Adding is atomic
 //
 // The folder holds segments, which are never changed, and index.json, which names those that
-// count. Add writes a new segment, puts it on disk, and then replaces index.json by a rename.
-// So a process that is killed, or a disk that fails, leaves the index as it was before or as
-// it is after. What such an add leaves behind is removed by the next one. Who has opened the
-// index goes on reading the state that it opened. Only one process at a time adds: the lock
-// file index.lock is taken while it does, and the second one gets a [*LockedError].
+// count. Add writes the files of a new segment, puts them on disk, and then replaces index.json
+// by a rename. So a process that is killed, or a disk that fails, leaves the index as it was
+// before or as it is after. What such an add leaves behind is removed by the next one. Who has
+// opened the index goes on reading the state that it opened. Only one process at a time adds:
+// the lock file index.lock is taken while it does, and the second one gets a [*LockedError].
 //
 // Where an add makes more than 32 segments, it merges the smaller half of them into one, in
 // the same rename. Until then both lie on the disk.
@@ -25,7 +29,7 @@
 // 83 bytes. The other members are:
 //
 //	format    "forgepipe dedup index"
-//	version   2
+//	version   2; 3 where there are large columns, and nothing that is said of them is in 2
 //	created   when the index was made (RFC 3339, UTC)
 //	next      the number of the next segment
 //	entries   how many entries there are in all segments
@@ -36,14 +40,15 @@
 //	roots     absolute paths of the folders that IDs are relative to, percent-encoded as IDs
 //	          are; entries name them by their numbers, from 1 on. They take 1 MiB at most: of
 //	          the pictures of further folders it is not known where they lie
-//	segments  of each: name of the file; entries; bytes; sha256 of its file header and all its
-//	          block headers, one after another; added: when its newest entries were added
+//	segments  of each: name of the file; entries; bytes; large: bytes of the further file of
+//	          each large column, in their order; sha256 of its file header and all its block
+//	          headers, one after another; added: when its newest entries were added
 //
 // A segment (segment-00000001.fpi) is a file header and blocks, to the end of the file.
 // Integers are unsigned and little-endian, checksums are CRC-32C (Castagnoli), and C is the
 // number of columns:
 //
-//	file header   bytes      "fpdedup", then the byte 2
+//	file header   bytes      "fpdedup", then the version as a byte, 2 or 3
 //	              4          C
 //	              C x 4      bytes of one fingerprint of each column
 //	              4          checksum of the file header so far
@@ -59,7 +64,13 @@
 //	              4, 4       width and height of the picture in pixels
 //	column        bitmap     one bit per entry, from the lowest bit of the first byte on: whether
 //	              the entry has a fingerprint; the bits left over are 0
-//	              ...        the fingerprints of those that have one, one after another
+//	              ...        the fingerprints of those that have one, one after another; of a
+//	              large column a checksum of each instead, of 4 bytes
+//
+// Where its second column is large, the segment has the further file segment-00000001-2.fpl.
+// It holds the fingerprints of that column of all entries that have one, in the order of the
+// entries, and nothing else. So a fingerprint begins at its size times the number of those
+// before it, which the bits in its block tell, and of earlier blocks the length of the chunk.
 //
 // The entries of a segment are in ascending order of their IDs' bytes, those with one ID in
 // that of their SHA-256; no entry, which is ID and SHA-256, is in the index twice. A block

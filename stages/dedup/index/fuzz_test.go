@@ -71,7 +71,7 @@ func FuzzSegment(f *testing.F) {
 		}
 		var all []index.Entry
 		before := ""
-		err := index.ReadSegment(data, entries, sum, columns(), roots(), func(e index.Entry) {
+		err := index.ReadSegment(data, nil, entries, sum, columns(), roots(), func(e index.Entry) {
 			if key := e.ID + "\x00" + string(e.SHA256[:]); key <= before {
 				t.Errorf("%q comes after %q", key, before)
 			} else {

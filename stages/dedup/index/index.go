@@ -52,6 +52,7 @@ var (
 	blockBytes = 256 << 10 // a block is closed when it has as many
 	mergeAbove = 32        // segments
 	maxRoots   = 1 << 20   // bytes of all roots in index.json
+	largeAbove = 16 << 10  // a column is large with fingerprints of more bytes; part of the format
 )
 
 // ErrDamaged is what errors.Is finds when a file of an index is not what it was.
@@ -75,8 +76,20 @@ func (e errBad) Error() string { return string(e) }
 
 func badf(format string, args ...any) error { return errBad(fmt.Sprintf(format, args...)) }
 
+// An errIn is an error of another file than the one that is at hand.
+type errIn struct {
+	file string
+	err  error
+}
+
+func (e *errIn) Error() string { return e.err.Error() }
+func (e *errIn) Unwrap() error { return e.err }
+
 // inFile makes damage of what is wrong with a file, and leaves the errors of reading it.
 func inFile(dir, file string, err error) error {
+	if other, ok := errors.AsType[*errIn](err); ok {
+		file, err = other.file, other.err
+	}
 	if _, bad := errors.AsType[errBad](err); bad {
 		return &damage{filepath.Join(dir, file), err}
 	}
@@ -92,8 +105,8 @@ type Index struct {
 	segments []*segment
 }
 
-// Open opens the index in the folder dir. It reads index.json, and checks that the segments
-// are there and have their sizes. Where there is no index the error matches [fs.ErrNotExist],
+// Open opens the index in the folder dir. It reads index.json, and checks that the files of the
+// segments are there and have their sizes. Where there is no index the error matches [fs.ErrNotExist],
 // for a damaged one [ErrDamaged]. Without fs, files are the operating system's.
 func Open(fs pipeline.FS, dir string) (*Index, error) {
 	x, err := open(fs, dir)
@@ -185,7 +198,7 @@ func (x *Index) Close() error {
 
 func (x *Index) closeSegments() {
 	for _, s := range x.segments {
-		_ = s.closer.Close() // it was only read
+		s.close()
 	}
 }
 
@@ -214,11 +227,11 @@ func (x *Index) Takes(columns []Column) error { return x.manifest.takes(x.dir, c
 // sequence; for a damaged file it matches [ErrDamaged].
 func (x *Index) All(ctx context.Context, columns []string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		m, err := x.merger(columns, false)
+		m, err := x.merger(columns)
 		for err == nil {
 			var e Entry
 			var ok bool
-			if e, ok, err = m.next(ctx); err == nil && (!ok || !yield(e, nil)) {
+			if e, ok, err = m.whole(ctx); err == nil && (!ok || !yield(e, nil)) {
 				return
 			}
 		}
@@ -230,7 +243,7 @@ func (x *Index) All(ctx context.Context, columns []string) iter.Seq2[Entry, erro
 // each, in order, by its place among all. Of others no fingerprints are read, or checked.
 func (x *Index) Picked(ctx context.Context, columns []string, pick func(place int64) bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		m, err := x.merger(columns, true)
+		m, err := x.merger(columns)
 		for place := int64(0); err == nil; place++ {
 			var e Entry
 			var ok bool
@@ -254,5 +267,11 @@ func (x *Index) Picked(ctx context.Context, columns []string, pick func(place in
 // Room is how many bytes of memory [Add] and [Index.All] take at most for these columns,
 // however many entries there are.
 func Room(columns []Column) int64 {
-	return (maxSegments+2)*int64(blockBytes+entryBytes(columns)) + 3*int64(maxRoots)
+	n := (maxSegments+2)*int64(blockBytes+entryBytes(columns)) + 3*int64(maxRoots)
+	for _, c := range columns {
+		if c.large() {
+			n += int64(c.Size) // that of the entry at hand
+		}
+	}
+	return n
 }

@@ -196,21 +196,25 @@ func TestWhatWasAddedIsRead(t *testing.T) {
 		"more than are merged": {200, [][]index.Entry{span(0, 40, 5), span(1, 40, 5), span(2, 40, 5), span(3, 40, 5), span(4, 40, 5)}, []int64{8, 8, 8, 8, 8}, span(0, 40, 1)},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			index.Small(t, c.block, 3)
-			dir := filepath.Join(t.TempDir(), "new", "index")
-			for i, all := range c.adds {
-				if n := add(t, dir, all); n != c.added[i] {
-					t.Errorf("add %d added %d, want %d", i, n, c.added[i])
+		for _, large := range []int{1 << 10, 8, 1} { // none, one and both of the columns
+			t.Run(fmt.Sprintf("%s, large above %d", name, large), func(t *testing.T) {
+				index.Small(t, c.block, 3)
+				index.Large(t, large)
+				dir := filepath.Join(t.TempDir(), "new", "index")
+				for i, all := range c.adds {
+					if n := add(t, dir, all); n != c.added[i] {
+						t.Errorf("add %d added %d, want %d", i, n, c.added[i])
+					}
 				}
-			}
-			x := open(t, dir)
-			holds(t, x, c.want)
-			n, _ := segments(t, dir)
-			if n > 3 || (n == 0) != (c.want == nil) || x.Len() != int64(len(c.want)) || len(x.Columns()) != 2 {
-				t.Errorf("%d entries of %d columns in %d segments", x.Len(), len(x.Columns()), n)
-			}
-		})
+				x := open(t, dir)
+				holds(t, x, c.want)
+				n, _ := segments(t, dir)
+				if n > 3 || (n == 0) != (c.want == nil) || x.Len() != int64(len(c.want)) || len(x.Columns()) != 2 {
+					t.Errorf("%d entries of %d columns in %d segments", x.Len(), len(x.Columns()), n)
+				}
+				onlyItsFiles(t, dir)
+			})
+		}
 	}
 }
 
@@ -320,7 +324,8 @@ func TestRootsOfManyAdds(t *testing.T) {
 
 func TestRandomAdds(t *testing.T) {
 	index.Small(t, 150, 3)
-	for seed := range uint64(8) {
+	for seed := range uint64(9) {
+		index.Large(t, []int{1 << 10, 8, 1}[seed%3]) // none, one and both of the columns
 		rng := rand.New(rand.NewPCG(seed, 1))
 		dir := t.TempDir()
 		have := map[int]bool{}
@@ -344,6 +349,7 @@ func TestRandomAdds(t *testing.T) {
 				want = append(want, entry(n))
 			}
 			holds(t, open(t, dir), want)
+			onlyItsFiles(t, dir)
 		}
 	}
 }
@@ -353,20 +359,35 @@ func onlyItsFiles(t testing.TB, dir string) {
 	t.Helper()
 	files, err := os.ReadDir(dir)
 	check(t, err)
-	if n, _ := segments(t, dir); len(files) != n+2 {
+	n, _ := segments(t, dir)
+	for _, c := range columns() {
+		if c.Size > index.LargeAbove() {
+			m, _ := segments(t, dir)
+			n += m
+		}
+	}
+	if len(files) != n+2 {
 		t.Errorf("%d files, want %d: %v", len(files), n+2, files)
 	}
 }
 
-// segments is how many segments index.json names, and their bytes.
+// segments is how many segments index.json names, and the bytes of their files.
 func segments(t testing.TB, dir string) (n int, size int64) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "index.json"))
 	check(t, err)
-	var m struct{ Segments []struct{ Bytes int64 } }
+	var m struct {
+		Segments []struct {
+			Bytes int64
+			Large []int64
+		}
+	}
 	check(t, json.Unmarshal(data, &m))
 	for _, s := range m.Segments {
 		size += s.Bytes
+		for _, large := range s.Large {
+			size += large
+		}
 	}
 	return len(m.Segments), size
 }

@@ -22,8 +22,9 @@ const (
 	manifestName   = "index.json"
 	manifestTemp   = "index.json.tmp"
 	manifestFormat = "forgepipe dedup index"
-	formatVersion  = 2
-	maxManifest    = 2 << 20 // bytes: roots, and ten times what the other limits come to
+	plainVersion   = 2 // without large columns
+	largeVersion   = 3
+	maxManifest    = 2 << 20 // bytes: roots, and five times what the other limits come to
 )
 
 // A manifest is index.json without its checksum.
@@ -44,13 +45,40 @@ type segmentInfo struct {
 	Name    string    `json:"name"`
 	Entries int64     `json:"entries"`
 	Bytes   int64     `json:"bytes"`
-	SHA256  string    `json:"sha256"` // of its headers
+	Large   []int64   `json:"large,omitempty"` // bytes of the file of each large column
+	SHA256  string    `json:"sha256"`          // of its headers
 	Added   time.Time `json:"added"`
 }
 
-var segmentForm = regexp.MustCompile(`^segment-[0-9]{8,12}\.fpi$`)
+// fileForm is that of the names of all files of segments.
+var fileForm = regexp.MustCompile(`^segment-[0-9]{8,12}(\.fpi|-[0-9]{1,2}\.fpl)$`)
 
 func segmentName(n int64) string { return fmt.Sprintf("segment-%08d.fpi", n) }
+
+// largeName is the name of the file of a segment with the fingerprints of one column.
+func largeName(segment string, column int) string {
+	return fmt.Sprintf("%s-%d.fpl", strings.TrimSuffix(segment, ".fpi"), column+1)
+}
+
+// fileNames are the names of the files of a segment.
+func fileNames(segment string, columns []Column) []string {
+	all := []string{segment}
+	for i, c := range columns {
+		if c.large() {
+			all = append(all, largeName(segment, i))
+		}
+	}
+	return all
+}
+
+// size is that of all files of the segment.
+func (s *segmentInfo) size() int64 {
+	n := s.Bytes
+	for _, large := range s.Large {
+		n += large
+	}
+	return n
+}
 
 // maxNumber keeps names within their form.
 const maxNumber = 1e12 - 1
@@ -100,8 +128,8 @@ func parseManifest(data []byte) (*manifest, error) {
 	switch {
 	case head.Version == 1:
 		return nil, errors.New("it was made by an older forgepipe, and does not say in which folder its pictures are: make the index anew from them, in an empty folder")
-	case head.Version > formatVersion:
-		return nil, fmt.Errorf("the version of %s is %d, and this forgepipe reads up to %d: use the newer one that made it", manifestName, head.Version, formatVersion)
+	case head.Version > largeVersion:
+		return nil, fmt.Errorf("the version of %s is %d, and this forgepipe reads up to %d: use the newer one that made it", manifestName, head.Version, largeVersion)
 	}
 	d := json.NewDecoder(io.MultiReader(bytes.NewReader(data[:at]), bytes.NewReader([]byte("}"))))
 	d.DisallowUnknownFields()
@@ -109,16 +137,19 @@ func parseManifest(data []byte) (*manifest, error) {
 	if err := d.Decode(m); err != nil {
 		return nil, badf("reading it: %v", err)
 	}
+	if m.Version == plainVersion && larges(m.Columns) > 0 {
+		return nil, errors.New("it was made by an older forgepipe, which kept large fingerprints among the others: make the index anew from its pictures, in an empty folder")
+	}
 	return m, m.check()
 }
 
 // check refuses what no add writes.
 func (m *manifest) check() error {
-	if m.Version != formatVersion {
-		return badf("its version is %d", m.Version)
-	}
 	if err := checkColumns(m.Columns); err != nil {
 		return err
+	}
+	if m.Version != versionOf(m.Columns) {
+		return badf("its version is %d, and of these columns %d", m.Version, versionOf(m.Columns))
 	}
 	if err := m.checkRoots(); err != nil {
 		return err
@@ -133,7 +164,7 @@ func (m *manifest) check() error {
 	entries := int64(0)
 	for _, s := range m.Segments {
 		var number int64
-		if segmentForm.MatchString(s.Name) {
+		if fileForm.MatchString(s.Name) {
 			_, _ = fmt.Sscanf(s.Name, "segment-%d.fpi", &number)
 		}
 		switch {
@@ -141,18 +172,40 @@ func (m *manifest) check() error {
 			return badf("it has a segment %.40q", s.Name)
 		case seen[s.Name]:
 			return badf("it has the segment %s twice", s.Name)
-		case s.Bytes < 1 || s.Bytes > math.MaxInt64/maxSegments:
+		case s.Bytes < 1 || s.Bytes > math.MaxInt64/maxSegments/(maxColumns+1):
 			return badf("the segment %s has %d bytes", s.Name, s.Bytes)
 		case s.Entries < 1 || s.Entries > s.Bytes/keyBytes:
 			return badf("the segment %s has %d entries in %d bytes", s.Name, s.Entries, s.Bytes)
 		case len(s.SHA256) != 2*sha256.Size:
 			return badf("the segment %s has the checksum %.80q", s.Name, s.SHA256)
 		}
+		if err := s.checkLarge(m.Columns); err != nil {
+			return err
+		}
 		seen[s.Name] = true
 		entries += s.Entries
 	}
 	if entries != m.Entries {
 		return badf("it has %d entries, and its segments %d", m.Entries, entries)
+	}
+	return nil
+}
+
+// checkLarge refuses files of large columns that cannot be those of so many entries.
+func (s *segmentInfo) checkLarge(columns []Column) error {
+	if want := larges(columns); len(s.Large) != want {
+		return badf("the segment %s has %d files of large columns, and not %d", s.Name, len(s.Large), want)
+	}
+	n := 0
+	for i, c := range columns {
+		if !c.large() {
+			continue
+		}
+		bytes, size := s.Large[n], int64(c.Size)
+		n++
+		if bytes < 0 || bytes%size != 0 || bytes/size > s.Entries || bytes > math.MaxInt64/maxSegments/(maxColumns+1) {
+			return badf("%s has %d bytes for %d entries", largeName(s.Name, i), bytes, s.Entries)
+		}
 	}
 	return nil
 }

@@ -21,29 +21,39 @@ type merger struct {
 	heads   heads
 	current *cursor // whose entry was given last
 	entry   Entry   // that one's ID and SHA256
+
+	to      [][]byte // the fingerprints of the entry that prints was asked for last
+	records [][]byte // those of them that are in large columns
 }
 
-// merger reads all segments of the index. Where it is lazy, prints asks for the fingerprints
-// of an entry.
-func (x *Index) merger(columns []string, lazy bool) (*merger, error) {
+// merger reads all segments of the index.
+func (x *Index) merger(columns []string) (*merger, error) {
 	wanted := make([]int, len(columns))
 	for i, name := range columns {
 		if wanted[i] = x.manifest.column(name); wanted[i] < 0 && x.Len() > 0 {
 			return nil, fmt.Errorf("it has no column %s (it has: %s)", name, names(x.manifest.Columns))
 		}
 	}
-	return newMerger(x.dir, x.segments, wanted, lazy), nil
+	return newMerger(x.dir, x.segments, wanted), nil
 }
 
-func newMerger(dir string, segments []*segment, wanted []int, lazy bool) *merger {
-	m := &merger{dir: dir}
+func newMerger(dir string, segments []*segment, wanted []int) *merger {
+	m := &merger{dir: dir, to: make([][]byte, len(wanted)), records: make([][]byte, len(wanted))}
 	for i, s := range segments {
-		m.waiting = append(m.waiting, s.cursor(i, wanted, lazy))
+		m.waiting = append(m.waiting, s.cursor(i, wanted))
 	}
 	return m
 }
 
-// next gives the next entry, which holds until the call after; ok is false at the end.
+// whole is next and prints.
+func (m *merger) whole(ctx context.Context) (e Entry, ok bool, err error) {
+	if e, ok, err = m.next(ctx); ok {
+		e.Prints, err = m.prints()
+	}
+	return e, ok && err == nil, err
+}
+
+// next gives the next entry, without its fingerprints; ok is false at the end.
 func (m *merger) next(ctx context.Context) (e Entry, ok bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return Entry{}, false, context.Cause(ctx)
@@ -83,10 +93,10 @@ func (m *merger) next(ctx context.Context) (e Entry, ok bool, err error) {
 	return e, true, nil
 }
 
-// prints are the fingerprints of the entry that next gave.
+// prints are the fingerprints of the entry that next gave, and hold until the call after.
 func (m *merger) prints() ([][]byte, error) {
-	err := m.current.prints()
-	return m.current.entry.Prints, inFile(m.dir, m.current.Name, err)
+	err := m.current.prints(m.to, m.records)
+	return m.to, inFile(m.dir, m.current.Name, err)
 }
 
 func (m *merger) advance(c *cursor) (bool, error) {

@@ -12,13 +12,12 @@ import (
 	"io/fs"
 	"math"
 	"math/bits"
-	"time"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 )
 
 const (
-	magic      = "fpdedup\x02"
+	magic      = "fpdedup" // and the version
 	hashBytes  = 32
 	keyRest    = hashBytes + 4 + 4 + 4 // of an entry, behind its ID
 	keyBytes   = 1 + 1 + keyRest       // of an entry with the shortest ID
@@ -34,7 +33,8 @@ func sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // fileHeader is how every segment with these columns begins.
 func fileHeader(columns []Column) []byte {
-	b := le.AppendUint32([]byte(magic), uint32(len(columns)))
+	b := append([]byte(magic), byte(versionOf(columns)))
+	b = le.AppendUint32(b, uint32(len(columns)))
 	for _, c := range columns {
 		b = le.AppendUint32(b, uint32(c.Size))
 	}
@@ -49,156 +49,95 @@ type chunk struct {
 	bits, data []byte
 }
 
-// A writer writes a segment.
-type writer struct {
-	name    string
-	columns []Column
-	file    fsys.File
-	headers hash.Hash
-	bytes   int64
-	entries int64
-
-	rows   int // of the block
-	keys   []byte
-	chunks []chunk
-	header []byte
-}
-
-func newWriter(root fsys.Root, name string, columns []Column) (*writer, error) {
-	f, err := root.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	w := &writer{name: name, columns: columns, file: f, headers: sha256.New(), chunks: make([]chunk, len(columns))}
-	head := fileHeader(columns)
-	w.headers.Write(head)
-	if err := w.write(head); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return w, nil
-}
-
-func (w *writer) write(b []byte) error {
-	n, err := w.file.Write(b)
-	w.bytes += int64(n)
-	return err
-}
-
-// add adds an entry that was checked, with its prints in the order of the columns, and the
-// number of its root.
-func (w *writer) add(e Entry, root uint32) error {
-	w.keys = binary.AppendUvarint(w.keys, uint64(len(e.ID)))
-	w.keys = append(w.keys, e.ID...)
-	w.keys = append(w.keys, e.SHA256[:]...)
-	w.keys = le.AppendUint32(w.keys, root)
-	w.keys = le.AppendUint32(w.keys, uint32(e.Width))
-	w.keys = le.AppendUint32(w.keys, uint32(e.Height))
-	size := len(w.keys)
-	for i, p := range e.Prints {
-		c := &w.chunks[i]
-		if w.rows%8 == 0 {
-			c.bits = append(c.bits, 0)
-		}
-		if p != nil {
-			c.bits[w.rows/8] |= 1 << (w.rows % 8)
-			c.data = append(c.data, p...)
-		}
-		size += len(c.bits) + len(c.data)
-	}
-	w.rows++
-	w.entries++
-	if size >= blockBytes || w.rows == maxEntries {
-		return w.flush()
-	}
-	return nil
-}
-
-// flush writes the block.
-func (w *writer) flush() error {
-	if w.rows == 0 {
-		return nil
-	}
-	h := le.AppendUint32(w.header[:0], uint32(w.rows))
-	h = le.AppendUint32(h, uint32(len(w.keys)))
-	h = le.AppendUint32(h, sum(w.keys))
-	for _, c := range w.chunks {
-		h = le.AppendUint32(h, uint32(len(c.bits)+len(c.data)))
-		h = le.AppendUint32(h, crc32.Update(sum(c.bits), castagnoli, c.data))
-	}
-	h = le.AppendUint32(h, sum(h))
-	w.header = h
-	w.headers.Write(h)
-	if err := w.write(h); err != nil {
-		return err
-	}
-	if err := w.write(w.keys); err != nil {
-		return err
-	}
-	for i := range w.chunks {
-		c := &w.chunks[i]
-		if err := w.write(c.bits); err != nil {
-			return err
-		}
-		if err := w.write(c.data); err != nil {
-			return err
-		}
-		c.bits, c.data = c.bits[:0], c.data[:0]
-	}
-	w.rows, w.keys = 0, w.keys[:0]
-	return nil
-}
-
-// finish puts the segment on disk.
-func (w *writer) finish(added time.Time) (segmentInfo, error) {
-	err := w.flush()
-	if err == nil {
-		err = w.file.Sync()
-	}
-	if cerr := w.file.Close(); err == nil {
-		err = cerr
-	}
-	w.file = nil
-	return segmentInfo{Name: w.name, Entries: w.entries, Bytes: w.bytes, SHA256: hex.EncodeToString(w.headers.Sum(nil)), Added: added}, err
-}
-
 // A segment is open for reading.
 type segment struct {
 	segmentInfo
 	columns []Column
 	roots   []string
-	file    io.ReaderAt
-	closer  io.Closer
-	start   int64 // of the first block
+	file    input
+	large   []input // of each column; only of large ones
+	start   int64   // of the first block
 }
 
-// errGone says that a segment is not there.
+// An input is a file that is open for reading.
+type input struct {
+	name   string
+	file   io.ReaderAt
+	closer io.Closer
+}
+
+// errGone says that a file is not there.
 var errGone = badf("it is missing")
 
-// openSegment opens a segment and looks at its size and its beginning.
-func openSegment(root fsys.Root, info segmentInfo, m *manifest) (*segment, error) {
-	f, size, err := openRegular(root, info.Name)
+// openInput opens a file and looks at its size.
+func openInput(root fsys.Root, name string, want int64) (input, error) {
+	f, size, err := openRegular(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errGone
+		return input{}, errGone
 	}
 	if err != nil {
+		return input{}, err
+	}
+	if size != want {
+		f.Close()
+		return input{}, badf("it has %d bytes, and had %d when it was written", size, want)
+	}
+	return input{name, f, f}, nil
+}
+
+// readAt fills b. Where the file ends before, it is shorter than it was when it was opened.
+func (f input) readAt(b []byte, at int64) error {
+	n, err := f.file.ReadAt(b, at)
+	switch {
+	case n == len(b):
+		return nil
+	case errors.Is(err, io.EOF):
+		return badf("it ends at byte %d", at+int64(n))
+	}
+	return fmt.Errorf("reading %s: %w", f.name, err)
+}
+
+// openSegment opens the files of a segment, looks at their sizes and at the beginning.
+func openSegment(root fsys.Root, info segmentInfo, m *manifest) (opened *segment, err error) {
+	s := &segment{segmentInfo: info, columns: m.Columns, roots: m.roots, large: make([]input, len(m.Columns))}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.file, err = openInput(root, info.Name, info.Bytes); err != nil {
 		return nil, err
 	}
-	s := &segment{segmentInfo: info, columns: m.Columns, roots: m.roots, file: f, closer: f}
-	if err := s.begin(size); err != nil {
-		f.Close()
+	if err := s.begin(); err != nil {
 		return nil, err
+	}
+	n := 0
+	for i, c := range s.columns {
+		if !c.large() {
+			continue
+		}
+		name := largeName(info.Name, i)
+		if s.large[i], err = openInput(root, name, info.Large[n]); err != nil {
+			return nil, &errIn{name, err}
+		}
+		n++
 	}
 	return s, nil
 }
 
-func (s *segment) begin(size int64) error {
-	if size != s.Bytes {
-		return badf("it has %d bytes, and had %d when it was written", size, s.Bytes)
+// close gives the files back; they were only read.
+func (s *segment) close() {
+	for _, f := range append(s.large, s.file) {
+		if f.closer != nil {
+			_ = f.closer.Close()
+		}
 	}
+}
+
+func (s *segment) begin() error {
 	want := fileHeader(s.columns)
 	have := make([]byte, len(want))
-	if err := s.readAt(have, 0); err != nil {
+	if err := s.file.readAt(have, 0); err != nil {
 		return err
 	}
 	if string(have) != string(want) {
@@ -208,24 +147,11 @@ func (s *segment) begin(size int64) error {
 	return nil
 }
 
-// readAt fills b. Where the file ends before, it is shorter than it was when it was opened.
-func (s *segment) readAt(b []byte, at int64) error {
-	n, err := s.file.ReadAt(b, at)
-	switch {
-	case n == len(b):
-		return nil
-	case errors.Is(err, io.EOF):
-		return badf("it ends at byte %d", at+int64(n))
-	}
-	return fmt.Errorf("reading %s: %w", s.Name, err)
-}
-
 // A cursor reads the entries of a segment one after another.
 type cursor struct {
 	*segment
 	index   int   // among the segments
 	wanted  []int // columns of the entries' prints
-	lazy    bool  // those are read when prints is called, and else with the block
 	headers hash.Hash
 	at      int64 // of the next block
 	left    int64 // entries not yet read, as the manifest counts
@@ -248,15 +174,16 @@ type loaded struct {
 	row  int   // up to which rank has been counted
 	rank int   // prints of the rows before that one
 	buf  []byte
+
+	before, here int64 // prints of the blocks before, and of this one
 }
 
-func (s *segment) cursor(index int, wanted []int, lazy bool) *cursor {
+func (s *segment) cursor(index int, wanted []int) *cursor {
 	c := &cursor{
-		segment: s, index: index, wanted: wanted, lazy: lazy, headers: sha256.New(), at: s.start, left: s.Entries,
+		segment: s, index: index, wanted: wanted, headers: sha256.New(), at: s.start, left: s.Entries,
 		header: make([]byte, blockHeaderBytes(len(s.columns))), chunks: make([]loaded, len(wanted)),
 	}
 	c.headers.Write(fileHeader(s.columns))
-	c.entry.Prints = make([][]byte, len(wanted))
 	return c
 }
 
@@ -300,14 +227,12 @@ func (c *cursor) next() (ok bool, err error) {
 	if c.row == c.rows && len(c.keys) > 0 {
 		return false, badf("a block has %d bytes behind its last ID", len(c.keys))
 	}
-	if !c.lazy {
-		err = c.prints()
-	}
-	return err == nil, err
+	return true, nil
 }
 
-// prints gives the current entry its fingerprints.
-func (c *cursor) prints() error {
+// prints puts the fingerprints of the current entry into a slice with room for each wanted
+// column. Those of large columns are read into records, one for each, which grow as needed.
+func (c *cursor) prints(to, records [][]byte) error {
 	row := c.row - 1
 	for w, column := range c.wanted {
 		ch := &c.chunks[w]
@@ -319,13 +244,39 @@ func (c *cursor) prints() error {
 		for ; ch.row < row; ch.row++ {
 			ch.rank += ch.bit(ch.row)
 		}
-		c.entry.Prints[w] = nil
-		if ch.bit(row) == 1 {
-			size := c.columns[column].Size
-			c.entry.Prints[w] = ch.data[ch.rank*size:][:size:size] // there are as many as bits, see split
+		to[w] = nil
+		if ch.bit(row) == 0 {
+			continue
 		}
+		size := c.columns[column].stored()
+		p := ch.data[ch.rank*size:][:size:size] // there are as many as bits, see split
+		if c.columns[column].large() {
+			var err error
+			if p, err = c.record(records[w], column, ch.before+int64(ch.rank), le.Uint32(p)); err != nil {
+				return &errIn{c.large[column].name, err}
+			}
+			records[w] = p
+		}
+		to[w] = p
 	}
 	return nil
+}
+
+// record reads a fingerprint of a large column, which has that checksum, into buf.
+func (c *cursor) record(buf []byte, column int, place int64, want uint32) ([]byte, error) {
+	size := c.columns[column].Size
+	if cap(buf) < size {
+		buf = make([]byte, size)
+	}
+	buf = buf[:size:size]
+	at := place * int64(size)
+	if err := c.large[column].readAt(buf, at); err != nil {
+		return nil, err
+	}
+	if sum(buf) != want {
+		return nil, badf("the checksum of the %d bytes from byte %d on is wrong", size, at)
+	}
+	return buf, nil
 }
 
 // bit is 1 where the entry of that row has a fingerprint, and otherwise 0.
@@ -347,7 +298,7 @@ func (c *cursor) block() error {
 	if c.Bytes-c.at < int64(len(c.header)) {
 		return badf("there are %d bytes behind its last block", c.Bytes-c.at)
 	}
-	if err := c.readAt(c.header, c.at); err != nil {
+	if err := c.file.readAt(c.header, c.at); err != nil {
 		return err
 	}
 	end := len(c.header) - 4
@@ -382,12 +333,19 @@ func (c *cursor) block() error {
 		return badf("the block at byte %d has %d entries in %d bytes", at, rows, len(c.keys))
 	}
 	at += length(0)
-	for i := range c.columns {
+	for i, column := range c.columns {
 		for w, wanted := range c.wanted {
 			if wanted != i {
 				continue
 			}
-			c.chunks[w] = loaded{at: at, buf: c.chunks[w].buf}
+			ch := &c.chunks[w]
+			*ch = loaded{at: at, buf: ch.buf, before: ch.before + ch.here}
+			// The block may be passed over without reading the chunk.
+			size := int64(column.stored())
+			if ch.here = length(1+i) - (rows+7)/8; ch.here < 0 || ch.here > rows*size || ch.here%size != 0 {
+				return badf("column %s has %d bytes for %d entries", column.Name, length(1+i), rows)
+			}
+			ch.here /= size
 		}
 		at += length(1 + i)
 	}
@@ -415,7 +373,7 @@ func (c *cursor) chunk(buf []byte, at int64, i int) ([]byte, error) {
 		buf = make([]byte, n)
 	}
 	buf = buf[:n]
-	if err := c.readAt(buf, at); err != nil {
+	if err := c.file.readAt(buf, at); err != nil {
 		return buf, err
 	}
 	if sum(buf) != le.Uint32(c.header[4+8*i+4:]) {
@@ -426,10 +384,7 @@ func (c *cursor) chunk(buf []byte, at int64, i int) ([]byte, error) {
 
 // split takes the chunk of a column apart, and checks that it has a print for each bit.
 func split(b []byte, rows int, column Column) (chunk, error) {
-	n := (rows + 7) / 8
-	if len(b) < n {
-		return chunk{}, badf("column %s has %d bytes for %d entries", column.Name, len(b), rows)
-	}
+	n := (rows + 7) / 8 // b has as many, see block
 	ch := chunk{b[:n], b[n:]}
 	present := 0
 	for _, x := range ch.bits {
@@ -438,7 +393,7 @@ func split(b []byte, rows int, column Column) (chunk, error) {
 	if rest := rows % 8; rest > 0 && ch.bits[n-1]>>rest != 0 {
 		return chunk{}, badf("column %s has fingerprints of more than %d entries", column.Name, rows)
 	}
-	if len(ch.data) != present*column.Size {
+	if len(ch.data) != present*column.stored() {
 		return chunk{}, badf("column %s has %d bytes for %d fingerprints", column.Name, len(ch.data), present)
 	}
 	return ch, nil
