@@ -96,6 +96,73 @@ func TestFailingAtEveryOperation(t *testing.T) {
 	}
 }
 
+// synced is the file system that knows which files are not on disk.
+type synced struct {
+	quick
+	t     *testing.T
+	dirty map[string]bool
+	seen  []string // on disk when index.json was replaced
+}
+
+func (s *synced) OpenRoot(dir string) (fsys.Root, error) {
+	r, err := s.quick.OpenRoot(dir)
+	return syncedRoot{r, s}, err
+}
+
+type syncedRoot struct {
+	fsys.Root
+	*synced
+}
+
+func (r syncedRoot) Create(name string) (fsys.File, error) {
+	f, err := r.Root.Create(name)
+	r.dirty[name] = true
+	return syncedFile{f, r.synced, name}, err
+}
+
+func (r syncedRoot) Rename(old, name string) error {
+	r.seen = nil
+	for name, dirty := range r.dirty {
+		if dirty {
+			r.t.Errorf("%s is not on disk when %s is replaced", name, old)
+		}
+		r.seen = append(r.seen, name)
+	}
+	return r.Root.Rename(old, name)
+}
+
+type syncedFile struct {
+	fsys.File
+	*synced
+	name string
+}
+
+func (f syncedFile) Write(b []byte) (int, error) {
+	f.dirty[f.name] = true
+	return f.File.Write(b)
+}
+
+func (f syncedFile) Sync() error {
+	f.dirty[f.name] = false
+	return f.File.Sync()
+}
+
+// What index.json names is on disk before it does.
+func TestFilesAreOnDiskFirst(t *testing.T) {
+	index.Small(t, 200, 2)
+	index.Large(t, 1)
+	dir := t.TempDir()
+	add(t, dir, span(0, 12, 3))
+	add(t, dir, span(1, 12, 3))
+	files := &synced{t: t, dirty: map[string]bool{}}
+	_, err := index.Add(t.Context(), files, dir, columns(), each(span(2, 12, 3)))
+	check(t, err)
+	if len(files.seen) != 2*3+1 {
+		t.Errorf("only %v were written", files.seen)
+	}
+	holds(t, open(t, dir), span(0, 12, 1))
+}
+
 // child is a process that adds to an index.
 func child(dir, task string) {
 	die := func(err error) {

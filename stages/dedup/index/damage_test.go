@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +38,10 @@ func damaged(err error, file string) bool {
 		strings.Contains(err.Error(), file+" is damaged: ") && strings.Contains(err.Error(), "make the index anew from its pictures")
 }
 
-const firstSegment = "segment-00000001.fpi"
+const (
+	firstSegment = "segment-00000001.fpi"
+	firstLarge   = "segment-00000001-2.fpl" // with index.Large(t, 8)
+)
 
 // bent is the file system with one byte of one file wrong.
 type bent struct {
@@ -91,24 +95,34 @@ func (f *bentFile) bend(p []byte, at int64) {
 
 func TestEveryDamagedByteIsFound(t *testing.T) {
 	index.Small(t, 200, 3)
-	dir := t.TempDir()
-	add(t, dir, span(0, 12, 1))
+	small, large := t.TempDir(), t.TempDir()
+	add(t, small, span(0, 12, 1))
 	for _, name := range []string{firstSegment, "index.json"} {
-		size := fileSize(t, filepath.Join(dir, name))
-		for at := range size {
-			for _, flip := range []byte{0x01, 0x80, 0xff} {
-				if err := readingFrom(bent{name, at, flip}, dir); !damaged(err, name) {
-					t.Fatalf("byte %d of %s with %#x: %v", at, name, flip, err)
-				}
+		everyByte(t, small, name)
+	}
+	index.Large(t, 8)
+	add(t, large, span(0, 12, 1))
+	for _, name := range []string{firstSegment, firstLarge, "index.json"} {
+		everyByte(t, large, name)
+	}
+}
+
+func everyByte(t *testing.T, dir, name string) {
+	size := fileSize(t, filepath.Join(dir, name))
+	for at := range size {
+		for _, flip := range []byte{0x01, 0x80, 0xff} {
+			if err := readingFrom(bent{name, at, flip}, dir); !damaged(err, name) {
+				t.Fatalf("byte %d of %s with %#x: %v", at, name, flip, err)
 			}
 		}
-		check(t, readingFrom(bent{name, size, 1}, dir))
 	}
+	check(t, readingFrom(bent{name, size, 1}, dir))
 }
 
 func TestFileOfAnotherLength(t *testing.T) {
 	index.Small(t, 200, 3)
-	for _, name := range []string{firstSegment, "index.json"} {
+	index.Large(t, 8)
+	for _, name := range []string{firstSegment, firstLarge, "index.json"} {
 		dir := t.TempDir()
 		add(t, dir, span(0, 12, 1))
 		path := filepath.Join(dir, name)
@@ -142,7 +156,7 @@ func TestAddToADamagedIndex(t *testing.T) {
 
 func TestWrongFiles(t *testing.T) {
 	cases := map[string]struct {
-		file string
+		file string // the damaged one
 		do   func(t *testing.T, dir string)
 	}{
 		"the manifest is gone": {"index.json", func(t *testing.T, dir string) { check(t, os.Remove(filepath.Join(dir, "index.json"))) }},
@@ -159,20 +173,35 @@ func TestWrongFiles(t *testing.T) {
 			check(t, os.Remove(filepath.Join(dir, "index.json")))
 			check(t, syscall.Mkfifo(filepath.Join(dir, "index.json"), 0o666))
 		}},
+		"a file of a column is gone": {firstLarge, func(t *testing.T, dir string) { check(t, os.Remove(filepath.Join(dir, firstLarge))) }},
+		"a file of a column is a pipe": {firstLarge, func(t *testing.T, dir string) {
+			check(t, os.Remove(filepath.Join(dir, firstLarge)))
+			check(t, syscall.Mkfifo(filepath.Join(dir, firstLarge), 0o666))
+		}},
+		"files of a column changed places": {firstLarge, func(t *testing.T, dir string) {
+			swap(t, dir, firstLarge, "segment-00000002-2.fpl")
+		}},
+		"fingerprints changed places": {firstLarge, func(t *testing.T, dir string) {
+			path := filepath.Join(dir, firstLarge)
+			b, err := os.ReadFile(path)
+			check(t, err)
+			check(t, os.WriteFile(path, slices.Concat(b[12:24], b[:12], b[24:]), 0o666))
+		}},
 		// Segments of one size, as from two copies of a folder.
 		"segments changed places": {"segment-00000002.fpi", func(t *testing.T, dir string) {
-			at := func(name string) string { return filepath.Join(dir, name) }
-			check(t, os.Rename(at(firstSegment), at("x")))
-			check(t, os.Rename(at("segment-00000002.fpi"), at(firstSegment)))
-			check(t, os.Rename(at("x"), at("segment-00000002.fpi")))
+			swap(t, dir, firstSegment, "segment-00000002.fpi")
+			swap(t, dir, firstLarge, "segment-00000002-2.fpl")
 		}},
 	}
+	index.Large(t, 8)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			add(t, dir, span(10, 13, 1))
 			add(t, dir, span(24, 27, 1)) // with as many fingerprints
 			c.do(t, dir)
+			// Adding reads no fingerprints, unless it merges.
+			index.Small(t, 1<<10, 2)
 			if err := reading(dir); !damaged(err, c.file) {
 				t.Errorf("reading says %v", err)
 			}
@@ -181,6 +210,15 @@ func TestWrongFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// swap makes two files change places.
+func swap(t *testing.T, dir, a, b string) {
+	t.Helper()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	check(t, os.Rename(at(a), at("x")))
+	check(t, os.Rename(at(b), at(a)))
+	check(t, os.Rename(at("x"), at(b)))
 }
 
 func TestHugeManifest(t *testing.T) {
@@ -227,7 +265,7 @@ func TestHostileManifest(t *testing.T) {
 		"an older version":     {`"version": 2,`, `"version": 1,`, "made by an older forgepipe"},
 		"a newer version":      {`"version": 2,`, `"version": 4,`, "reads up to 3: use the newer"},
 		"that of large ones":   {`"version": 2,`, `"version": 3,`, "its version is 3, and of these columns 2"},
-		"a file of a column":   {`"sha256": "`, `"large": [0], "sha256": "`, "has 1 files of large columns, and not 0"},
+		"a file of a column":   {`"added": "`, `"large": [0], "added": "`, "has 1 files of large columns, and not 0"},
 		"a relative root":      {`"/photos/a%40b"`, `"photos/a%40b"`, `the folder "photos/a%40b"`},
 		"a longer root":        {`"/photos/a%40b"`, `"/photos//a%40b"`, `the folder "/photos//a%40b"`},
 		"a root unescaped":     {`"/photos/a%40b"`, `"/photos/a@b"`, `the folder "/photos/a@b"`},

@@ -24,7 +24,13 @@ var (
 // segment writes blocks as the documentation of the package says, in other words than the
 // package does. Roots have their numbers in the order in which they come.
 func segment(blocks ...[]index.Entry) []byte {
-	b := []byte("fpdedup\x02")
+	b, _ := segmentOf(2, nil, blocks...)
+	return b
+}
+
+// segmentOf is segment for a version and those columns being large, and their files.
+func segmentOf(version byte, large []int, blocks ...[]index.Entry) (b []byte, files [2][]byte) {
+	b = append([]byte("fpdedup"), version)
 	for _, n := range []uint32{2, 8, 12} { // the columns of this test
 		b = le.AppendUint32(b, n)
 	}
@@ -46,10 +52,16 @@ func segment(blocks ...[]index.Entry) []byte {
 			bits := make([]byte, (len(entries)+7)/8)
 			var prints []byte
 			for i, e := range entries {
-				if e.Prints[c] != nil {
-					bits[i/8] += 1 << (i % 8)
-					prints = append(prints, e.Prints[c]...)
+				p := e.Prints[c]
+				if p == nil {
+					continue
 				}
+				bits[i/8] += 1 << (i % 8)
+				if slices.Contains(large, c) {
+					files[c] = append(files[c], p...)
+					p = le.AppendUint32(nil, crc32.Checksum(p, castagnoli))
+				}
+				prints = append(prints, p...)
 			}
 			chunks[1+c] = append(bits, prints...)
 		}
@@ -63,7 +75,7 @@ func segment(blocks ...[]index.Entry) []byte {
 			b = append(b, c...)
 		}
 	}
-	return b
+	return b, files
 }
 
 func TestSegmentIsAsDocumented(t *testing.T) {
@@ -73,6 +85,51 @@ func TestSegmentIsAsDocumented(t *testing.T) {
 	check(t, err)
 	if want := segment(span(0, 12, 1)); !bytes.Equal(have, want) {
 		t.Errorf("the segment is\n%x\nwant\n%x", have, want)
+	}
+}
+
+func TestLargeColumnsAreAsDocumented(t *testing.T) {
+	for name, c := range map[string]struct {
+		above int
+		large []int
+	}{"the second": {8, []int{1}}, "both": {1, []int{0, 1}}} {
+		t.Run(name, func(t *testing.T) {
+			index.Large(t, c.above)
+			index.Small(t, 1<<10, 3)
+			dir := t.TempDir()
+			add(t, dir, span(0, 24, 1))
+			// A block is closed when it has 1 KiB, with checksums in the place of fingerprints.
+			block := 0
+			for bytes := 0; bytes < 1<<10; block++ {
+				b, _ := segmentOf(3, c.large, span(0, block+1, 1))
+				bytes = len(b) - (8 + 3*4 + 4) - (4 + 3*8 + 4)
+			}
+			want, files := segmentOf(3, c.large, span(0, block, 1), span(block, 24, 1))
+			var sizes []int64
+			for i, file := range append([][]byte{want}, files[:]...) {
+				if file == nil {
+					continue
+				}
+				name := firstSegment
+				if i > 0 {
+					name = fmt.Sprintf("segment-00000001-%d.fpl", i)
+					sizes = append(sizes, int64(len(file)))
+				}
+				have, err := os.ReadFile(filepath.Join(dir, name))
+				check(t, err)
+				if !bytes.Equal(have, file) {
+					t.Errorf("%s is\n%x\nwant\n%x", name, have, file)
+				}
+			}
+			var m struct {
+				Version  int
+				Segments []struct{ Large []int64 }
+			}
+			check(t, json.Unmarshal([]byte(manifestOf(t, dir)), &m))
+			if m.Version != 3 || !slices.Equal(m.Segments[0].Large, sizes) {
+				t.Errorf("index.json has version %d and the sizes %v, want 3 and %v", m.Version, m.Segments[0].Large, sizes)
+			}
+		})
 	}
 }
 

@@ -2,8 +2,9 @@ package index_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
+	"encoding/hex"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -19,7 +20,9 @@ import (
 func FuzzManifest(f *testing.F) {
 	dir := f.TempDir()
 	f.Add(manifestOf(f, made(f, dir)), true)
+	f.Add(manifestOf(f, pictured(f, f.TempDir(), 3)), true)
 	f.Add(`{"format": "forgepipe dedup index", "version": 2}`, true)
+	f.Add(`{"format": "forgepipe dedup index", "version": 3, "next": 1, "columns": [{"name": "p", "bytes": 16385}]}`, true)
 	f.Add(`{"format": "forgepipe dedup index", "version": 2, "next": 1, "roots": ["/a", "/b/%FF", "/"]}`, true)
 	f.Add(`{"format": "forgepipe dedup index", "version": 2, "next": 1, "roots": ["/a/../b", "c", "/%41"]}`, true)
 	f.Add(`{"format": "forgepipe dedup index", "version": 2, "segments": [{"name": "../../x"}]}`, false)
@@ -45,33 +48,56 @@ func made(f *testing.F, dir string) string {
 }
 
 // A segment gives as many entries as it should have, or an error, and none that Add would
-// refuse.
+// refuse. Where its second column is large, that has a file.
 func FuzzSegment(f *testing.F) {
 	index.Small(f, 200, 3)
-	dir := made(f, f.TempDir())
-	data, err := os.ReadFile(filepath.Join(dir, firstSegment))
-	check(f, err)
-	var m struct{ Segments []struct{ SHA256 string } }
-	check(f, json.Unmarshal([]byte(manifestOf(f, dir)), &m))
-	sum := m.Segments[0].SHA256
-	for _, mend := range []bool{false, true} {
-		f.Add(data, int64(12), mend)
-		f.Add(data, int64(11), mend)
-		f.Add(data[:40], int64(1), mend)
-		long := bytes.Clone(data)
-		binary.LittleEndian.PutUint32(long[24+4:], 1<<31)
-		f.Add(long, int64(12), mend)
+	seed := func(apart bool, above int) {
+		index.Large(f, above)
+		dir := made(f, f.TempDir())
+		data, err := os.ReadFile(filepath.Join(dir, firstSegment))
+		check(f, err)
+		var file []byte
+		if apart {
+			file, err = os.ReadFile(filepath.Join(dir, firstLarge))
+			check(f, err)
+		}
+		for _, mend := range []bool{false, true} {
+			f.Add(data, file, int64(12), apart, mend)
+			f.Add(data, file, int64(11), apart, mend)
+			f.Add(data[:40], file, int64(1), apart, mend)
+			f.Add(data, file[:len(file)/2], int64(12), apart, mend)
+			long := bytes.Clone(data)
+			binary.LittleEndian.PutUint32(long[24+4:], 1<<31)
+			f.Add(long, file, int64(12), apart, mend)
+		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte, entries int64, mend bool) {
+	seed(false, 12)
+	seed(true, 8)
+	sum := func(data []byte) string { // of the headers, as far as they are some
+		h := sha256.New()
+		for _, part := range headersOf(data) {
+			h.Write(part)
+		}
+		return hex.EncodeToString(h.Sum(nil))
+	}
+	f.Fuzz(func(t *testing.T, data, file []byte, entries int64, apart, mend bool) {
 		if entries < 1 {
 			return // the manifest is checked for that
 		}
+		above, files := 12, [][]byte(nil)
+		if apart {
+			above, files = 8, [][]byte{file}
+		}
+		index.Large(t, above)
 		if mend {
 			data = mended(data)
+			if apart {
+				data = mended(witness(data, file))
+			}
 		}
 		var all []index.Entry
 		before := ""
-		err := index.ReadSegment(data, nil, entries, sum, columns(), roots(), func(e index.Entry) {
+		err := index.ReadSegment(data, files, entries, sum(data), columns(), roots(), func(e index.Entry) {
 			if key := e.ID + "\x00" + string(e.SHA256[:]); key <= before {
 				t.Errorf("%q comes after %q", key, before)
 			} else {
@@ -85,6 +111,12 @@ func FuzzSegment(f *testing.F) {
 					t.Errorf("%q has %d bytes in %s", e.ID, len(p), c.Name)
 				}
 			}
+			if p := e.Prints[1]; apart && p != nil {
+				if len(file) < 12 || !bytes.Equal(p, file[:12]) {
+					t.Errorf("%q has %x, which is not the next in the file", e.ID, p)
+				}
+				file = file[min(12, len(file)):]
+			}
 			all = append(all, e)
 		})
 		if err == nil && int64(len(all)) != entries {
@@ -93,18 +125,57 @@ func FuzzSegment(f *testing.F) {
 	})
 }
 
+const fileHeader, blockHeader = 8 + 4 + 2*4 + 4, 4 + 3*8 + 4 // their bytes
+
+// headersOf are the file header and the block headers, as far as there are whole ones.
+func headersOf(data []byte) (all [][]byte) {
+	if len(data) < fileHeader {
+		return nil
+	}
+	all = append(all, data[:fileHeader])
+	for rest := data[fileHeader:]; len(rest) >= blockHeader; {
+		h := rest[:blockHeader]
+		all = append(all, h)
+		rest = rest[blockHeader:]
+		for i := range 3 {
+			rest = rest[min(int64(le.Uint32(h[4+8*i:])), int64(len(rest))):]
+		}
+	}
+	return all
+}
+
+// witness gives the second column the checksums of what is in its file.
+func witness(data, file []byte) []byte {
+	b := bytes.Clone(data)
+	rest := b
+	for i, h := range headersOf(b) {
+		rest = rest[len(h):]
+		if i == 0 {
+			continue
+		}
+		var c []byte
+		for j := range 3 {
+			n := min(int64(le.Uint32(h[4+8*j:])), int64(len(rest)))
+			c, rest = rest[:n], rest[n:]
+		}
+		for c = c[min((int64(le.Uint32(h))+7)/8, int64(len(c))):]; len(c) >= 4 && len(file) >= 12; c, file = c[4:], file[12:] {
+			le.PutUint32(c, crc32.Checksum(file[:12], castagnoli))
+		}
+	}
+	return b
+}
+
 // mended makes the checksums right of as many blocks as there are.
 func mended(data []byte) []byte {
 	b := bytes.Clone(data)
-	const file, header = 8 + 4 + 2*4 + 4, 4 + 3*8 + 4
-	if len(b) < file {
+	if len(b) < fileHeader {
 		return b
 	}
-	le.PutUint32(b[file-4:], crc32.Checksum(b[:file-4], castagnoli))
-	for at := file; len(b)-at >= header; {
-		h := b[at:][:header]
-		at += header
-		seal := func() { le.PutUint32(h[header-4:], crc32.Checksum(h[:header-4], castagnoli)) }
+	le.PutUint32(b[fileHeader-4:], crc32.Checksum(b[:fileHeader-4], castagnoli))
+	for at := fileHeader; len(b)-at >= blockHeader; {
+		h := b[at:][:blockHeader]
+		at += blockHeader
+		seal := func() { le.PutUint32(h[blockHeader-4:], crc32.Checksum(h[:blockHeader-4], castagnoli)) }
 		for i := range 3 {
 			n := le.Uint32(h[4+8*i:])
 			if int64(n) > int64(len(b)-at) {

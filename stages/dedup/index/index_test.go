@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
@@ -422,11 +421,13 @@ func TestFolderOfSomebodyElse(t *testing.T) {
 func TestOtherFilesOfAnIndexStay(t *testing.T) {
 	dir := t.TempDir()
 	add(t, dir, span(0, 3, 1))
-	for _, name := range []string{"notes.txt", "segment-00000009.fpi.txt", "segment-x.fpi"} {
+	for _, name := range []string{"notes.txt", "segment-00000009.fpi.txt", "segment-x.fpi", "segment-00000009-.fpl", "segment-00000009.fpl"} {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o666))
 	}
-	check(t, os.WriteFile(filepath.Join(dir, "segment-00000009.fpi"), []byte("left behind"), 0o666))
-	check(t, os.WriteFile(filepath.Join(dir, "index.json.tmp"), []byte("left behind"), 0o666))
+	// That of a column that is not large here is none of the index, too.
+	for _, name := range []string{"segment-00000009.fpi", "segment-00000009-2.fpl", "segment-00000001-2.fpl", "index.json.tmp"} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte("left behind"), 0o666))
+	}
 	add(t, dir, span(3, 6, 1))
 	files, err := os.ReadDir(dir)
 	check(t, err)
@@ -434,7 +435,7 @@ func TestOtherFilesOfAnIndexStay(t *testing.T) {
 	for _, f := range files {
 		have = append(have, f.Name())
 	}
-	want := []string{"index.json", "index.lock", "notes.txt", "segment-00000001.fpi", "segment-00000002.fpi", "segment-00000009.fpi.txt", "segment-x.fpi"}
+	want := []string{"index.json", "index.lock", "notes.txt", "segment-00000001.fpi", "segment-00000002.fpi", "segment-00000009-.fpl", "segment-00000009.fpi.txt", "segment-00000009.fpl", "segment-x.fpi"}
 	if !slices.Equal(have, want) {
 		t.Errorf("there is %v, want %v", have, want)
 	}
@@ -482,103 +483,5 @@ func TestEndingEarly(t *testing.T) {
 	check(t, closed.Close())
 	if all, err := read(closed); err == nil {
 		t.Errorf("a closed index has %d entries", len(all))
-	}
-}
-
-// Who reads sees one state whatever is added, and the one they opened stays theirs.
-func TestReadingBesideAdding(t *testing.T) {
-	index.Small(t, 200, 2)
-	dir := t.TempDir()
-	add(t, dir, span(0, 10, 1))
-	first := open(t, dir)
-	var wg sync.WaitGroup
-	done := make(chan struct{})
-	wg.Go(func() {
-		defer close(done)
-		for i := 1; i < 20; i++ {
-			if _, err := index.Add(context.Background(), quick{}, dir, columns(), each(span(10*i, 10*i+10, 1))); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for reading := true; reading; {
-		select {
-		case <-done:
-			reading = false
-		default:
-		}
-		x, err := index.Open(fsys.OS, dir)
-		check(t, err)
-		if x.Len()%10 != 0 {
-			t.Errorf("%d entries", x.Len())
-		}
-		holds(t, x, span(0, int(x.Len()), 1))
-		check(t, x.Close())
-	}
-	wg.Wait()
-	holds(t, first, span(0, 10, 1))
-	holds(t, open(t, dir), span(0, 200, 1))
-	onlyItsFiles(t, dir)
-}
-
-// late is the file system where something happens between reading index.json and looking for
-// the first segment.
-type late struct{ then func() }
-
-func (l *late) OpenRoot(dir string) (fsys.Root, error) {
-	r, err := fsys.OS.OpenRoot(dir)
-	return lateRoot{r, l}, err
-}
-
-type lateRoot struct {
-	fsys.Root
-	*late
-}
-
-func (r lateRoot) Lstat(name string) (fs.FileInfo, error) {
-	if name != "index.json" && r.then != nil {
-		r.then()
-		r.then = nil
-	}
-	return r.Root.Lstat(name)
-}
-
-func TestOpeningWhileSegmentsAreMerged(t *testing.T) {
-	index.Small(t, 200, 2)
-	dir := t.TempDir()
-	add(t, dir, span(0, 10, 1))
-	add(t, dir, span(10, 20, 1))
-	x, err := index.Open(&late{func() { add(t, dir, span(20, 30, 1)) }}, dir)
-	check(t, err)
-	defer x.Close()
-	holds(t, x, span(0, 30, 1))
-}
-
-// Many small adds make neither many files nor one that is written again each time.
-func TestMergingIsCheap(t *testing.T) {
-	index.Small(t, 1<<10, 8)
-	dir := t.TempDir()
-	names := map[string]bool{}
-	written := int64(0)
-	for i := range 160 {
-		add(t, dir, span(i, i+1, 1))
-		files, err := os.ReadDir(dir)
-		check(t, err)
-		if len(files) > 8+2 {
-			t.Fatalf("%d files after %d adds", len(files), i+1)
-		}
-		for _, f := range files {
-			if !names[f.Name()] && strings.HasPrefix(f.Name(), "segment-") {
-				names[f.Name()] = true
-				info, err := f.Info()
-				check(t, err)
-				written += info.Size()
-			}
-		}
-	}
-	x := open(t, dir)
-	holds(t, x, span(0, 160, 1))
-	if _, size := segments(t, dir); written > 8*size {
-		t.Errorf("%d bytes were written for %d", written, size)
 	}
 }

@@ -26,6 +26,15 @@ func picked(t testing.TB, x *index.Index, pick func(int64) bool, columns ...stri
 }
 
 func TestPickedEntriesAreThoseOfAll(t *testing.T) {
+	for name, large := range map[string]int{"small columns": 1 << 10, "a large column": 8, "large columns": 1} {
+		t.Run(name, func(t *testing.T) {
+			index.Large(t, large)
+			pickedEntries(t)
+		})
+	}
+}
+
+func pickedEntries(t *testing.T) {
 	index.Small(t, 200, 3)
 	dir := t.TempDir()
 	add(t, dir, span(0, 60, 2))
