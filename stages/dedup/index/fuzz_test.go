@@ -51,6 +51,13 @@ func made(f *testing.F, dir string) string {
 // refuse. Where its second column is large, that has a file.
 func FuzzSegment(f *testing.F) {
 	index.Small(f, 200, 3)
+	sum := func(data []byte) string { // of the headers, as far as they are some
+		h := sha256.New()
+		for _, part := range headersOf(data) {
+			h.Write(part)
+		}
+		return hex.EncodeToString(h.Sum(nil))
+	}
 	seed := func(apart bool, above int) {
 		index.Large(f, above)
 		dir := made(f, f.TempDir())
@@ -61,6 +68,8 @@ func FuzzSegment(f *testing.F) {
 			file, err = os.ReadFile(filepath.Join(dir, firstLarge))
 			check(f, err)
 		}
+		// What the fuzzer begins with is read to its end.
+		check(f, index.ReadSegment(data, [][]byte{file}, 12, sum(data), columns(), roots(), func(index.Entry) {}))
 		for _, mend := range []bool{false, true} {
 			f.Add(data, file, int64(12), apart, mend)
 			f.Add(data, file, int64(11), apart, mend)
@@ -73,13 +82,6 @@ func FuzzSegment(f *testing.F) {
 	}
 	seed(false, 12)
 	seed(true, 8)
-	sum := func(data []byte) string { // of the headers, as far as they are some
-		h := sha256.New()
-		for _, part := range headersOf(data) {
-			h.Write(part)
-		}
-		return hex.EncodeToString(h.Sum(nil))
-	}
 	f.Fuzz(func(t *testing.T, data, file []byte, entries int64, apart, mend bool) {
 		if entries < 1 {
 			return // the manifest is checked for that
