@@ -277,7 +277,7 @@ func (s *Stage) takeIndexed(ctx context.Context, t *table, open []*opened, p *pi
 			at = t.first[n] + uint32(place)
 			return wanted[at]
 		}
-		for e, err := range x.Picked(ctx, []string{p.step.squashed()}, pick) {
+		for e, err := range x.Picked(ctx, []string{p.squashed()}, pick) {
 			if err != nil {
 				return err
 			}

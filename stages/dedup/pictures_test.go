@@ -281,7 +281,7 @@ func TestIndexWithoutPairsLoadsNoNetwork(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken.onnx")
 	data, err := os.ReadFile(perceiver(t, false))
 	if err == nil { // what it says of itself can be read, and the runtime refuses it
-		err = os.WriteFile(broken, bytes.Replace(data, []byte("Flatten"), []byte("Flutten"), -1), 0o666)
+		err = os.WriteFile(broken, bytes.ReplaceAll(data, []byte("Flatten"), []byte("Flutten")), 0o666)
 	}
 	if err != nil {
 		t.Fatal(err)
