@@ -225,5 +225,6 @@ func czkawka(images, out string) []string {
 	return []string{
 		"image", "--directories", images, "--file-to-save", out, "--thread-number", fmt.Sprint(threads),
 		"--hash-size", "8", "--max-difference", fmt.Sprint(fewLimit), "--disable-cache", "--ignore-error-code-on-found",
+		"--do-not-print-results", "--do-not-print-messages",
 	}
 }

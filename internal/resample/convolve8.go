@@ -92,9 +92,15 @@ func horizontal8(dst []uint8, line []lanes, across []tap) {
 		weights := t.weights
 		near := line[t.first:][:len(weights)]
 		rb, ga := uint64(laneHalf), uint64(laneHalf)
-		for i, w := range weights {
-			rb += near[i].rb * uint64(w)
-			ga += near[i].ga * uint64(w)
+		i := 0
+		for ; i+4 <= len(weights); i += 4 {
+			w, l := weights[i:i+4:i+4], near[i:i+4:i+4]
+			rb += l[0].rb*uint64(w[0]) + l[1].rb*uint64(w[1]) + l[2].rb*uint64(w[2]) + l[3].rb*uint64(w[3])
+			ga += l[0].ga*uint64(w[0]) + l[1].ga*uint64(w[1]) + l[2].ga*uint64(w[2]) + l[3].ga*uint64(w[3])
+		}
+		for ; i < len(weights); i++ {
+			rb += near[i].rb * uint64(weights[i])
+			ga += near[i].ga * uint64(weights[i])
 		}
 		d := dst[4*x : 4*x+4 : 4*x+4]
 		d[0], d[2] = unlane(rb)

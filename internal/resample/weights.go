@@ -2,6 +2,8 @@ package resample
 
 import (
 	"math"
+	"reflect"
+	"sync"
 
 	"github.com/disintegration/imaging"
 )
@@ -35,10 +37,63 @@ func (a axis) middle(i int) int {
 }
 
 // taps returns those of all new samples, with weights of that many bits after
-// the point. Where the side keeps its length, each new sample is the old one.
+// the point. Where the side keeps its length, each new sample is the old one. They are
+// not to be written to.
 func (a axis) taps(f imaging.ResampleFilter, bits int) []tap {
-	return a.tapsOf(f, bits, 0, a.dst)
+	if a.dst*(a.span(f)*8+tapBytes) > keptTapBytes {
+		return a.tapsOf(f, bits, 0, a.dst)
+	}
+	kernel := reflect.ValueOf(f.Kernel).Pointer()
+	if !kernels[kernel] {
+		return a.tapsOf(f, bits, 0, a.dst)
+	}
+	key := tapKey{a, kernel, f.Support, bits}
+	recent.Lock()
+	t, ok := recent.taps[key]
+	recent.Unlock()
+	if ok {
+		return t
+	}
+	t = a.tapsOf(f, bits, 0, a.dst)
+	recent.Lock()
+	defer recent.Unlock()
+	if len(recent.taps) >= mostKeptTaps {
+		clear(recent.taps)
+	}
+	recent.taps[key] = t
+	return t
 }
+
+// Taps are kept for the next pictures, which often have the same size: for small results
+// they take as long as a tenth of the rest.
+const (
+	keptTapBytes = 64 << 10 // of one
+	mostKeptTaps = 64
+)
+
+type tapKey struct {
+	axis
+	kernel  uintptr
+	support float64
+	bits    int
+}
+
+var recent = struct {
+	sync.Mutex
+	taps map[tapKey][]tap
+}{taps: map[tapKey][]tap{}}
+
+// kernels are the functions of the named filters. They have no variables of their own, so
+// that their code tells them apart, which of other functions cannot be said.
+var kernels = func() map[uintptr]bool {
+	all := map[uintptr]bool{}
+	for _, f := range filters {
+		if f.filter.Kernel != nil {
+			all[reflect.ValueOf(f.filter.Kernel).Pointer()] = true
+		}
+	}
+	return all
+}()
 
 // tapsOf returns those of the new samples from begin up to end.
 func (a axis) tapsOf(f imaging.ResampleFilter, bits, begin, end int) []tap {

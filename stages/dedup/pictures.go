@@ -206,9 +206,10 @@ func (s *Stage) openPictures(ctx context.Context, p *pictures, n, pairs int64) e
 	}
 	if pairs > 0 {
 		s.env.Log.Info(fmt.Sprintf("%s measures at most %d pairs of %d pictures", p.name, pairs, n), "device", s.runsOn.device)
-	}
-	if err := s.checkFree(n*(p.net.PreparedBytes()+p.net.GridBytes()), fmt.Sprintf("the pictures of %d items, squashed to %d x %d for %s, with what tells most of them apart,", n, p.side, p.side, p.name)); err != nil {
-		return err
+		what := fmt.Sprintf("the pictures of %d items, squashed to %d x %d for %s, with what tells most of them apart,", n, p.side, p.side, p.name)
+		if err := s.checkFree(n*(p.net.PreparedBytes()+p.net.GridBytes()), what); err != nil {
+			return err
+		}
 	}
 	if p.set, err = p.net.NewSet(scratch, "dedup-"+s.env.StageID+"-pictures", pictureMemory(s.env.HostLimit(), n, p.side)); err != nil {
 		return fmt.Errorf("comparing by %s: %w", p.name, err)
