@@ -2,7 +2,6 @@ package nearest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 
@@ -156,10 +155,4 @@ func (x *Index) parts(v []float32) (length, end float64) {
 // room is for the vectors of a run.
 func (d *device) room(width int) *ort.Tensor {
 	return ort.NewTensor(ort.Float32, int64(d.together)*chunk, int64(width))
-}
-
-// isOutOfMemory tells whether the device had no memory for a run, so that the CPU can do
-// it.
-func (x *Index) isOutOfMemory(err error) bool {
-	return x.device != nil && errors.Is(err, model.ErrOutOfMemory)
 }

@@ -223,7 +223,7 @@ func (x *Index) each(ctx context.Context, n int, worker func(context.Context) (d
 // compare fills the findings and the hits.
 func (x *Index) compare(ctx context.Context) error {
 	err := x.compareAll(ctx)
-	if x.isOutOfMemory(err) {
+	if _, ofRun := errors.AsType[*runError](err); ofRun && x.device != nil && ctx.Err() == nil {
 		if err = x.leaveDevice(err); err == nil {
 			err = x.compareAll(ctx)
 		}
@@ -370,10 +370,16 @@ func (x *Index) best(ctx context.Context, s model.Session, asked, rows *ort.Tens
 func (x *Index) bounds(ctx context.Context, s model.Session, asked, rows *ort.Tensor) ([]float32, error) {
 	out, err := s.Run(ctx, []*ort.Tensor{asked, rows}, ort.RunOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("comparing reduced vectors: %w", err)
+		return nil, &runError{err}
 	}
 	return out[0].Float32s(), nil
 }
+
+// A runError is one of a run, and not of a file.
+type runError struct{ err error }
+
+func (e *runError) Error() string { return fmt.Sprintf("comparing reduced vectors: %v", e.err) }
+func (e *runError) Unwrap() error { return e.err }
 
 // Add lets a vector be found from now on. It is one of the block that was begun, or of any
 // vectors as long as none was begun. What fails is told by the next call that gives an

@@ -317,7 +317,6 @@ func TestVectorsOnACard(t *testing.T) {
 		card     int64
 		searches bool   // on it
 		warning  string // in the log
-		err      string // of the run
 	}{
 		"vectors":                        {by: byVectors, least: 24, card: holding(vectorRoom), searches: true},
 		"confirmed":                      {by: "[{vector: {name: v, min_similarity: 0.999}}, {vector: {name: w, min_similarity: 0.9, confirm: true}}]", least: 24, card: holding(vectorRoom), searches: true},
@@ -326,10 +325,10 @@ func TestVectorsOnACard(t *testing.T) {
 		"few, demanded, and no room":     {by: byVectors, least: 25, more: "    device: gpu:0\n", card: 64 << 20},
 		"no room":                        {by: byVectors, least: 24, card: holding(vectorRoom) - 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
 		"no room, auto":                  {by: byVectors, least: 24, more: "    device: auto\n", card: 64 << 20, warning: "at most 60 MiB can ever be had"},
-		"no room, demanded":              {by: byVectors, least: 24, more: "    device: gpu:0\n", card: 64 << 20, err: "comparing 24 items by vectors on sim:0 (leave device out, and the CPU does it): stage dedup needs 160 MiB on sim:0, but at most 60 MiB can ever be had"},
+		"no room, demanded":              {by: byVectors, least: 24, more: "    device: gpu:0\n", card: 64 << 20, warning: "at most 60 MiB can ever be had"},
 		"beside LPIPS":                   {by: fmt.Sprintf(confirmed, net), least: 24, card: holding(vectorRoom + 6<<20), searches: true},
 		"no room beside LPIPS":           {by: fmt.Sprintf(confirmed, net), least: 24, card: holding(vectorRoom) + 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
-		"no room beside LPIPS, demanded": {by: fmt.Sprintf(confirmed, net), least: 24, more: "    device: gpu\n", card: holding(vectorRoom) + 1<<20, err: "comparing 24 items by vectors on sim:0"},
+		"no room beside LPIPS, demanded": {by: fmt.Sprintf(confirmed, net), least: 24, more: "    device: gpu\n", card: holding(vectorRoom) + 1<<20, warning: "vectors are compared on the CPU, and not on the device: there is no room"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer dedup.SetLeastOnCard(tt.least)()
@@ -344,12 +343,6 @@ func TestVectorsOnACard(t *testing.T) {
 			}
 			if devices := used(t, p, "dedup"); !slices.Equal(devices, []pipeline.Device{"sim:0"}) {
 				t.Errorf("it is placed on %v", devices)
-			}
-			if tt.err != "" {
-				if _, err := p.Run(t.Context(), pipeline.RunOptions{NoStore: true}); err == nil || !strings.Contains(err.Error(), tt.err) {
-					t.Errorf("the error is %v, want %q", err, tt.err)
-				}
-				return
 			}
 			got, s := decided(t, p)
 			if len(want) < 5 || fmt.Sprint(got) != fmt.Sprint(want) {

@@ -139,33 +139,50 @@ func (s *Stage) squashKept(ctx context.Context, held pipeline.HeldItems, t *tabl
 			return nil, err
 		}
 	}
+	var some int64
+	err = s.newItems(ctx, held, t, v, p, func(keptItem) error {
+		some++
+		return nil
+	})
+	if err != nil || some == 0 {
+		return lacking, err
+	}
+	if err := s.checkFree(some*p.net.PreparedBytes(), fmt.Sprintf("the pictures of %d items, squashed to %d x %d for the index,", some, p.side, p.side)); err != nil {
+		return nil, err
+	}
+	return lacking, s.newItems(ctx, held, t, v, p, func(k keptItem) error {
+		taken, err := p.append(ctx, k.Item, k.at, "so that it is not added to the index")
+		if err == nil && !taken {
+			lacking[k.at] = true
+		}
+		return err
+	})
+}
+
+// newItems calls do with the kept items that are not in the index that is added to, and of
+// which no picture is squashed yet.
+func (s *Stage) newItems(ctx context.Context, held pipeline.HeldItems, t *table, v *verdicts, p *pictures, do func(keptItem) error) error {
 	keys, err := s.keys(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer keys.close()
 	for k, err := range keptItems(held, t, v) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if _, ok := p.numbers[k.at]; ok {
 			continue
 		}
-		if there, err := keys.have(k.entry()); there || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			continue
+		there, err := keys.have(k.entry())
+		if err == nil && !there {
+			err = do(k)
 		}
-		taken, err := p.append(ctx, k.Item, k.at, "so that it is not added to the index")
 		if err != nil {
-			return nil, err
-		}
-		if !taken {
-			lacking[k.at] = true
+			return err
 		}
 	}
-	return lacking, nil
+	return nil
 }
 
 // indexKeys are the keys of the index that is added to, which are asked for in their order.
@@ -190,7 +207,11 @@ func (s *Stage) keys(ctx context.Context) (*indexKeys, error) {
 		stop()
 		_ = x.Close() // it was only read
 	}}
-	return k, k.advance()
+	if err := k.advance(); err != nil {
+		k.close()
+		return nil, err
+	}
+	return k, nil
 }
 
 func (k *indexKeys) advance() (err error) {

@@ -30,6 +30,7 @@ import (
 	"github.com/forgepipe/forgepipe/pipeline"
 
 	"github.com/forgepipe/forgepipe/stages/dedup"
+	"github.com/forgepipe/forgepipe/stages/dedup/index"
 	"github.com/forgepipe/forgepipe/stages/embed"
 	"github.com/forgepipe/forgepipe/stages/infer"
 	"github.com/forgepipe/forgepipe/stages/internal/stagetest"
@@ -272,6 +273,35 @@ func TestIndexOfOtherSteps(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A damaged index that is added to ends the run, and nothing of it stays open: TestMain finds
+// the goroutine that would.
+func TestDamagedIndexIsClosed(t *testing.T) {
+	src, _ := tinted(4)
+	folder := filepath.Join(t.TempDir(), "index")
+	run := func() error {
+		_, err := chain(t, src, "\n- dedup: {by: [phash, {lpips: {model: "+perceiver(t, false)+", size: 32, confirm: true}}], index: "+folder+"}").Run(t.Context(), pipeline.RunOptions{NoStore: true})
+		return err
+	}
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(folder, "*.fpi"))
+	if err != nil || len(segments) != 1 {
+		t.Fatal(segments, err)
+	}
+	data, err := os.ReadFile(segments[0])
+	if err == nil {
+		data[60] ^= 1 // in the header of the block
+		err = os.WriteFile(segments[0], data, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); !errors.Is(err, index.ErrDamaged) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -15,6 +15,8 @@ type kind struct {
 	phash.Kind
 	// side is the least width and height that a picture is decoded with for it where
 	// that need not be exact: several times what the hash reduces it to.
+	// Of 328 photographs phash differed from the exact one in 0.35 bits on average with 128,
+	// and in 0.26 with 256; dhash in 1.7 and in 0.48.
 	side int
 	doc  string
 }
@@ -27,7 +29,7 @@ var kinds = []kind{
 			"Below 50 PDQ has no verdict: the image is nearly flat, its hash is mostly noise, and nothing should be made of a small distance. It never means that the image is bad. The hash is that of the reference tools.",
 	},
 	{
-		phash.PHashKind, 256,
+		phash.PHashKind, 128,
 		"The 64-bit pHash of the Python package imagededup: low frequencies of a 32 x 32 reduction. Copies differ in about 6 bits or fewer.",
 	},
 	{
@@ -76,7 +78,7 @@ func Info() pipeline.Info {
 			Examples: []string{"pdq", "[pdq, phash, dhash]"},
 		}, {
 			Name: "decode", Type: pipeline.FieldEnum, Enum: []string{"exact", "fast"}, Default: "exact",
-			Doc: "fast decodes JPEGs at a smaller scale, of which both sides are at least 512 pixels for pdq and 256 for the others: quicker, and hashes differ in a few bits from the exact ones. Compare only hashes that were made in the same way.",
+			Doc: "fast decodes JPEGs at a smaller scale, of which both sides are at least 512 pixels for pdq, 256 for dhash and 128 for phash: quicker, and hashes differ in a few bits from the exact ones. Compare only hashes that were made in the same way.",
 		}},
 		Makes: func(c pipeline.Config) []pipeline.Made {
 			var made []pipeline.Made
@@ -86,7 +88,7 @@ func Info() pipeline.Info {
 			return made
 		},
 		Pure:    true,
-		Version: phash.Version,
+		Version: 10*phash.Version + 1, // that of the hashes, and of the scales of decode: fast
 		New:     func(_ context.Context, c pipeline.Config, _ pipeline.Env) (pipeline.Stage, error) { return newStage(c) },
 	}
 }
