@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/forgepipe/forgepipe/model/lpips"
@@ -111,10 +112,13 @@ func tryIndex(fs pipeline.FS, folder string, by []step, all bool) (entries int64
 			return 0, fmt.Errorf("the index %s has pictures of %d x %d for %s, and here they would have %d x %d: give %[4]s the size of the index, or make it again", folder, side, side, st.name, st.side, st.side)
 		}
 	}
-	for name := range have {
-		if all {
-			step := strings.TrimSuffix(name, picturesSuffix)
-			return 0, fmt.Errorf("the index %s has %s, which is missing here: compare by %[2]s, too, or name another folder, for a new index", folder, step)
+	for _, c := range x.Columns() {
+		if _, more := have[c.Name]; more && all {
+			name := strings.TrimSuffix(c.Name, picturesSuffix)
+			if slices.ContainsFunc(by, func(st step) bool { return st.name == name }) { // its vectors
+				return 0, fmt.Errorf("the index %s has vectors for %s, which are not made where that confirms: leave confirm: true out, or name another folder, for a new index", folder, name)
+			}
+			return 0, fmt.Errorf("the index %s has %s, which is missing here: compare by %[2]s, too, or name another folder, for a new index", folder, name)
 		}
 	}
 	return x.Len(), nil

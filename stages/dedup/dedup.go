@@ -44,7 +44,7 @@ func Info() pipeline.Info {
 			if err != nil {
 				return nil, err
 			}
-			return s.asked(), nil
+			return s.forEngine(), nil
 		},
 	}
 }

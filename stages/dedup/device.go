@@ -23,10 +23,10 @@ type runsOn struct {
 	spare  bool           // what has no room on the GPU, the CPU does
 }
 
-// asked is the stage with what the engine can ask of it: a writer where it writes files, a
-// placer where it searches among vectors or measures pictures. Of an entry that stands for
-// several stages, only those that are placers get its device.
-func (s *Stage) asked() pipeline.Stage {
+// forEngine is the stage with the interfaces that the engine is to find: a writer where it
+// writes files, a placer where it searches among vectors or measures pictures. Of an entry
+// that stands for several stages, only those that are placers get its device.
+func (s *Stage) forEngine() pipeline.Stage {
 	writes, computes := len(s.writes()) > 0, s.measuring() >= 0 || slices.ContainsFunc(s.by, step.searches)
 	switch {
 	case writes && computes:

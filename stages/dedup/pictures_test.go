@@ -261,11 +261,16 @@ func TestIndexOfOtherSteps(t *testing.T) {
 	if _, err := chain(t, src, "\n- dedup: {by: [sha256, phash, "+lpips(", size: 32, confirm: true")+"], index: "+folder+"}").Run(t.Context(), pipeline.RunOptions{NoStore: true}); err != nil {
 		t.Fatal(err)
 	}
+	deciding := folder + "2"
+	if _, err := chain(t, src, "\n- dedup: {by: [phash, "+lpips(", size: 32")+"], index: "+deciding+"}").Run(t.Context(), pipeline.RunOptions{NoStore: true}); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct{ stage, want string }{
 		"the same":            {"{by: [sha256, phash, " + lpips(", size: 32, confirm: true") + "], index: " + folder + "}", ""},
 		"some, against":       {"{by: sha256, against: " + folder + "}", ""},
 		"some, to add":        {"{by: [sha256, phash], index: " + folder + "}", "index: the index " + folder + " has lpips, which is missing here: compare by lpips, too, or name another folder"},
 		"pictures, to decide": {"{by: [" + lpips(", size: 32") + "], against: " + folder + "}", "against: the index " + folder + " has pictures for lpips and no vectors of them: it was made where lpips confirms; say confirm: true"},
+		"confirming, to add":  {"{by: [phash, " + lpips(", size: 32, confirm: true") + "], index: " + deciding + "}", "index: the index " + deciding + " has vectors for lpips, which are not made where that confirms"},
 		"another size":        {"{by: [phash, " + lpips(", size: 64, confirm: true") + "], against: " + folder + "}", "against: the index " + folder + " has pictures of 32 x 32 for lpips, and here they would have 64 x 64: give lpips the size of the index"},
 		"more":                {"{by: [sha256, pdq], against: " + folder + "}", "against: the index " + folder + " has nothing of pdq"},
 	} {
