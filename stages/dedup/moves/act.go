@@ -156,8 +156,8 @@ func (a *applying) picture(ctx context.Context, ops []line) error {
 	if err == nil {
 		return nil
 	}
-	if h := a.half[ops[0].place()]; h != nil && ctx.Err() == nil {
-		err = besides(err, a.putBack(ctx, h.ops))
+	if says(err, notWhole) {
+		return a.staysApart(ops, err)
 	}
 	return a.settled(ops, err)
 }
@@ -173,7 +173,11 @@ func (a *applying) remove(ctx context.Context, ops []line) error {
 		return err
 	}
 	for i := range ops {
-		if err := a.one(ctx, ops[i:i+1]); err != nil {
+		err := a.one(ctx, ops[i:i+1])
+		if err != nil && i > 0 {
+			return a.staysApart(ops, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -190,7 +194,18 @@ func (a *applying) settled(ops []line, err error) error {
 		return lost
 	}
 	a.left(ops[0].place(), err)
-	return a.rec.add(line{Event: left, Run: ops[0].Run, Job: ops[0].Job, Why: l.Error()})
+	return a.rec.add(line{Event: left, Run: ops[0].Run, N: ops[0].N, Job: ops[0].Job, Why: l.Error()})
+}
+
+// staysApart is settled for a picture from which something that belongs to it is apart. The line
+// has no number, which would say that the picture is in its place.
+func (a *applying) staysApart(ops []line, err error) error {
+	if errors.As(err, new(*leftError)) {
+		a.apart[ops[0].place()] = true
+	}
+	picture := ops[0]
+	picture.N = 0
+	return a.settled([]line{picture}, err)
 }
 
 // look makes sure that all files of a picture are still as they were when it was written
@@ -287,76 +302,4 @@ func (a *applying) fault(ctx context.Context, err error) error {
 func temporary(target string) string {
 	id := sha256.Sum256([]byte(target))
 	return path.Join(path.Dir(target), ".forgepipe-move-"+hex.EncodeToString(id[:8])+".tmp")
-}
-
-// makeUp does the rest for pictures of which a run that was killed had done the file
-// itself and not all that belongs to it: their jobs will not come again, as they are not
-// among the sources any more.
-func (a *applying) makeUp(ctx context.Context) error {
-	h := a.history
-	if h.ended {
-		return nil
-	}
-	return a.groups(h.first, h.last.Run, func(ops []line) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		gone, err := a.halfDone(ctx, ops)
-		if err != nil || !gone {
-			return err
-		}
-		for i := range ops[1:] {
-			op := &ops[1+i]
-			err = a.asBefore(ctx, op)
-			if says(err, notThere) {
-				err = nil
-				continue
-			}
-			if err != nil {
-				err = ofIts("file", op.place(), err)
-				break
-			}
-			if err = a.one(ctx, ops[1+i:2+i]); err != nil {
-				break
-			}
-		}
-		return a.settled(ops, err)
-	})
-}
-
-// halfDone tells whether the picture itself went where the killed run wanted it. It
-// removes what that had copied by half.
-func (a *applying) halfDone(ctx context.Context, ops []line) (bool, error) {
-	img := &ops[0]
-	root, err := a.folders.existing(img.Root)
-	if errors.As(err, new(*lostError)) {
-		return false, nil // there is nothing left of it
-	}
-	if err != nil || img.Kind != kindImage {
-		return false, err
-	}
-	if img.Action != Delete && a.to == nil {
-		return false, nil
-	}
-	for i := range ops {
-		if ops[i].Target == "" || a.to == nil {
-			continue
-		}
-		if _, err := a.to.Lstat(temporary(ops[i].Target)); err == nil {
-			if err := a.to.Remove(temporary(ops[i].Target)); err != nil {
-				return false, fmt.Errorf("removing half a copy: %w", err)
-			}
-		}
-	}
-	if _, err := root.Lstat(img.Source); !absent(err) {
-		return false, a.noteHalf(ops)
-	}
-	switch img.Action {
-	case Delete:
-		s, ok := a.history.find(img.place())
-		return ok && s.went() && s.at() >= a.history.first, nil
-	case Move:
-		return holds(ctx, a.to, img.Target, img.Size, img.SHA256), ctx.Err()
-	}
-	return false, nil
 }

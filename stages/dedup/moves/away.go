@@ -71,7 +71,7 @@ func Room(o Options) int64 {
 	if err != nil {
 		return 0
 	}
-	// The lines of a picture have 330 bytes and more, of which at most 72 are kept while they are
-	// read, and 24 then; with one that it was restored they have 440, and 126 are kept.
+	// The lines of a picture have 330 bytes and more, of which at most 90 are kept while they are
+	// read, and 24 then; with one that it was restored they have 440, and 144 are kept.
 	return info.Size() / 3
 }

@@ -139,7 +139,7 @@ var ErrLocked = errors.New("another process is at work with this record of dupli
 // or with those of files that are still there, it ends in the same state as one that
 // nothing ended.
 func Apply(ctx context.Context, o Options, jobs iter.Seq2[Job, error]) (Report, error) {
-	a := &applying{o: o}
+	a := newApplying(o)
 	err := a.all(ctx, jobs)
 	switch n := a.report.Undone; {
 	case err == nil:

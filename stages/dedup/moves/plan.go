@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -29,7 +28,8 @@ type applying struct {
 	report  Report
 	why     map[string]int    // where a reason is in report.Why
 	kept    map[uint64]string // a folder on each of the disks that keepers are on
-	half    map[string]*half  // what a run that was killed did by half, by the places of the pictures
+	came    map[string][]line // what came back now of what killed runs did by half, by the places of the pictures
+	apart   map[string]bool   // places of pictures from which something is still apart
 
 	run     string
 	intents *spool // what is intended
@@ -37,6 +37,16 @@ type applying struct {
 	images  int64  // intended
 	strange int64  // of these, that the last run did not intend: see confirmed
 	stems   siblings
+}
+
+func newApplying(o Options) *applying {
+	if o.FS == nil {
+		o.FS = fsys.OS
+	}
+	return &applying{
+		o: o, folders: folders{o.FS, map[string]fsys.Root{}}, why: map[string]int{}, kept: map[uint64]string{},
+		came: map[string][]line{}, apart: map[string]bool{},
+	}
 }
 
 // siblings are the names of one folder, the last one that was asked for.
@@ -94,12 +104,7 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 	if err := a.o.check(); err != nil {
 		return err
 	}
-	if a.o.FS == nil {
-		a.o.FS = fsys.OS
-	}
-	a.folders = folders{a.o.FS, map[string]fsys.Root{}}
 	defer a.folders.close()
-	a.why, a.half, a.kept = map[string]int{}, map[string]*half{}, map[uint64]string{}
 	next, stop := iter.Pull2(jobs)
 	defer stop()
 	first, jerr, ok := next()
@@ -125,14 +130,6 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 			return err
 		}
 	}
-	for _, h := range a.half {
-		if h.comes {
-			continue
-		}
-		if err := a.settled(h.ops, a.putBack(ctx, h.ops)); err != nil {
-			return err
-		}
-	}
 	switch {
 	case a.images > 0:
 		from, err := a.begin()
@@ -146,6 +143,9 @@ func (a *applying) all(ctx context.Context, jobs iter.Seq2[Job, error]) (err err
 		return nil
 	default: // that run has come to its end now
 		a.run = a.history.last.Run
+	}
+	if len(a.apart) > 0 { // the next run looks again
+		return a.rec.sync()
 	}
 	if err := a.rec.add(line{Event: ended, Run: a.run}); err != nil {
 		return err
@@ -226,6 +226,9 @@ func (a *applying) intend(ctx context.Context, j *Job) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if root, name := rootOf(j.Path, j.Source); a.apart[filepath.Join(root, name)] {
+		return nil // it was told of
+	}
 	ops, err := a.planned(ctx, j)
 	if err != nil || len(ops) == 0 {
 		return err
@@ -237,9 +240,6 @@ func (a *applying) intend(ctx context.Context, j *Job) error {
 		if err := a.intents.add(ops[i]); err != nil {
 			return err
 		}
-	}
-	if h := a.half[ops[0].place()]; h != nil {
-		h.comes = true
 	}
 	return a.counted(&ops[0])
 }
@@ -278,6 +278,7 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
+	j = withWhatCame(j, a.came[img.place()])
 	if err := a.see(ctx, &img, j.SHA256, 0); err != nil {
 		if before != nil && says(err, notThere) && a.wasDone(&before[0]) {
 			return nil, nil
@@ -297,7 +298,7 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 	if j.LQ != nil {
 		ops[0].Pair = "hq"
 	}
-	if ops, err = a.beside(ctx, ops, &ops[0], j.Sidecars, before); err != nil {
+	if ops, err = a.beside(ctx, ops, &ops[0], j.Sidecars); err != nil {
 		return nil, err
 	}
 	lqSource := ""
@@ -308,14 +309,11 @@ func (a *applying) plan(ctx context.Context, j *Job) ([]line, error) {
 			return nil, leave("its name leads out of the folder")
 		}
 		lq := line{Action: a.o.Action, Kind: kindLQ, Pair: "lq", ID: j.ID, Keeper: j.Keeper, Root: lqRoot, Source: lqName, Size: c.Size}
-		err := a.see(ctx, &lq, c.SHA256, 0)
-		switch {
-		case err == nil:
-			ops = append(ops, lq)
-		case !says(err, notThere) || !a.went(&lq, before):
+		if err := a.see(ctx, &lq, c.SHA256, 0); err != nil {
 			return nil, ofIts("low-quality picture", c.Path, err)
 		}
-		if ops, err = a.beside(ctx, ops, &lq, c.Sidecars, before); err != nil {
+		ops = append(ops, lq)
+		if ops, err = a.beside(ctx, ops, &lq, c.Sidecars); err != nil {
 			return nil, err
 		}
 	}
@@ -378,7 +376,7 @@ func (a *applying) see(ctx context.Context, l *line, want sum, changed int64) er
 
 // beside adds the sidecars of a picture. One that is another picture's too stays with
 // that: it is copied where its picture is moved, and not deleted.
-func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []pipeline.Sidecar, before []line) ([]line, error) {
+func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []pipeline.Sidecar) ([]line, error) {
 	picture, dir := *of, path.Dir(of.Source)
 	stem, _ := stemExt(path.Base(of.Source))
 	for _, s := range sidecars {
@@ -398,9 +396,6 @@ func (a *applying) beside(ctx context.Context, ops []line, of *line, sidecars []
 			l.Action = Copy
 		}
 		if err := a.see(ctx, &l, sum{}, s.Time); err != nil {
-			if says(err, notThere) && a.went(&l, before) {
-				continue
-			}
 			return nil, ofIts("sidecar", s.Path, err)
 		}
 		ops = append(ops, l)
@@ -428,7 +423,7 @@ func (a *applying) shared(of *line, stem string) (bool, error) {
 		}
 	}
 	own := 0
-	if imageio.KnownExtension(of.Source) {
+	if _, err := root.Lstat(of.Source); err == nil && imageio.KnownExtension(of.Source) {
 		own = 1
 	}
 	return a.stems.names[stem] > own, nil
@@ -446,12 +441,6 @@ func (a *applying) before(img *line) ([]line, error) {
 		return nil, err
 	}
 	return ops, nil
-}
-
-// went tells whether a file that is gone went where an earlier run wanted it, which did not
-// come to its picture.
-func (a *applying) went(l *line, before []line) bool {
-	return slices.ContainsFunc(before, func(b line) bool { return b.place() == l.place() && b.Action == Move && a.wasDone(&b) })
 }
 
 // wasDone tells whether a picture that is gone went where the record says.

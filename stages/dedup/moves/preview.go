@@ -3,8 +3,6 @@ package moves
 import (
 	"context"
 	"iter"
-
-	"github.com/forgepipe/forgepipe/internal/fsys"
 )
 
 // Preview tells what Apply would do with the jobs, as far as that is known without reading the
@@ -15,13 +13,11 @@ func Preview(ctx context.Context, o Options, jobs iter.Seq2[Job, error]) (Report
 	if err := o.check(); err != nil {
 		return Report{}, err
 	}
-	if o.FS == nil {
-		o.FS = fsys.OS
-	}
-	a := &applying{o: o, dry: true, folders: folders{o.FS, map[string]fsys.Root{}}, why: map[string]int{}, kept: map[uint64]string{}, history: &history{}}
+	a := newApplying(o)
+	a.dry, a.history = true, &history{}
 	defer a.folders.close()
 	if file := o.recordFile(); hasFile(file) {
-		rec, err := openRecord(o.FS, file, false)
+		rec, err := openRecord(a.o.FS, file, false)
 		if err != nil {
 			return a.report, err
 		}

@@ -189,6 +189,7 @@ type restoring struct {
 	left     map[key]bool // pictures that were left alone
 	seen     map[key]bool // files of lines that were looked at
 	back     map[key]bool // places to which files came back
+	stays    map[key]bool // places of pictures that could not come back
 	asked    []bool       // of the files asked for: something was found
 	moved    int64        // files that were moved or removed now
 }
@@ -206,7 +207,7 @@ func openRestoring(place string, o RestoreOptions, add bool) (r *restoring, err 
 	}
 	r = &restoring{
 		o: o, folders: folders{o.FS, map[string]fsys.Root{}}, asked: make([]bool, len(o.Files)),
-		over: map[key]bool{}, left: map[key]bool{}, seen: map[key]bool{}, back: map[key]bool{},
+		over: map[key]bool{}, left: map[key]bool{}, seen: map[key]bool{}, back: map[key]bool{}, stays: map[key]bool{},
 	}
 	r.report.Unknown, r.report.Faults = []string{}, []string{}
 	defer func() {

@@ -22,7 +22,13 @@ func (r *restoring) all(ctx context.Context) error {
 		whole := r.wanted(&ops[0])
 		for i := range ops {
 			op := &ops[i]
-			if !whole && (i == 0 || !r.wanted(op)) || !r.first(op) {
+			if !whole && (i == 0 || !r.wanted(op)) {
+				continue
+			}
+			if !r.first(op) {
+				if i == 0 && r.stays[keyOf(op.place())] {
+					return nil
+				}
 				continue
 			}
 			done := Restored{Entry: r.entry(op)}
@@ -31,7 +37,8 @@ func (r *restoring) all(ctx context.Context) error {
 				return err
 			}
 			if i == 0 && done.Fault != "" {
-				return nil // what belongs to the picture stays with it
+				r.stays[keyOf(op.place())] = true
+				return nil // what belongs to the picture stays with it, also of older lines
 			}
 		}
 		if r.moved > 0 && r.moved%syncEvery == 0 && !r.o.DryRun {

@@ -7,18 +7,10 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"github.com/forgepipe/forgepipe/internal/fsys"
 )
-
-// half is a picture that a run had begun with when it was killed: it is in its place, and
-// something that belongs to it is in the folder already.
-type half struct {
-	ops   []line
-	comes bool // it is intended again, and goes to the same place
-}
 
 // bring puts the files of a picture into the folder: all of them or, if that cannot be, none.
 // The picture comes last, and nothing that must be copied goes from its place before all is
@@ -158,7 +150,10 @@ func (a *applying) link(root fsys.Root, op *line) (mine, both bool, err error) {
 // undo leaves the files of a picture in their places, and takes away again what is mine in the
 // folder. Where a file cannot be read any more, its copy stays.
 func (a *applying) undo(ctx context.Context, ops []line, mine []bool) error {
-	err := a.putBack(ctx, ops)
+	_, err := a.putBack(ctx, ops)
+	if err != nil {
+		err = leavef(notWhole, "%v", err)
+	}
 	for i := range ops {
 		op := &ops[i]
 		root, rerr := a.folders.existing(op.Root)
@@ -169,8 +164,9 @@ func (a *applying) undo(ctx context.Context, ops []line, mine []bool) error {
 	return err
 }
 
-// putBack brings what was moved of a picture back to its place, as the picture is in its own.
-func (a *applying) putBack(ctx context.Context, ops []line) (first error) {
+// putBack brings what was moved of a picture back to its place, as the picture is in its own,
+// and returns what came.
+func (a *applying) putBack(ctx context.Context, ops []line) (came []line, first error) {
 	for i := range ops {
 		op := &ops[i]
 		if op.Action != Move {
@@ -178,16 +174,28 @@ func (a *applying) putBack(ctx context.Context, ops []line) (first error) {
 		}
 		root, err := a.folders.existing(op.Root)
 		if err == nil {
-			if _, lerr := root.Lstat(op.Source); !absent(lerr) || !holds(ctx, a.to, op.Target, op.Size, op.SHA256) {
+			if _, err = root.Lstat(op.Source); err == nil {
 				continue
 			}
-			err = a.back(ctx, root, op)
+		}
+		_, _, there := read(ctx, a.to, op.Target, op.Size, op.SHA256)
+		if says(there, notThere) || says(there, notTheSame) || says(there, isLink) {
+			continue
+		}
+		switch {
+		case root != nil && !absent(err): // nobody knows what is there
+		case root != nil && there != nil:
+			err = there
+		case root != nil:
+			if err = a.back(ctx, root, op); err == nil {
+				came = append(came, *op)
+			}
 		}
 		if err != nil && first == nil {
-			first = leavef(notWhole, "%s is in %s: %v", op.place(), a.to.Name(), err)
+			first = fmt.Errorf("%s is in %s: %w", op.place(), a.to.Name(), err)
 		}
 	}
-	return first
+	return came, first
 }
 
 // besides is what to say of a picture when also undoing what was done of it failed.
@@ -211,34 +219,5 @@ func (a *applying) back(ctx context.Context, root fsys.Root, op *line) error {
 		return fmt.Errorf("making the copy durable: %w", err)
 	}
 	_ = a.to.Remove(op.Target) // else it is there twice, and the next run knows it
-	return nil
-}
-
-// noteHalf notes down a picture that is in its place, if something of it is in the folder
-// already, and removes what was copied back by half.
-func (a *applying) noteHalf(ops []line) error {
-	for i := range ops {
-		op := &ops[i]
-		if op.Action != Move {
-			continue
-		}
-		root, err := a.folders.existing(op.Root)
-		if errors.As(err, new(*lostError)) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if _, err = root.Lstat(op.Source); !absent(err) {
-			continue
-		}
-		if _, err := look(a.to, op.Target, op.Size); err != nil {
-			continue
-		}
-		if err := root.Remove(temporary(op.Source)); err != nil && !absent(err) {
-			return fmt.Errorf("removing half a copy: %w", err)
-		}
-		a.half[ops[0].place()] = &half{ops: slices.Clone(ops)}
-	}
 	return nil
 }
