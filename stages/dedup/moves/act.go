@@ -201,6 +201,9 @@ func (a *applying) settled(ops []line, err error) error {
 // has no number, which would say that the picture is in its place.
 func (a *applying) staysApart(ops []line, err error) error {
 	if errors.As(err, new(*leftError)) {
+		if a.apart[ops[0].place()] {
+			return nil // several runs had begun with it
+		}
 		a.apart[ops[0].place()] = true
 	}
 	picture := ops[0]
