@@ -55,6 +55,7 @@ func TestStoppedAndNewOnesCame(t *testing.T) {
 		{"another of its name", map[string]string{"a.png": "another"}},
 		{"one of its stem, with a caption of the same words", map[string]string{"a.jpg": "another", "a.txt": "caption"}},
 		{"the same, without its caption", map[string]string{"a.png": "one"}},
+		{"a caption of the same words alone", map[string]string{"a.txt": "caption"}},
 	} {
 		for _, action := range []moves.Action{moves.Move, moves.Delete} {
 			t.Run(tt.name+"/"+string(action), func(t *testing.T) {
@@ -87,7 +88,9 @@ func TestKilledAndNewOnesCame(t *testing.T) {
 		w := newWorld(t, captioned())
 		w.killedByHalf(moves.Options{})
 		w.put(w.in, map[string]string{"a.png": "another"})
-		w.applied(moves.Options{Action: moves.Move})
+		if r := w.applied(moves.Options{Action: moves.Move}); r.Left != 0 {
+			t.Errorf("%+v", r)
+		}
 		w.same("sources", w.tree(w.in), map[string]string{"keep.png": "keeper", "a.png": "another"})
 		w.same("folder", w.tree(w.out), map[string]string{"a.txt": "caption"})
 	})
@@ -170,7 +173,7 @@ func TestHalfCopiedBack(t *testing.T) {
 	if !regexp.MustCompile(`\.forgepipe-move-[0-9a-f]+\.tmp`).MatchString(strings.Join(names(w.tree(w.in)), " ")) {
 		t.Fatalf("there are %v", w.tree(w.in))
 	}
-	w.applied(moves.Options{Action: moves.Move, FS: apart{fsys.OS}})
+	w.applied(moves.Options{Action: moves.Move})
 	w.same("sources", w.tree(w.in), captioned())
 }
 

@@ -110,7 +110,7 @@ func (r *record) history() (*history, error) {
 			}
 			if i, ok := find(numbers, l); ok && l.Event != left {
 				h.images[from+i].line |= wentFlag
-			} else if ok && o != nil && !o.did(numbers[i].n) {
+			} else if ok { // a line with a number is of one that is in its place
 				h.images[from+i].line &^= wentFlag
 			}
 		case ended:
