@@ -173,7 +173,7 @@ func (a *applying) remove(ctx context.Context, ops []line) error {
 		return err
 	}
 	for i := range ops {
-		err := a.one(ctx, ops[i:i+1])
+		err := a.removeFile(ctx, ops[i:i+1])
 		if err != nil && i > 0 {
 			return a.staysApart(ops, err)
 		}
@@ -241,11 +241,8 @@ func (a *applying) asBefore(ctx context.Context, op *line) error {
 	return err
 }
 
-// one does what is intended with one file alone.
-func (a *applying) one(ctx context.Context, op []line) error {
-	if op[0].Action != Delete {
-		return a.bring(ctx, op)
-	}
+// removeFile deletes one file.
+func (a *applying) removeFile(ctx context.Context, op []line) error {
 	root, err := a.folders.existing(op[0].Root)
 	if err == nil {
 		err = root.Remove(op[0].Source)

@@ -167,10 +167,8 @@ func TestHalfAndNameTaken(t *testing.T) {
 func TestHalfCopiedBack(t *testing.T) {
 	w := newWorld(t, captioned())
 	w.killedByHalf(moves.Options{})
-	f := trip(1, true, syscall.EIO)
 	for n := int64(1); len(w.tree(w.in)) == 2; n++ {
-		f = trip(n, true, syscall.EIO)
-		_, _ = w.apply(moves.Options{Action: moves.Move, FS: f})
+		_, _ = w.apply(moves.Options{Action: moves.Move, FS: trip(n, true, syscall.EIO)})
 	}
 	if !regexp.MustCompile(`\.forgepipe-move-[0-9a-f]+\.tmp`).MatchString(strings.Join(names(w.tree(w.in)), " ")) {
 		t.Fatalf("there are %v", w.tree(w.in))

@@ -209,8 +209,10 @@ func (a *applying) rest(ctx context.Context, o *openRun, ops []line) error {
 			gone := ops[0]
 			gone.N = 0
 			return a.settled([]line{gone}, ofIts("file", op.place(), err))
+		case err == nil && op.Action == Delete:
+			err = a.removeFile(ctx, ops[1+i:2+i])
 		case err == nil:
-			err = a.one(ctx, ops[1+i:2+i])
+			err = a.bring(ctx, ops[1+i:2+i])
 		default:
 			err = ofIts("file", op.place(), err)
 		}

@@ -133,11 +133,11 @@ var ErrStopped = errors.New("stopped")
 var ErrLocked = errors.New("another process is at work with this record of duplicates")
 
 // Apply does the action with the files of all jobs, in their order. What does not hold
-// of one leaves that one alone with all that belongs to it, and is in the report; an error ends it: a full disk, a
-// folder that is gone, a context that ended, a [CountError], [ErrStopped], [ErrLocked],
-// jobs that end with one. The report is of what was done until then. Applied again with the same jobs,
-// or with those of files that are still there, it ends in the same state as one that
-// nothing ended.
+// of one leaves that one alone with all that belongs to it, and is in the report; an
+// error ends it: a full disk, a folder that is gone, a context that ended, a
+// [CountError], [ErrStopped], [ErrLocked], jobs that end with one. The report is of what
+// was done until then. Applied again with the same jobs, or with those of files that are
+// still there, it ends in the same state as one that nothing ended.
 func Apply(ctx context.Context, o Options, jobs iter.Seq2[Job, error]) (Report, error) {
 	a := newApplying(o)
 	err := a.all(ctx, jobs)
