@@ -256,6 +256,22 @@ func TestHalfAndFolderAway(t *testing.T) {
 	w.same("sources", w.tree(w.in), captioned())
 }
 
+// A folder that was taken elsewhere with its record is looked into there.
+func TestHalfAndFolderElsewhere(t *testing.T) {
+	for _, action := range []moves.Action{moves.Move, moves.Delete} {
+		w := newWorld(t, captioned())
+		w.killedByHalf(moves.Options{})
+		must(t, os.Rename(w.out, w.out+"2"))
+		w.out += "2"
+		for range 2 {
+			if r := w.applied(moves.Options{Action: action}); r.Left != 0 {
+				t.Errorf("%s: %+v", action, r)
+			}
+			w.same(string(action), w.tree(w.in), captioned())
+		}
+	}
+}
+
 // A picture that could not be deleted, and that somebody took away then, was not deleted.
 func TestLeftThenTakenAway(t *testing.T) {
 	w := newWorld(t, captioned("b.png"))

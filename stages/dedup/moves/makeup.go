@@ -21,10 +21,15 @@ func (a *applying) makeUp(ctx context.Context) error {
 	for i := range a.history.open {
 		o := &a.history.open[i]
 		// That run may have had another folder.
-		a.to = nil
 		away := errors.New("the record does not say where that is")
 		if filepath.IsAbs(o.begin.Folder) {
 			a.to, away = a.folders.existing(o.begin.Folder)
+		}
+		if away != nil { // it may have been taken elsewhere with its record
+			var err error
+			if a.to, err = a.folders.existing(filepath.Dir(a.o.recordFile())); err != nil {
+				return err
+			}
 		}
 		did := a.report.Files + int64(len(a.came))
 		err := a.groups(o.from, o.begin.Run, func(ops []line) error {
@@ -37,9 +42,12 @@ func (a *applying) makeUp(ctx context.Context) error {
 			case ops[0].Action == Delete:
 				err = a.makeUpDeleted(ctx, o, ops)
 			case ops[0].Action == Move:
-				err = a.makeUpMoved(ctx, o, ops, away)
+				err = a.makeUpMoved(ctx, o, ops, nil)
+				if err == nil && away != nil {
+					err = a.makeUpMoved(ctx, o, ops, away)
+				}
 			case away == nil:
-				err = a.removeTemporary(ops, a.to != nil)
+				err = a.removeTemporary(ops, true)
 			}
 			if err == nil || ctx.Err() != nil {
 				return errors.Join(err, ctx.Err())
