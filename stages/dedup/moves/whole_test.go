@@ -256,6 +256,120 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 }
 
+// notApart makes sure that of each picture that is among the sources everything is there, and that of
+// another one everything is in one of the folders, if it was not deleted.
+func (w world) notApart(what string, action moves.Action, folders ...string) {
+	w.t.Helper()
+	texts := func(dir string) map[string]bool {
+		all := map[string]bool{}
+		for _, text := range w.tree(dir) {
+			all[text] = true
+		}
+		return all
+	}
+	in := texts(w.in)
+	held := []map[string]bool{in}
+	for _, dir := range folders {
+		held = append(held, texts(dir))
+	}
+	for _, files := range together {
+		count := func(texts map[string]bool) (n int) {
+			for _, name := range files {
+				if texts[sources[name]] {
+					n++
+				}
+			}
+			return n
+		}
+		whole := slices.ContainsFunc(held, func(h map[string]bool) bool { return count(h) == len(files) })
+		if here := count(in); !whole && action != moves.Delete || here != 0 && here != len(files) {
+			w.t.Errorf("%s: %v: %d are among the sources, and there are %v", what, files, here, held)
+		}
+	}
+}
+
+// Whatever step a run is killed at, and another run after it, and whatever the next one does,
+// each picture has what belongs to it, and no byte is lost.
+func TestKilledAtEachStepAndAnotherRun(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		for _, tt := range []struct {
+			name   string
+			action moves.Action
+			to     string
+			twice  bool
+		}{
+			{"copy", moves.Copy, "", false},
+			{"delete", moves.Delete, "", false},
+			{"another folder", moves.Move, "out2", false},
+			{"killed twice", moves.Move, "", true},
+			{"killed twice, another folder", moves.Copy, "out2", true},
+			{"killed twice, delete", moves.Delete, "", true},
+		} {
+			t.Run(map[bool]string{true: "same", false: "apart"}[same]+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				halves := 0
+				for n := int64(1); ; n++ {
+					w := worldIn(t, quick(t), sources)
+					w.put(w.out, mine)
+					record, other := filepath.Join(w.in, "..", "r.jsonl"), filepath.Join(w.in, "..", tt.to)
+					kill := func(o moves.Options, n int64) (died bool) {
+						o.Record = record
+						if same {
+							f := fsys.FailAt(fsys.OS, n, syscall.EIO)
+							f.Sticky, o.FS = true, f
+							_, _ = w.apply(o, w.remaining()...)
+							return f.Failed() != ""
+						}
+						f := trip(n, true, syscall.EIO)
+						o.FS = f
+						_, _ = w.apply(o, w.remaining()...)
+						return f.failed != ""
+					}
+					o := moves.Options{Action: tt.action, DeleteCount: -1, Record: record, FS: fsys.OS}
+					if tt.to != "" {
+						o.To = other
+					}
+					if !same {
+						o.FS = apart{fsys.OS}
+					}
+					if !kill(moves.Options{Action: moves.Move}, n) {
+						break
+					}
+					if w.has("a.png") && !w.has("a.txt") || w.has("hq/p.png") && !w.has("lq/p.png") {
+						halves++
+					}
+					what := fmt.Sprint(n)
+					if tt.twice {
+						m := n*7%31 + 1
+						kill(o, m)
+						what = fmt.Sprint(n, ", ", m)
+						o.Action = moves.Move
+					}
+					folders := []string{w.out}
+					if tt.to != "" {
+						folders = append(folders, other)
+					}
+					var jobs []moves.Job
+					if n%2 == 0 || !tt.twice {
+						jobs = w.remaining()
+					}
+					r, err := w.apply(o, jobs...)
+					if err != nil || r.Left > 0 {
+						t.Errorf("%s: %+v, %v", what, r, err)
+					}
+					w.notApart(what, tt.action, folders...)
+					if t.Failed() {
+						return
+					}
+				}
+				if halves == 0 {
+					t.Error("none was done by half")
+				}
+			})
+		}
+	}
+}
+
 // stuck is a file system in which a file cannot be removed from its place.
 type stuck struct {
 	fsys.FS
