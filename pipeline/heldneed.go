@@ -24,8 +24,8 @@ type HeldNeed struct {
 // DiskNeed is what is going to lie in a folder.
 type DiskNeed struct {
 	Folder string `json:"folder"` // or what there is of its path by now
-	Bytes  int64  `json:"bytes"`
-	Free   *int64 `json:"free"` // bytes that its disk has; nil: not known
+	Bytes  int64  `json:"bytes"`  // that it will take
+	Free   *int64 `json:"free"`   // bytes that its disk has; nil: not known
 }
 
 // Short says what there is too little of, and what helps: nothing, or a sentence for each.
