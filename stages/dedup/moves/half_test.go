@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -400,4 +401,51 @@ func alone(t *testing.T, record []byte) string {
 	const r = `"run":"2099-01-01T00:00:00Z"`
 	return "\n" + run.ReplaceAllString(first, r) + "\n" + `{"event":"begin",` + r + `,"action":"move"}` + "\n" +
 		`{"event":"done",` + r + `,"n":1}` + "\n" + `{"event":"end",` + r + `}` + "\n"
+}
+
+// What is left of a pair whose high-quality picture a killed run has deleted goes, unless it may
+// be another picture's now, or what is kept in its stead is not what it was; and what cannot be
+// reached keeps no later run from its work.
+func TestRestOfADeletedPair(t *testing.T) {
+	files := map[string]string{"keep.png": "keeper", "hq/p.png": "high", "lq/p.png": "low", "lq/p.txt": "of low", "b.png": "two"}
+	for name, tt := range map[string]struct {
+		meanwhile func(w world)
+		stay      []string // of the pair
+		left      int64
+	}{
+		"nothing":            {func(world) {}, nil, 0},
+		"another high one":   {func(w world) { w.put(w.in, map[string]string{"hq/p.jpg": "another"}) }, []string{"lq/p.png", "lq/p.txt"}, 0},
+		"the keeper changed": {func(w world) { w.put(w.in, map[string]string{"keep.png": "kaputt"}) }, []string{"lq/p.png", "lq/p.txt"}, 1},
+		"the keeper is gone": {func(w world) { must(t, os.Remove(filepath.Join(w.in, "keep.png"))) }, []string{"lq/p.png", "lq/p.txt"}, 1},
+		"another caption":    {func(w world) { w.put(w.in, map[string]string{"lq/p.txt": "of another"}) }, []string{"lq/p.txt"}, 1},
+		"the folder is gone": {func(w world) { must(t, os.RemoveAll(filepath.Join(w.in, "lq"))) }, nil, 0},
+		"the folder is a file": {func(w world) {
+			must(t, os.RemoveAll(filepath.Join(w.in, "lq")))
+			w.put(w.in, map[string]string{"lq": "a file"})
+		}, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, files)
+			w.halfDeleted(w.pair("p.png"))
+			if w.has("hq/p.png") || !w.has("lq/p.png") {
+				t.Fatal("the pair is not half")
+			}
+			tt.meanwhile(w)
+			r := w.applied(moves.Options{Action: moves.Delete, DeleteCount: -1})
+			if r.Left != tt.left {
+				t.Errorf("%+v", r)
+			}
+			got := w.tree(w.in)
+			for _, file := range []string{"lq/p.png", "lq/p.txt"} {
+				if _, there := got[file]; there != slices.Contains(tt.stay, file) {
+					t.Errorf("%s is there: %v", file, there)
+				}
+			}
+			if name != "the keeper is gone" && name != "the keeper changed" {
+				if r := w.applied(moves.Options{Action: moves.Delete, DeleteCount: -1}, w.job("b.png")); r.Images != 1 {
+					t.Errorf("then %+v", r)
+				}
+			}
+		})
+	}
 }

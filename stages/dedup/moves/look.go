@@ -281,7 +281,10 @@ func lookAtKeeper(ctx context.Context, l *line, full bool) error {
 	case l.KeeperSize >= 0 && info.Size() != l.KeeperSize:
 		return leavef(otherKeeper, "it has %d bytes, and had %d", info.Size(), l.KeeperSize)
 	}
-	one, err := oneName(l.place(), l.KeeperPath)
+	one := false
+	if _, gone := os.Lstat(l.place()); !absent(gone) { // what belongs to one that is gone asks, too
+		one, err = oneName(l.place(), l.KeeperPath)
+	}
 	switch {
 	case err != nil:
 		return leavef(noKeeper, "%v", err)

@@ -42,9 +42,9 @@ func (a *applying) makeUp(ctx context.Context) error {
 			case ops[0].Action == Delete:
 				err = a.makeUpDeleted(ctx, o, ops)
 			case ops[0].Action == Move:
-				err = a.makeUpMoved(ctx, o, ops, nil)
+				err = a.makeUpMoved(ctx, o, ops, nil, away == nil)
 				if err == nil && away != nil {
-					err = a.makeUpMoved(ctx, o, ops, away)
+					err = a.makeUpMoved(ctx, o, ops, away, true)
 				}
 			case away == nil:
 				err = a.removeTemporary(ops, true)
@@ -81,12 +81,30 @@ func (a *applying) makeUpDeleted(ctx context.Context, o *openRun, ops []line) er
 	if _, err := root.Lstat(img.Source); !absent(err) {
 		return nil
 	}
+	if !slices.ContainsFunc(ops[1:], func(op line) bool { return !o.did(op.N) }) {
+		return nil
+	}
+	// What is kept was looked at before the picture went, and time has passed since.
+	if err := checkKeeper(ctx, img, true); err != nil {
+		if errors.As(err, new(*leftError)) {
+			return a.tellOfGone(ops, err)
+		}
+		return err
+	}
 	return a.rest(ctx, o, ops)
 }
 
+// tellOfGone puts down, once and for all, why what belongs to a picture that is gone stays.
+func (a *applying) tellOfGone(ops []line, err error) error {
+	gone := ops[0]
+	gone.N = 0
+	return a.settled([]line{gone}, err)
+}
+
 // makeUpMoved brings back what a run has moved of a picture that is in its place; away is
-// why its folder cannot be looked into.
-func (a *applying) makeUpMoved(ctx context.Context, o *openRun, ops []line, away error) error {
+// why its folder cannot be looked into. Where it is not sure that the folder is the run's, only
+// what lies in it counts.
+func (a *applying) makeUpMoved(ctx context.Context, o *openRun, ops []line, away error, sure bool) error {
 	img := &ops[0]
 	if err := a.removeTemporary(ops, away == nil); err != nil {
 		return err
@@ -96,7 +114,7 @@ func (a *applying) makeUpMoved(ctx context.Context, o *openRun, ops []line, away
 		_, err = root.Lstat(img.Source)
 	}
 	if root != nil && absent(err) {
-		if away == nil && (o.did(img.N) || holds(ctx, a.to, img.Target, img.Size, img.SHA256)) {
+		if away == nil && (sure && o.did(img.N) || holds(ctx, a.to, img.Target, img.Size, img.SHA256)) {
 			return a.rest(ctx, o, ops)
 		}
 		return nil
@@ -186,49 +204,77 @@ func removeIfThere(root fsys.Root, name string) error {
 	return root.Remove(name)
 }
 
-// rest does the rest with what belongs to a picture that is gone.
+// rest does the rest with what belongs to a picture that is gone. Where another picture of its
+// stem has come since, nothing is certain to belong to the one that is gone.
 func (a *applying) rest(ctx context.Context, o *openRun, ops []line) error {
-	of := &ops[0]
+	a.stems = siblings{}
+	other, err := a.sharedStem(&ops[0])
+	if err != nil {
+		return err
+	}
+	of, told := &ops[0], false
 	for i := range ops[1:] {
 		op := &ops[1+i]
 		if op.Kind == kindLQ {
 			of = op
 		}
-		if o.did(op.N) {
+		if o.did(op.N) || other && (op.Kind == kindLQ || op.Pair == "lq") {
 			continue
 		}
 		err := a.asBefore(ctx, op)
-		if says(err, notThere) {
+		if says(err, notThere) || errors.As(err, new(*lostError)) ||
+			op.Action == Move && holds(ctx, a.to, op.Target, op.Size, op.SHA256) { // what lies in its place came since
 			continue
 		}
 		if op.Kind == kindSidecar && op.Action != Copy {
-			// Another picture may have come since, which it belongs to now.
-			stem, _ := stemExt(path.Base(of.Source))
 			a.stems = siblings{}
-			if shared, serr := a.shared(of, stem); serr != nil || shared {
-				if serr != nil {
-					return serr
+			if shared, err := a.sharedStem(of); shared || err != nil {
+				if err != nil {
+					return err
 				}
 				continue
 			}
 		}
+		another := says(err, notTheSame) || says(err, isLink)
 		switch {
-		case err != nil && (says(err, notTheSame) || says(err, isLink)):
-			gone := ops[0]
-			gone.N = 0
-			return a.settled([]line{gone}, ofIts("file", op.place(), err))
-		case err == nil && op.Action == Delete:
-			err = a.removeFile(ctx, ops[1+i:2+i])
-		case err == nil:
-			err = a.bring(ctx, ops[1+i:2+i])
-		default:
+		case err != nil:
 			err = ofIts("file", op.place(), err)
+		case op.Action == Delete:
+			err = a.removeFile(ctx, ops[1+i:2+i])
+		default:
+			err = a.bring(ctx, ops[1+i:2+i])
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case another, op.Action == Copy && says(err, nameTaken):
+			if told {
+				continue
+			}
+			told = true
+			if err := a.tellOfGone(ops, err); err != nil {
+				return err
+			}
+		case ctx.Err() != nil, fsys.IsFatal(err), errors.As(err, new(*leftError)):
 			return err
+		default:
+			return leavef(notDone, "%v", err)
 		}
 	}
 	return nil
+}
+
+// sharedStem tells whether another picture beside this one has its stem. Where its folder is
+// gone, there is none.
+func (a *applying) sharedStem(of *line) (bool, error) {
+	stem, _ := stemExt(path.Base(of.Source))
+	shared, err := a.shared(of, stem)
+	if errors.As(err, new(*lostError)) {
+		return false, nil
+	}
+	if err != nil && !errors.As(err, new(*leftError)) && !fsys.IsFatal(err) {
+		err = leavef(notDone, "%v", err)
+	}
+	return shared, err
 }
 
 // withWhatCame is a job with the files that have come back to its picture since it was seen.
