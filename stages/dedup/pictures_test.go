@@ -124,6 +124,29 @@ func byMeasuringAll(t *testing.T, d *lpips.Distance, src stagetest.Source, all [
 	return want, close
 }
 
+// checkPerceived compares what was rejected with what byMeasuringAll says. Where LPIPS only
+// confirms, the nearest is that of the step before: it is near enough, and not always the same.
+func checkPerceived(t *testing.T, said, want map[string]string, confirming bool) {
+	t.Helper()
+	form := regexp.MustCompile(`keeper (\d+), .*?(?:lpips_|by lpips, )distance ([^,]+)`)
+	got := map[string]string{}
+	for id, text := range said {
+		m := form.FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("%s: %s", id, text)
+		}
+		v, _ := strconv.ParseFloat(m[2], 64)
+		got[id] = fmt.Sprintf("%s at %.6g", m[1], v)
+	}
+	same := maps.Equal(got, want)
+	if confirming {
+		same = slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	if !same {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
 // Whether LPIPS proposes with a bound or without, or confirms what another step proposes,
 // it says what measuring all pairs does.
 func TestPerceived(t *testing.T) {
@@ -139,7 +162,6 @@ func TestPerceived(t *testing.T) {
 	if len(want) < 10 || len(want) > 30 || close < 5 {
 		t.Fatalf("%d of %d are duplicates, and %d pairs are near the threshold: the test sees little", len(want), n, close)
 	}
-	form := regexp.MustCompile(`keeper (\d+), .*?(?:lpips_|by lpips, )distance ([^,]+)`)
 	for name, tt := range map[string]struct {
 		by   string
 		note string // how many pairs were measured
@@ -152,23 +174,7 @@ func TestPerceived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			said, s := decided(t, chain(t, src, "\n  - dedup: {prefer: [], by: "+tt.by+"}\n"))
 			note := s.Stages[len(s.Stages)-1].Note
-			got := map[string]string{}
-			for id, text := range said {
-				m := form.FindStringSubmatch(text)
-				if m == nil {
-					t.Fatalf("%s: %s", id, text)
-				}
-				v, _ := strconv.ParseFloat(m[2], 64)
-				got[id] = fmt.Sprintf("%s at %.6g", m[1], v)
-			}
-			if name == "confirming" {
-				// Here the nearest is that of pHash: it is near enough, and not always the same.
-				if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
-					t.Errorf("got %q\nwant %q", got, want)
-				}
-			} else if !maps.Equal(got, want) {
-				t.Errorf("got %q\nwant %q", got, want)
-			}
+			checkPerceived(t, said, want, name == "confirming")
 			if tt.note == "" {
 				return
 			}
@@ -207,7 +213,6 @@ func TestPerceivedAgainstAnIndex(t *testing.T) {
 	if len(want) < 5 || len(want) > 15 {
 		t.Fatalf("%d are duplicates", len(want))
 	}
-	form := regexp.MustCompile(`keeper (\d+), .*?(?:lpips_|by lpips, )distance ([^,]+)`)
 	for name, by := range map[string]string{
 		"with a bound": fmt.Sprintf("{lpips: {model: %s, size: 32, max_distance: %g}}", net, within),
 		"without one":  fmt.Sprintf("{lpips: {model: %s, size: 32, max_distance: %g}}", perceiver(t, false), within),
@@ -221,22 +226,7 @@ func TestPerceivedAgainstAnIndex(t *testing.T) {
 			}
 			dedup(first, by)
 			said, note := dedup(second, by)
-			got := map[string]string{}
-			for id, text := range said {
-				m := form.FindStringSubmatch(text)
-				if m == nil {
-					t.Fatalf("%s: %s", id, text)
-				}
-				v, _ := strconv.ParseFloat(m[2], 64)
-				got[id] = fmt.Sprintf("%s at %.6g", m[1], v)
-			}
-			if name == "confirming" { // the nearest is that of pHash
-				if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
-					t.Errorf("got %q\nwant %q", got, want)
-				}
-			} else if !maps.Equal(got, want) {
-				t.Errorf("got %q\nwant %q", got, want)
-			}
+			checkPerceived(t, said, want, name == "confirming")
 			if text := fmt.Sprintf("; %d were added to %s", n/2-len(want), folder); !strings.HasSuffix(note, text) {
 				t.Errorf("the note %q does not end in %q", note, text)
 			}
