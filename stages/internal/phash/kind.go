@@ -17,17 +17,12 @@ type Kind struct {
 	Name  string
 	Bytes int // length of the hash
 	Makes []pipeline.Made
-	// Set computes the hash of img, which is the item's picture.
-	Set func(it *pipeline.Item, img image.Image)
-	// Oriented are the hashes of the picture turned, one after another: 1 (mirrored
-	// left to right) or all 7 others than upright, in the order of [Orientations].
-	Oriented func(img image.Image, all bool) []byte
-	// SetOriented computes both at once, and sets those that the item lacks: the
-	// turned ones as the attribute that OrientedMade tells.
-	SetOriented func(it *pipeline.Item, img image.Image, all bool)
-	// Work is what each of that allocates at most for a picture of that size, whose
+	// Work is what setting it allocates at most for a picture of that size, whose
 	// pixels take pixel bytes and may have alpha.
 	Work func(size image.Point, pixel int64, alpha bool) int64
+	// compute gives the hashes of the first n orientations, one after another, and the
+	// attributes of the upright picture.
+	compute func(img image.Image, n int) ([]byte, []pipeline.Attribute)
 }
 
 // The hashes that stages can set.
@@ -64,34 +59,35 @@ func imagededup(name, doc string, compute func(image.Image, int) []uint64) Kind 
 	)
 }
 
-// kind makes a Kind of the function that computes the hashes of the first n
-// orientations, and the attributes of the upright picture.
+// kind makes a Kind of the function that computes its hashes.
 func kind(
 	name string, size int, makes []pipeline.Made,
 	compute func(img image.Image, n int) ([]byte, []pipeline.Attribute),
 	work func(image.Point, int64, bool) int64,
 ) Kind {
-	k := Kind{Name: name, Bytes: size, Makes: makes, Work: work}
-	k.Set = func(it *pipeline.Item, img image.Image) {
-		_, upright := compute(img, 1)
+	return Kind{Name: name, Bytes: size, Makes: makes, Work: work, compute: compute}
+}
+
+// Set computes the hash of an item's picture and sets its attributes.
+func (k Kind) Set(it *pipeline.Item, img image.Image) {
+	_, upright := k.compute(img, 1)
+	for _, a := range upright {
+		it.SetAttr(a.Name, a.Value)
+	}
+}
+
+// SetOriented computes the hashes of the picture as it is and turned at once, and sets those
+// that the item lacks: the attributes of the upright picture, and that of OrientedMade, with
+// the hash of the picture mirrored left to right or, with all, those of all 7 others than
+// upright, in the order of [Orientations].
+func (k Kind) SetOriented(it *pipeline.Item, img image.Image, all bool) {
+	hashes, upright := k.compute(img, orientations(all))
+	if _, ok := it.Attr(k.Name); !ok {
 		for _, a := range upright {
 			it.SetAttr(a.Name, a.Value)
 		}
 	}
-	k.Oriented = func(img image.Image, all bool) []byte {
-		hashes, _ := compute(img, orientations(all))
-		return hashes[size:]
-	}
-	k.SetOriented = func(it *pipeline.Item, img image.Image, all bool) {
-		hashes, upright := compute(img, orientations(all))
-		if _, ok := it.Attr(name); !ok {
-			for _, a := range upright {
-				it.SetAttr(a.Name, a.Value)
-			}
-		}
-		it.SetAttr(k.OrientedMade(all).Name, pipeline.Hash(hashes[size:]))
-	}
-	return k
+	it.SetAttr(k.OrientedMade(all).Name, pipeline.Hash(hashes[k.Bytes:]))
 }
 
 func orientations(all bool) int {
@@ -101,7 +97,7 @@ func orientations(all bool) int {
 	return mirrored + 1
 }
 
-// OrientedMade declares the attribute that holds the hashes of Oriented.
+// OrientedMade declares the attribute that holds the hashes of the picture turned.
 func (k Kind) OrientedMade(all bool) pipeline.Made {
 	if all {
 		return pipeline.Made{
